@@ -41,7 +41,7 @@ def end_in_order() -> None:
         signal.signal(number, interrupt)
 
 
-def go_first(pid: int) -> None:
+def start_first(pid: int) -> None:
     """Let a process run before others, as if it had a machine of its own; if we may (root)."""
     with contextlib.suppress(PermissionError):
         os.setpriority(os.PRIO_PROCESS, pid, -15)
@@ -75,7 +75,7 @@ class StandIn:
     def pid(self) -> int:
         return self._process.pid
 
-    def tell(self, name: str, **given: object) -> Any:
+    def control(self, name: str, **given: object) -> Any:
         """Have it do something; see ``GitHub._control``."""
         request = urllib.request.Request(
             f"{self.url}/_control/{name}",
@@ -188,12 +188,12 @@ async def poll_all(url: str, questions: Iterable[Question], clients: int, tally:
     clock = asyncio.get_running_loop().time
     left = iter(questions)
 
-    async def ask() -> None:
+    async def send() -> None:
         with contextlib.closing(Connection(url)) as connection:
             for target, token in left:
                 await _ask(connection, target, token, tally, clock())
 
-    await asyncio.gather(*(ask() for _ in range(clients)))
+    await asyncio.gather(*(send() for _ in range(clients)))
 
 
 async def keep_up(url: str, questions: Iterable[Question], rate: float, tally: Tally) -> None:
@@ -206,7 +206,7 @@ async def keep_up(url: str, questions: Iterable[Question], rate: float, tally: T
     idle: list[Connection] = []
     asked: list[asyncio.Future[None]] = []
 
-    async def ask(number: int, target: str, token: str, due: float) -> None:
+    async def send(number: int, target: str, token: str, due: float) -> None:
         connection = idle.pop() if idle else Connection(url)
         tally.late.append(clock() - due)
         took = await _ask(connection, target, token, tally, due)
@@ -219,7 +219,7 @@ async def keep_up(url: str, questions: Iterable[Question], rate: float, tally: T
         due = start + number / rate
         if (left_s := due - clock()) > 0:
             await asyncio.sleep(left_s)
-        asked.append(asyncio.ensure_future(ask(number, target, token, due)))
+        asked.append(asyncio.ensure_future(send(number, target, token, due)))
     await asyncio.gather(*asked)
     for connection in idle:
         connection.close()

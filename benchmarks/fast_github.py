@@ -31,7 +31,7 @@ DOWNLOAD: Final = "/download"
 """Something that is no JSON and not compressed."""
 
 UNCHANGED: Final = "304 conditional"
-"""What `FastGitHub.asked` calls a conditional request that was answered with 304."""
+"""What `FastGitHub.upstream_requests` calls a conditional request that was answered with 304."""
 
 _LEVEL: Final = 6
 _QUIET_S: Final = 0.1
@@ -258,13 +258,13 @@ class FastGitHub(Program):
 
     def quiet(self) -> None:
         """Return when nobody asks any more: mirrors end what nobody waits for."""
-        self.asked()
+        self.upstream_requests()
         while True:
             time.sleep(_QUIET_S)
-            if not self.asked():
+            if not self.upstream_requests():
                 return
 
-    def asked(self) -> Counter[str]:
+    def upstream_requests(self) -> Counter[str]:
         """Return what it was asked since this was last called: ``"304 conditional"`` and such."""
         with (self.folder / "asked").open() as file:
             file.seek(self._read)

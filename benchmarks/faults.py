@@ -49,7 +49,7 @@ from tests.harness.running import BlockingMirror
 TIMEOUT_MS = 250
 USERS = 4
 BACK_S = 5.0
-GIVEN_UP_S = 30.0
+DEADLINE_S = 30.0
 LOOK_S = 0.02
 CUTS = (1, 10, 100, 1000)
 ALL_S = 10.0
@@ -65,7 +65,7 @@ def until_available(mirrors: Sequence[BlockingMirror]) -> float:
     """Return after how many seconds the last one was on Redis; infinity if one never was."""
     began, left = time.monotonic(), list(mirrors)
     while left := [mirror for mirror in left if not available(mirror)]:
-        if time.monotonic() - began > GIVEN_UP_S:
+        if time.monotonic() - began > DEADLINE_S:
             return math.inf
         time.sleep(LOOK_S)
     return time.monotonic() - began
@@ -153,9 +153,9 @@ class Scene:
     @contextlib.contextmanager
     def _configured(self, **options: object) -> Iterator[None]:
         for name, value in options.items():
-            self.redis.ask("CONFIG", "SET", name.replace("_", "-"), str(value))
+            self.redis.send("CONFIG", "SET", name.replace("_", "-"), str(value))
         yield
-        self.redis.ask("CONFIG", "SET", "maxmemory", "0")
+        self.redis.send("CONFIG", "SET", "maxmemory", "0")
 
     def out_of_memory(self) -> AbstractContextManager[None]:
         return self._configured(maxmemory_policy="noeviction", maxmemory=1)
@@ -163,7 +163,7 @@ class Scene:
     def evicting(self) -> AbstractContextManager[None]:
         shown = dict(
             line.split(b":", 1)
-            for line in self.redis.ask("INFO", "memory").splitlines()
+            for line in self.redis.send("INFO", "memory").splitlines()
             if b":" in line
         )
         room = int(shown[b"used_memory"]) - int(shown[b"used_memory_dataset"]) + 100_000
@@ -171,26 +171,26 @@ class Scene:
 
     @contextlib.contextmanager
     def read_only(self) -> Iterator[None]:
-        self.redis.ask("REPLICAOF", "127.0.0.1", "1")
+        self.redis.send("REPLICAOF", "127.0.0.1", "1")
         yield
-        self.redis.ask("REPLICAOF", "NO", "ONE")
+        self.redis.send("REPLICAOF", "NO", "ONE")
 
     @contextlib.contextmanager
     def password_changed(self) -> Iterator[None]:
         with self.redis.client() as operator:
             self.redis.password = "another"
-            operator.ask("CONFIG", "SET", "requirepass", self.redis.password)
-            operator.ask("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+            operator.send("CONFIG", "SET", "requirepass", self.redis.password)
+            operator.send("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
             yield
         self.password_file.write_text(f"{self.redis.password}\n")
 
     @contextlib.contextmanager
     def loading(self) -> Iterator[None]:
-        self.redis.ask("SAVE")
+        self.redis.send("SAVE")
         self.redis.restart(wait=False)
         self.redis.wait_for("Loading RDB")
         yield
-        self.redis.ask("CONFIG", "SET", "key-load-delay", "0")
+        self.redis.send("CONFIG", "SET", "key-load-delay", "0")
 
     @contextlib.contextmanager
     def resetting(self) -> Iterator[None]:
@@ -265,7 +265,7 @@ class Faults:
         mirror = scene.between if fault.between else scene.direct
         if math.isinf(until_available([mirror])):
             raise SystemExit(f"before {fault.name!r} the mirror is not on Redis")
-        scene.github.tell("reset_counts")
+        scene.github.control("reset_counts")
         before = resident(mirror.pid)
         left = False
         urls = [scene.memory.url, mirror.url]
@@ -362,7 +362,7 @@ class Faults:
             if math.isinf(until_available(crowd)):
                 raise SystemExit("not all mirrors are on Redis")
             scene.warm(crowd[:1])
-            scene.github.tell("reset_counts")
+            scene.github.control("reset_counts")
             rate = self.options.rate / count
             with Load([mirror.url for mirror in crowd], scene.questions, rate) as load:
                 time.sleep(2.0)
@@ -409,14 +409,14 @@ class Pings:
         with self._redis.client() as client:
             while not self._stop.wait(0.002):
                 began = time.perf_counter()
-                client.ask("PING")
+                client.send("PING")
                 self.seconds.append(time.perf_counter() - began)
 
     def until_connected(self, count: int) -> float:
         """Return how many seconds after the start there were so many connections."""
         with self._redis.client() as client:
-            while time.monotonic() - self._began < GIVEN_UP_S:
-                shown: bytes = client.ask("INFO", "clients")
+            while time.monotonic() - self._began < DEADLINE_S:
+                shown: bytes = client.send("INFO", "clients")
                 # this one, and the one that pings
                 if int(shown.partition(b"connected_clients:")[2].split()[0]) - 2 >= count:
                     return time.monotonic() - self._began

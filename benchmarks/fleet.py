@@ -24,7 +24,7 @@ from time import perf_counter
 
 from attrs import define, field
 
-from benchmarks.driving import StandIn, Tally, go_first, poll
+from benchmarks.driving import StandIn, Tally, poll, start_first
 from tests.harness.redis_servers import RedisServer
 from tests.harness.running import BlockingMirror
 
@@ -77,7 +77,7 @@ class Fleet:
         """Give each user a new token, as GitHub's apps do every hour."""
         self.generation += 1
         for user in range(self.users):
-            self.github.tell("token", token=self.token(user), login=f"user{user}")
+            self.github.control("token", token=self.token(user), login=f"user{user}")
 
     async def _all(self, targets: list[str], tally: Tally, mirrors: list[BlockingMirror]) -> None:
         rng = random.Random(1)
@@ -94,11 +94,11 @@ class Fleet:
         asyncio.run(self._all(targets, tally, self.mirrors if mirrors is None else mirrors))
         return tally
 
-    def step(self, name: str, expected: int | None, ask: Callable[[], Tally]) -> None:
+    def step(self, name: str, expected: int | None, send: Callable[[], Tally]) -> None:
         """Do a step, and print what it cost."""
-        self.github.tell("reset_counts")
+        self.github.control("reset_counts")
         began = perf_counter()
-        tally = ask()
+        tally = send()
         took = perf_counter() - began
         counts = self.github.counts()
         paid = counts["total_paid"]
@@ -127,7 +127,7 @@ class Fleet:
     def change(self, word: str) -> None:
         """Change each resource that is the same for all."""
         for path in self.shared:
-            self.github.tell("put", path=path, content={"path": path, "now": word})
+            self.github.control("put", path=path, content={"path": path, "now": word})
 
     def run(self) -> None:
         """Go through all steps."""
@@ -153,7 +153,7 @@ class Fleet:
         self.redis.kill()
         self.step("Redis away", 0, lambda: self.poll(everything))
         self.redis.restart()
-        go_first(self.redis.pid)
+        start_first(self.redis.pid)
         self.step("Redis back, empty", 0, lambda: self.poll(everything))
         self.step("again", 0, lambda: self.poll(everything))
 
@@ -195,7 +195,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         redis = stack.enter_context(RedisServer())
         for pid in (github.pid, redis.pid):
-            go_first(pid)
+            start_first(pid)
         fleet = Fleet(github, redis, options, stack)
         fleet.mirrors += [fleet.start() for _ in range(options.replicas)]
         for mirror in fleet.mirrors:

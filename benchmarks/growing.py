@@ -15,7 +15,7 @@ from benchmarks.measuring import HEAD, Row, have_compiled, measure, revalidated,
 from benchmarks.python import compiles
 from benchmarks.results import Results
 from benchmarks.revalidating import MEMORY, VARNISH, beside, things
-from benchmarks.watched_mirror import Told
+from benchmarks.watched_mirror import WatchedMirror
 from tests.harness.running import BlockingMirror
 
 CONNECTIONS: Final = 16
@@ -69,7 +69,7 @@ def stored(options: argparse.Namespace, results: Results) -> None:
     for count in options.stored:
         with ExitStack() as stack:
             github = stack.enter_context(FastGitHub(things(options)))
-            mirror = stack.enter_context(Told({**settings(github.url), **sections}, {}))
+            mirror = stack.enter_context(WatchedMirror({**settings(github.url), **sections}, {}))
             subject = Listening("mirror", mirror.url, (mirror.pid,), stores=True)
             questions = [(target, "token0") for target in github.things]
             warm(mirror.url, questions)
@@ -89,7 +89,7 @@ def stored(options: argparse.Namespace, results: Results) -> None:
 
             print(f"\nRevalidated GETs with {count} more representations stored\n{HEAD}")
             before, empty = drive(), usage.memory(subject.pids)
-            filled = mirror.tell("fill", count=count, credentials=1)
+            filled = mirror.control("fill", count=count, credentials=1)
             full = usage.memory(subject.pids)
             after = drive()
         for row in (before, after):
@@ -159,7 +159,7 @@ def misses(options: argparse.Namespace, results: Results) -> None:
                 seconds=options.seconds,
                 outcome="miss",
                 # the mirror's first guess is an empty list
-                asked="200 conditional" if mirrored else "200 plain",
+                forwarded="200 conditional" if mirrored else "200 plain",
                 mark="unknown",
             )
             show(row)

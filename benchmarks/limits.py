@@ -22,7 +22,7 @@ from contextlib import ExitStack
 
 from attrs import define
 
-from benchmarks.driving import StandIn, Tally, go_first, poll
+from benchmarks.driving import StandIn, Tally, poll, start_first
 from benchmarks.figures import Spread
 from tests.harness.redis_servers import RedisServer
 from tests.harness.running import BlockingMirror
@@ -84,10 +84,10 @@ class Run:
     def go(self) -> bool:
         """Do it, and print what GitHub saw; tell whether all was as it must be."""
         with self._mirror(0) as mirror:  # all is known before, so that all that is asked is asked
-            self.github.tell("switches", delay_s=0)
+            self.github.control("switches", delay_s=0)
             targets = [SHARED.format(number) for number in range(self._count)]
             asyncio.run(poll(mirror.url, TOKEN, targets, Tally()))
-            self.github.tell("switches", delay_s=self.options.delay)
+            self.github.control("switches", delay_s=self.options.delay)
         with ExitStack() as stack:
             mirrors = []
             for _ in range(self.options.replicas):
@@ -95,7 +95,7 @@ class Run:
                 stack.callback(mirrors[-1].kill)
             for mirror in mirrors:
                 mirror.ready()
-            self.github.tell("reset_counts")
+            self.github.control("reset_counts")
             began = time.monotonic()
             tallies = asyncio.run(self._load(mirrors, self.seconds))
             took = time.monotonic() - began
@@ -114,8 +114,8 @@ class Run:
         in_flight = dict(counts["most_in_flight"])  # type: ignore[call-overload]
         points = {
             kind: number
-            for who, kind, number in counts["most_points_in_minute"]  # type: ignore[attr-defined]
-            if who == TOKEN
+            for owner, kind, number in counts["most_points_in_minute"]  # type: ignore[attr-defined]
+            if owner == TOKEN
         }
         statuses: Counter[int | str] = sum((each.statuses for each in tallies), Counter())
         answered = [each.statuses[200] for each in tallies]
@@ -171,7 +171,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for name, points, seconds in runs:
             redis = stack.enter_context(RedisServer())
             for pid in (github.pid, redis.pid):
-                go_first(pid)
+                start_first(pid)
             good = Run(name, github, redis, options, points, seconds).go() and good
     return int(not good)
 

@@ -39,7 +39,7 @@ class Row:
     """What was measured of a subject: by default, the median of what its rounds came to.
 
     *cpu_us*: CPU time of all its processes for a question to GitHub; *own_us*: without Redis's.
-    *asked*: questions to GitHub for an answer; *busy*: how much of a CPU the stand-in took
+    *forwarded*: questions to GitHub for an answer; *busy*: how much of a CPU the stand-in took
     beside it.
     """
 
@@ -52,7 +52,7 @@ class Row:
     p50_ms: float
     p99_ms: float
     memory_mb: float
-    asked: float
+    forwarded: float
     busy: float
 
     @property
@@ -129,14 +129,14 @@ def measure(
     connections: int,
     seconds: float,
     outcome: str,
-    asked: str,
+    forwarded: str,
     mark: str = "",
     fields: Sequence[str] = (),
 ) -> Row:
     """Drive a subject for so many *seconds*.
 
     Every answer of a mirror has to have *outcome*, and each has to come of a question to GitHub
-    that is called *asked* (see `FastGitHub.asked`); else the program is stopped.
+    that is called *forwarded* (see `FastGitHub.upstream_requests`); else the program is stopped.
     """
     github.quiet()
     before = subject.outcomes() if isinstance(subject, Mirrored) else Counter[str]()
@@ -153,20 +153,20 @@ def measure(
         )
         # Neither connections that are made count, nor questions of those who hang up at the end.
         time.sleep(_EDGE_S)
-        counted, began = github.asked(), time.monotonic()
+        counted, began = github.upstream_requests(), time.monotonic()
         cpu, own, busy = (usage.cpu_s(each) for each in (pids, pids[:1], github.pids))
         time.sleep(seconds)
         cpu, own, busy = (
             usage.cpu_s(each) - so_far
             for each, so_far in ((pids, cpu), (pids[:1], own), (github.pids, busy))
         )
-        meanwhile, took = github.asked(), time.monotonic() - began
+        meanwhile, took = github.upstream_requests(), time.monotonic() - began
         driven = driving.result()
-    counted += meanwhile + github.asked()
+    counted += meanwhile + github.upstream_requests()
     outcomes = subject.outcomes() - before if isinstance(subject, Mirrored) else Counter[str]()
     what = f"{subject.name}: {driven.requests} answers, {dict(counted)}, {dict(outcomes)}"
-    if set(counted) - {asked} or counted[asked] < ENOUGH * driven.requests:
-        raise SystemExit(f"{what}: a question to GitHub that is {asked} belongs to each")
+    if set(counted) - {forwarded} or counted[forwarded] < ENOUGH * driven.requests:
+        raise SystemExit(f"{what}: a question to GitHub that is {forwarded} belongs to each")
     # whoever wrk has hung up on at the end is no answer of its
     if outcomes and (
         outcomes[outcome] < driven.requests or outcomes.total() - outcomes[outcome] > connections
@@ -184,7 +184,7 @@ def measure(
         1e3 * driven.p50_s,
         1e3 * driven.p99_s,
         usage.memory(pids) / MIB,
-        counted[asked] / driven.requests,
+        counted[forwarded] / driven.requests,
         0.0 if pids == github.pids else busy / took,
     )
 
@@ -205,7 +205,7 @@ def revalidated(
         connections=connections,
         seconds=seconds,
         outcome="revalidated",
-        asked=UNCHANGED if subject.stores else "200 plain",
+        forwarded=UNCHANGED if subject.stores else "200 plain",
     )
 
 
@@ -217,7 +217,7 @@ HEAD = f"  {'':24}{'conn.':>6}" + "".join(
         ("p50 ms", 9),
         ("p99 ms", 9),
         ("MB", 8),
-        ("asked", 7),
+        ("forwarded", 10),
     )
 )
 
@@ -227,6 +227,6 @@ def show(row: Row) -> None:
     more = "  THE STAND-IN IS THE BOTTLENECK" if row.busy > BUSY else ""
     print(
         f"  {row.subject:24}{row.connections:6}{row.cpu_us:9.0f}{row.rate:10,.0f}{row.p50_ms:9.2f}"
-        f"{row.p99_ms:9.2f}{row.memory_mb:8.0f}{row.asked:7.3f}{more}",
+        f"{row.p99_ms:9.2f}{row.memory_mb:8.0f}{row.forwarded:7.3f}{more}",
         flush=True,
     )

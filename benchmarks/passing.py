@@ -44,7 +44,7 @@ def passing(options: argparse.Namespace, results: Results) -> None:
                     connections=CONNECTIONS,
                     seconds=options.seconds,
                     outcome="pass",
-                    asked="200 plain",
+                    forwarded="200 plain",
                     fields=_PASSED,
                 )
                 rounds.setdefault(subject.name, []).append(row)

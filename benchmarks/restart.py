@@ -41,7 +41,7 @@ CLIENTS = 16
 LEARNED_LAST = 200
 USERS = 2
 AWAY_S = 3.0
-GIVEN_UP_S = 60.0
+DEADLINE_S = 60.0
 LOOK_S = 0.05
 SAVED_AT = 'ghmirror_snapshot_timestamp_seconds{operation="save"}'
 AVAILABLE = "ghmirror_store_available"
@@ -124,7 +124,7 @@ class Restart:
     def until_saved(self, mirrors: Sequence[BlockingMirror]) -> None:
         """Return when a snapshot has been made that was begun after now, by one of the mirrors."""
         seen = {self.saved_at(mirrors)}
-        deadline = time.monotonic() + GIVEN_UP_S
+        deadline = time.monotonic() + DEADLINE_S
         while len(seen) < 3:
             if time.monotonic() > deadline:
                 raise SystemExit("no snapshot was made")
@@ -148,16 +148,16 @@ class Restart:
         self.until_saved([mirror])
         mirror.signal(signal.SIGKILL)
         mirror.kill()
-        mirror = self.come_back("killed (-9)", known)
+        mirror = self.restart("killed (-9)", known)
         self.learn([mirror], last)
         if mirror.stop() != 0:
             raise SystemExit("the mirror did not stop in peace")
-        mirror = self.come_back("stopped (SIGTERM)", everything)
+        mirror = self.restart("stopped (SIGTERM)", everything)
         mirror.stop()
 
-    def come_back(self, what: str, known: Sequence[Question]) -> BlockingMirror:
+    def restart(self, what: str, known: Sequence[Question]) -> BlockingMirror:
         """Start a mirror under load, ask for all that is *known*, and judge that."""
-        self.github.tell("reset_counts")
+        self.github.control("reset_counts")
         began = time.monotonic()
         mirror = self.start("1h")
         mirror.ready()
@@ -217,7 +217,7 @@ class Restart:
         away_s: float,
     ) -> None:
         """Have Redis away for so long; it comes back empty."""
-        self.github.tell("reset_counts")
+        self.github.control("reset_counts")
         rng = random.Random(2)
 
         def questions() -> Iterator[Question]:
@@ -250,9 +250,9 @@ class Restart:
         """Return after how many seconds Redis is in use and carries the mark."""
         began = time.monotonic()
         left = list(mirrors)
-        while left or not redis.ask("KEYS", "*filled*"):
+        while left or not redis.send("KEYS", "*filled*"):
             left = [each for each in left if read_metric(each.admin_url, AVAILABLE) != 1]
-            if time.monotonic() - began > GIVEN_UP_S:
+            if time.monotonic() - began > DEADLINE_S:
                 return math.inf
             time.sleep(LOOK_S)
         return time.monotonic() - began

@@ -70,7 +70,7 @@ class Results:
         path.write_text(f"{text}\n")
 
 
-def _said(*command: str) -> str:
+def _output_of(*command: str) -> str:
     """Return what a program says, on whatever channel."""
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     return (done.stdout + done.stderr).strip()
@@ -80,7 +80,7 @@ def _commit() -> str:
     """Return which commit this is, and whether there is more; empty where there is none."""
     if not (ROOT / ".git").exists() or shutil.which("git") is None:
         return ""
-    return _said("git", "-C", str(ROOT), "describe", "--always", "--dirty")
+    return _output_of("git", "-C", str(ROOT), "describe", "--always", "--dirty")
 
 
 def machine() -> dict[str, str]:
@@ -104,7 +104,7 @@ def programs() -> dict[str, str]:
     if PYTHON != OWN:
         found[BESIDE] = named(OWN)
     for name, (program, flag) in _VERSIONS.items():
-        said = _said(find(program), flag)
-        version = _VERSION.search(said)
-        found[name] = version[0] if version else said
+        output = _output_of(find(program), flag)
+        version = _VERSION.search(output)
+        found[name] = version[0] if version else output
     return found

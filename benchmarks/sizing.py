@@ -93,7 +93,7 @@ class Sizing:
         """Return the bytes that the server uses, without the buffers of connections."""
         shown = dict(
             line.split(b":", 1)
-            for line in self.client.ask("INFO", "memory").splitlines()
+            for line in self.client.send("INFO", "memory").splitlines()
             if b":" in line
         )
         return int(shown[b"used_memory"]) - int(shown[b"mem_clients_normal"])
@@ -103,8 +103,8 @@ class Sizing:
         cursor, sizes = b"0", []
         while True:
             pattern = f"{PREFIX}:*}}:{kind}"
-            cursor, keys = self.client.ask("SCAN", cursor, "MATCH", pattern, "COUNT", 1000)
-            sizes += [self.client.ask("MEMORY", "USAGE", key, "SAMPLES", 0) for key in keys]
+            cursor, keys = self.client.send("SCAN", cursor, "MATCH", pattern, "COUNT", 1000)
+            sizes += [self.client.send("MEMORY", "USAGE", key, "SAMPLES", 0) for key in keys]
             if cursor == b"0":
                 return sum(sizes) / len(sizes) if sizes else 0.0
 
@@ -203,7 +203,7 @@ async def measure(reactor: Any, server: RedisServer, count: int) -> None:
     with server.client() as client:
         # a first time for everything: scripts are loaded, buffers are there
         await Sizing(records, client, 1).warm()
-        client.ask("FLUSHALL")
+        client.send("FLUSHALL")
         sys.stdout.write(f"{'bytes':44}{'INFO memory':>14}{'MEMORY USAGE':>14}\n")
         await Sizing(records, client, count).run()
     await servers.close()

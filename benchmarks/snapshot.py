@@ -36,7 +36,7 @@ from attrs import define, field, frozen
 from benchmarks.bars import MIB, Bars
 from benchmarks.driving import Load, Question, StandIn, Tally, end_in_order, poll_all
 from benchmarks.figures import Spread, forget_most, resident
-from benchmarks.watched_mirror import Told
+from benchmarks.watched_mirror import WatchedMirror
 from ghmirror_tw.snapshots.aws_service import AwsAccess
 from tests.fakes.s3 import ENVIRONMENT, serving
 from tests.harness.redis_servers import RedisServer
@@ -67,7 +67,7 @@ class Snapshot:
     targets: Sequence[Target]
     bars: Bars = field(factory=Bars)
 
-    def start(self, redis: RedisServer | None) -> Told:
+    def start(self, redis: RedisServer | None) -> WatchedMirror:
         """Start a mirror; with *redis* on that."""
         sections: dict[str, dict[str, object]] = {
             "github": {"api_url": self.github.url},
@@ -78,7 +78,7 @@ class Snapshot:
         if redis is not None:
             sections["cache"]["backend"] = "redis"
             sections["redis"] = {"url": "redis://{}:{}".format(*redis.address)}
-        return Told(sections, ENVIRONMENT)
+        return WatchedMirror(sections, ENVIRONMENT)
 
     def questions(self) -> Iterator[Question]:
         """Return, without end, what is asked."""
@@ -89,7 +89,7 @@ class Snapshot:
                 f"token{rng.randrange(USERS)}",
             )
 
-    def warm(self, mirror: Told) -> None:
+    def warm(self, mirror: WatchedMirror) -> None:
         """Have a mirror know all that is asked."""
         everything = [
             (f"/repos/bench/repo-{resource}", f"token{user}")
@@ -106,7 +106,7 @@ class Snapshot:
         with self.start(redis) as mirror:
             before = resident(mirror.pid)
             began = time.monotonic()
-            filled = mirror.tell("fill", count=self.options.count)
+            filled = mirror.control("fill", count=self.options.count)
             own = 0 if redis is not None else resident(mirror.pid) - before
             print(
                 f"\n{name}: {self.options.count} representations, {filled['plain'] / MIB:.0f} MB, "
@@ -120,14 +120,14 @@ class Snapshot:
                 )
         for target in self.targets:
             if redis is not None:
-                redis.ask("FLUSHALL")
+                redis.send("FLUSHALL")
             with self.start(redis) as mirror:
                 self.warm(mirror)
                 what = f"{name}, restoring from {target.name}"
                 self.measure(what, mirror, "restore", target, filled["plain"], own)
 
     def measure(  # noqa: PLR0917 - each is another thing
-        self, what: str, mirror: Told, order: str, target: Target, plain: int, own: int
+        self, what: str, mirror: WatchedMirror, order: str, target: Target, plain: int, own: int
     ) -> None:
         """Have it done under load, and print what was measured.
 
@@ -135,16 +135,16 @@ class Snapshot:
         """
         with Load([mirror.url], self.questions, self.options.rate) as load:
             time.sleep(BEFORE_S / 4)  # connections are made
-            mirror.tell("held_up")
+            mirror.control("held_up")
             time.sleep(BEFORE_S)
         calm = load.tallies[mirror.url]
-        without = mirror.tell("held_up")
+        without = mirror.control("held_up")
         before = resident(mirror.pid)
         forget_most(mirror.pid)
         with Load([mirror.url], self.questions, self.options.rate) as load:
-            done = mirror.tell(order, target=target.url, endpoint=target.endpoint)
+            done = mirror.control(order, target=target.url, endpoint=target.endpoint)
         busy = load.tallies[mirror.url]
-        meanwhile = mirror.tell("held_up")
+        meanwhile = mirror.control("held_up")
         grown = resident(mirror.pid, most=True) - before - own
 
         bars, seconds = self.bars, done["seconds"]

@@ -37,7 +37,7 @@ from urllib.request import urlopen
 from attrs import define, field, frozen
 
 from benchmarks.driving import StandIn
-from benchmarks.truth import NEVER, Asked, History, Truth
+from benchmarks.truth import NEVER, History, TimedRequest, Truth
 from tests.harness.redis_servers import RedisServer
 from tests.harness.running import BlockingMirror
 
@@ -61,7 +61,7 @@ SWITCHES: Final = ("honours_lists", "tag_in_304", "gzip", "chunked")
 
 
 @frozen
-class Said:
+class Received:
     """An answer."""
 
     status: int
@@ -74,8 +74,8 @@ class Said:
 
     @property
     def outcome(self) -> str:
-        said = self.fields.get("cache-status", "")
-        return said.partition("detail=")[2] or said
+        received = self.fields.get("cache-status", "")
+        return received.partition("detail=")[2] or received
 
     @property
     def limited(self) -> bool:
@@ -101,9 +101,9 @@ class Client:
     _reader: Any = None
     _writer: Any = None
 
-    async def ask(
+    async def send(
         self, method: str, target: str, token: str, fields: dict[str, str], body: bytes = b""
-    ) -> Said:
+    ) -> Received:
         parts = urlsplit(self.url)
         if self._writer is None:
             self._reader, self._writer = await asyncio.open_connection(
@@ -131,7 +131,7 @@ class Client:
             content = await self._reader.readexactly(int(got.get("content-length", 0)))
         if got.get("connection") == "close":
             self.close()
-        return Said(status, got, content)
+        return Received(status, got, content)
 
     def close(self) -> None:
         if self._writer is not None:
@@ -162,8 +162,8 @@ class Soak:
 
     # What there is.
 
-    async def tell(self, name: str, **given: object) -> None:
-        await asyncio.to_thread(self.github.tell, name, **given)
+    async def control(self, name: str, **given: object) -> None:
+        await asyncio.to_thread(self.github.control, name, **given)
 
     def content(self, path: str) -> dict[str, Any]:
         self.version += 1
@@ -178,32 +178,32 @@ class Soak:
         history = self.truth.things[path]
         state = history.begin(self.shown(content), readers, monotonic())
         more = {} if readers is None else {"private_to": sorted(readers) or ["nobody"]}
-        await self.tell("put", path=path, content=content, **more)
+        await self.control("put", path=path, content=content, **more)
         self.truth.things[path].settle(state, monotonic())
 
     async def put_list(self, path: str, count: int) -> None:
         """Let a list have so many items; those that stay are the same."""
         items = [{"of": path, "number": number} for number in range(count)]
         state = self.truth.things[path].begin(items, None, monotonic())
-        await self.tell("put_list", path=path, items=items)
+        await self.control("put_list", path=path, items=items)
         self.truth.things[path].settle(state, monotonic())
 
     async def new_token(self, login: str) -> None:
         token = f"token-{login}-{len(self.truth.tokens)}"
         self.truth.logins[token] = login
         now = monotonic()
-        await self.tell("token", token=token, login=login)
+        await self.control("token", token=token, login=login)
         self.truth.tokens[token] = history = History()
         history.begin(True, None, now)
         old, self.current[login] = self.current.get(login), token
         if old is not None:
             state = self.truth.tokens[old].begin(False, None, monotonic())
-            await self.tell("revoke", token=old)
+            await self.control("revoke", token=old)
             self.truth.tokens[old].settle(state, monotonic())
 
     async def prepare(self) -> None:
         for user in range(USERS):
-            await self.tell("user", login=f"u{user}", limit=1_000_000_000)
+            await self.control("user", login=f"u{user}", limit=1_000_000_000)
             await self.new_token(f"u{user}")
         names = [f"/repos/soak/thing-{n}" for n in range(THINGS)]
         names += [f"/repos/soak/written-{n}" for n in range(WRITTEN)]
@@ -247,17 +247,17 @@ class Soak:
                 kind = self.rng.choice(FAULTS)
                 login = self.rng.choice([None, f"u{self.rng.randrange(USERS)}"])
                 if kind == "primary-limit":
-                    who = login or "u0"
-                    await self.tell("set_quota", login=who, remaining=0, reset_in_s=2)
+                    owner = login or "u0"
+                    await self.control("set_quota", login=owner, remaining=0, reset_in_s=2)
                 else:
-                    await self.tell("fault", path=None, kind=kind, login=login, delay_s=0.3)
+                    await self.control("fault", path=None, kind=kind, login=login, delay_s=0.3)
                 self.happened(f"fault {kind} {login or ''}")
                 self.done[f"fault {kind}"] += 1
             if self.rng.random() < 0.3:
                 name = self.rng.choice(SWITCHES)
-                await self.tell("switches", **{name: self.rng.random() < 0.5})
+                await self.control("switches", **{name: self.rng.random() < 0.5})
             await asyncio.sleep(self.rng.uniform(0.3, 3.0))
-            await self.tell("clear_faults")
+            await self.control("clear_faults")
             self.happened("faults end")
             self.troubles[-1] = (began, monotonic())
 
@@ -308,62 +308,70 @@ class Soak:
         method = "HEAD" if rng.random() < 0.1 else "GET"
         fields = {"Accept-Encoding": "gzip"} if rng.random() < 0.5 else {}
         begin = monotonic()
-        asked = Asked(method, path, token, begin, begin, page, PER_PAGE if page else 0)
+        sent = TimedRequest(method, path, token, begin, begin, page, PER_PAGE if page else 0)
         # the mirror asks for other pages of a list by itself
-        self.truth.first_asked.setdefault((token, path), begin)
-        known = self.etags.setdefault(asked.name, {})
+        self.truth.first_requested.setdefault((token, path), begin)
+        known = self.etags.setdefault(sent.name, {})
         if known and rng.random() < 0.3:
             fields["If-None-Match"] = rng.choice(list(known))
-        said = await self.say(client, method, target, token, fields)
-        if said is None:
+        received = await self.say(client, method, target, token, fields)
+        if received is None:
             return
-        asked = Asked(method, path, token, begin, monotonic(), page, asked.per_page)
-        why = self.judge(asked, said, known, fields)
+        sent = TimedRequest(method, path, token, begin, monotonic(), page, sent.per_page)
+        why = self.judge(sent, received, known, fields)
         if why:
-            age = said.fields.get("age")
-            more = f"age={age} {fields} {said.plain[:200]!r}"
-            shown = f"{said.status} {said.outcome} {more}"
-            self.wrong.append(f"{why}: {asked} {shown}; {self.before(begin)}")
+            age = received.fields.get("age")
+            more = f"age={age} {fields} {received.plain[:200]!r}"
+            shown = f"{received.status} {received.outcome} {more}"
+            self.wrong.append(f"{why}: {sent} {shown}; {self.before(begin)}")
 
     def judge(
-        self, asked: Asked, said: Said, known: dict[str, Any], fields: dict[str, str]
+        self,
+        sent: TimedRequest,
+        received: Received,
+        known: dict[str, Any],
+        fields: dict[str, str],
     ) -> str | None:
         """Return what is wrong with an answer, if anything is."""
-        if said.status >= 500 or said.limited:
-            self.blame(asked.begin, f"{asked} {said.outcome}", said)
-        elif said.status in {401, 403, 404}:
-            if said.status not in self.truth.statuses(asked):
+        if received.status >= 500 or received.limited:
+            self.blame(sent.begin, f"{sent} {received.outcome}", received)
+        elif received.status in {401, 403, 404}:
+            if received.status not in self.truth.statuses(sent):
                 return "refused, though GitHub did not"
-            self.truth.refused(asked, said.status)
-        elif said.status not in {200, 304}:
+            self.truth.refused(sent, received.status)
+        elif received.status not in {200, 304}:
             return "an answer that GitHub does not give"
-        elif not self.is_right(asked, said, known, fields):
+        elif not self.is_right(sent, received, known, fields):
             return "not entitled to, or not current"
-        elif asked.page and not said.stale and said.status == 200:
-            goes_on = 'rel="next"' in said.fields.get("link", "")
-            if goes_on not in self.truth.may_go_on(asked):
+        elif sent.page and not received.stale and received.status == 200:
+            has_next = 'rel="next"' in received.fields.get("link", "")
+            if has_next not in self.truth.may_have_next(sent):
                 return "a Link that was not true"
         return None
 
     def is_right(
-        self, asked: Asked, said: Said, known: dict[str, Any], fields: dict[str, str]
+        self,
+        sent: TimedRequest,
+        received: Received,
+        known: dict[str, Any],
+        fields: dict[str, str],
     ) -> bool:
         """Tell whether what an answer shows, or says is unchanged, may be shown."""
-        etag = said.fields.get("etag", "")
-        if said.status == 304:
+        etag = received.fields.get("etag", "")
+        if received.status == 304:
             if "If-None-Match" not in fields:
                 return False
             content = known[fields["If-None-Match"]]
-        elif asked.method != "HEAD":
-            content = said.value
+        elif sent.method != "HEAD":
+            content = received.value
             if etag:
                 known[etag] = content
         elif etag in known:
             content = known[etag]
         else:
-            return said.stale or 200 in self.truth.statuses(asked)
-        right = self.truth.may_be_stale if said.stale else self.truth.is_current
-        return right(asked, content)
+            return received.stale or 200 in self.truth.statuses(sent)
+        right = self.truth.may_be_stale if received.stale else self.truth.is_current
+        return right(sent, content)
 
     async def write(self, client: Client, token: str, path: str) -> None:
         """Write something, one at a time of each."""
@@ -373,18 +381,18 @@ class Soak:
             begin = monotonic()
             state = history.begin(self.shown(content), None, begin)
             body = json.dumps(content).encode()
-            said = await self.say(client, "PUT", path, token, {}, body)
-            asked = Asked("PUT", path, token, begin, monotonic())
-            if said is None or said.status >= 500 or said.limited:
-                if said is not None:
-                    self.blame(begin, f"{asked} {said.outcome}", said)
-            elif said.status == 200:
+            received = await self.say(client, "PUT", path, token, {}, body)
+            sent = TimedRequest("PUT", path, token, begin, monotonic())
+            if received is None or received.status >= 500 or received.limited:
+                if received is not None:
+                    self.blame(begin, f"{sent} {received.outcome}", received)
+            elif received.status == 200:
                 history.settle(state, monotonic())
-                self.truth.wrote(asked)
-                if said.value != state.value:
-                    self.wrong.append(f"not what was written: {asked}")
-            elif said.status not in self.truth.statuses(asked):
-                self.wrong.append(f"refused, though GitHub did not: {asked} {said.status}")
+                self.truth.wrote(sent)
+                if received.value != state.value:
+                    self.wrong.append(f"not what was written: {sent}")
+            elif received.status not in self.truth.statuses(sent):
+                self.wrong.append(f"refused, though GitHub did not: {sent} {received.status}")
             else:
                 history.states.remove(state)
 
@@ -393,16 +401,16 @@ class Soak:
         verb = rng.choice(["query", "mutation"])
         body = json.dumps({"query": verb + " { viewer { login } }"}).encode()
         begin = monotonic()
-        said = await self.say(client, "POST", "/graphql", token, {}, body)
-        if said is None:
+        received = await self.say(client, "POST", "/graphql", token, {}, body)
+        if received is None:
             return
-        asked = Asked("POST", "/own/0", token, begin, monotonic())
-        if said.status >= 500 or said.limited:
-            self.blame(begin, f"GraphQL {asked} {said.outcome}", said)
-        elif said.status not in self.truth.statuses(asked):
-            self.wrong.append(f"refused, though GitHub did not: {asked} {said.status}")
-        elif said.status == 200 and said.value["data"]["viewer"] != {"login": login}:
-            self.wrong.append(f"another's answer: {asked}")
+        sent = TimedRequest("POST", "/own/0", token, begin, monotonic())
+        if received.status >= 500 or received.limited:
+            self.blame(begin, f"GraphQL {sent} {received.outcome}", received)
+        elif received.status not in self.truth.statuses(sent):
+            self.wrong.append(f"refused, though GitHub did not: {sent} {received.status}")
+        elif received.status == 200 and received.value["data"]["viewer"] != {"login": login}:
+            self.wrong.append(f"another's answer: {sent}")
 
     async def say(  # noqa: PLR0917 - that is what a request consists of
         self,
@@ -412,11 +420,13 @@ class Soak:
         token: str,
         fields: dict[str, str],
         body: bytes = b"",
-    ) -> Said | None:
+    ) -> Received | None:
         """Ask; None where nothing came that could be judged."""
         begin = monotonic()
         try:
-            said = await asyncio.wait_for(client.ask(method, target, token, fields, body), HANGS_S)
+            received = await asyncio.wait_for(
+                client.send(method, target, token, fields, body), HANGS_S
+            )
         except TimeoutError:
             client.close()
             self.failed.append(f"no answer in {HANGS_S} s: {method} {target}")
@@ -427,18 +437,18 @@ class Soak:
             self.blame(begin, f"{method} {target}: {error!r}")
             return None
         self.done[method] += 1
-        self.outcomes[f"{said.status} {said.outcome}"] += 1
-        return said
+        self.outcomes[f"{received.status} {received.outcome}"] += 1
+        return received
 
-    def blame(self, begin: float, what: str, said: Said | None = None) -> None:
+    def blame(self, begin: float, what: str, received: Received | None = None) -> None:
         """Take note of a failure, unless GitHub was at fault in its time."""
         end, after_s = monotonic(), FAILED_S
-        if said is not None and said.limited:
+        if received is not None and received.limited:
             after_s = LIMITED_S
-        elif said is not None and said.status == _GATEWAY_TIMEOUT:
+        elif received is not None and received.status == _GATEWAY_TIMEOUT:
             after_s = TIMED_OUT_S
         if not any(since <= end and until + after_s >= begin for since, until in self.troubles):
-            status = "" if said is None else f"{said.status} "
+            status = "" if received is None else f"{received.status} "
             self.failed.append(f"{status}{what}; {self.before(begin)}")
 
     async def run(self, seconds: float, seed: int) -> None:
@@ -492,9 +502,9 @@ def quiet(soak: Soak, wait_s: float) -> tuple[Held, int]:
     end = monotonic() + wait_s
     while True:
         held = Held.by(soak.mirror)
-        asked = sum(soak.github.counts()["in_flight"].values())
-        if monotonic() > end or not (held.in_flight or held.to_clients or asked):
-            return held, asked
+        sent = sum(soak.github.counts()["in_flight"].values())
+        if monotonic() > end or not (held.in_flight or held.to_clients or sent):
+            return held, sent
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -511,7 +521,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with ExitStack() as stack:
         github = stack.enter_context(StandIn(log=0, own=3))
         # credentials that are no good count against the address
-        github.tell("switches", secondary_retry_after_s=1, anonymous_limit=1_000_000_000)
+        github.control("switches", secondary_retry_after_s=1, anonymous_limit=1_000_000_000)
         redis = stack.enter_context(RedisServer())
         sections: dict[str, dict[str, object]] = {
             "github": {
@@ -535,7 +545,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         asyncio.run(soak.prepare())
         before = Held.by(mirror)
         asyncio.run(soak.run(options.seconds, options.seed))
-        after, asked = quiet(soak, 10.0)
+        after, sent = quiet(soak, 10.0)
         tracebacks = mirror.log_text.count("Traceback (most recent call last)")
         log = mirror.log_text
     print(
@@ -550,7 +560,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "failed, and not GitHub's fault": len(soak.failed),
         "tracebacks in the log": tracebacks,
         "left in flight": int(after.in_flight),
-        "left at GitHub": asked,
+        "left at GitHub": sent,
         "connections of clients left": after.to_clients,
         "files left": max(0, after.files - before.files),
     }
@@ -560,8 +570,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for what in (*soak.wrong[: options.show], *soak.failed[: options.show]):
         print(f"  {what}")
     if any(bars.values()):
-        said = re.findall(r"GitHub did not answer (?:GET|HEAD|PUT|POST): (.*)", log)
-        for what, count in Counter(said).most_common(options.show):
+        received = re.findall(r"GitHub did not answer (?:GET|HEAD|PUT|POST): (.*)", log)
+        for what, count in Counter(received).most_common(options.show):
             print(f"  {count:>6} {what}")
     if tracebacks:
         print(log[max(0, log.index("Traceback") - 500) :][:4000])

@@ -98,7 +98,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         redis = stack.enter_context(RedisServer())
         targets = [f"/repos/bench/repo-{number}" for number in range(options.things)]
         for target in targets:
-            github.tell("private", prefix=target, logins=["user0"])
+            github.control("private", prefix=target, logins=["user0"])
         stored = set(rng.sample(targets, options.things // 2))
         print(f"{options.things} things of {options.size} bytes, milliseconds")
         print(f"{'':44}{'median':>9}{'mean':>9}{'p90':>9}")

@@ -307,7 +307,7 @@ class Fleet:
         times = self.drive(seconds)
         took, cpu = time.perf_counter() - began, usage.cpu_s(pids) - cpu
         time.sleep(0.3)
-        upstream = github.asked()
+        upstream = github.upstream_requests()
         if set(self.statuses) - {200, 304}:
             raise SystemExit(f"{self.subject.name}: statuses {dict(self.statuses)}")
         paid = sum(count for kind, count in upstream.items() if not kind.startswith("304"))

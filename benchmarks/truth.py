@@ -60,7 +60,7 @@ class History:
 
 
 @frozen
-class Asked:
+class TimedRequest:
     """One request and when it was under way; *page* of a list with *per_page* items a page."""
 
     method: str
@@ -83,75 +83,75 @@ class Truth:
     things: dict[str, History] = field(factory=dict)
     tokens: dict[str, History] = field(factory=dict)
     logins: dict[str, str] = field(factory=dict)
-    first_asked: dict[tuple[str, str], float] = field(factory=dict)
+    first_requested: dict[tuple[str, str], float] = field(factory=dict)
     refusals: dict[Any, list[tuple[float, float]]] = field(factory=dict)
     writes: dict[str, list[tuple[float, float]]] = field(factory=dict)
 
-    def wrote(self, asked: Asked) -> None:
+    def wrote(self, sent: TimedRequest) -> None:
         """Take note of a write that GitHub has made."""
-        self.writes.setdefault(asked.token, []).append((asked.begin, asked.end))
+        self.writes.setdefault(sent.token, []).append((sent.begin, sent.end))
 
-    def own_write(self, asked: Asked) -> float:
+    def own_write(self, sent: TimedRequest) -> float:
         """Return when the last own write began that had ended before; what is older is wrong."""
-        writes = self.writes.get(asked.token, ())
-        return max((began for began, ended in writes if ended <= asked.begin), default=0.0)
+        writes = self.writes.get(sent.token, ())
+        return max((began for began, ended in writes if ended <= sent.begin), default=0.0)
 
-    def seen(self, asked: Asked, state: State) -> Any:
+    def seen(self, sent: TimedRequest, state: State) -> Any:
         """Return the content that a state shows to who asks."""
-        if not asked.page:
-            return state.value(self.logins[asked.token]) if callable(state.value) else state.value
-        start = (asked.page - 1) * asked.per_page
-        return state.value[start : start + asked.per_page]
+        if not sent.page:
+            return state.value(self.logins[sent.token]) if callable(state.value) else state.value
+        start = (sent.page - 1) * sent.per_page
+        return state.value[start : start + sent.per_page]
 
-    def statuses(self, asked: Asked) -> set[int]:
+    def statuses(self, sent: TimedRequest) -> set[int]:
         """Return with what GitHub may have answered between request and response."""
-        return set(self._statuses(asked))
+        return set(self._statuses(sent))
 
-    def _statuses(self, asked: Asked) -> Iterator[int]:
-        login = self.logins[asked.token]
-        for token in self.tokens[asked.token].within(asked.begin, asked.end):
+    def _statuses(self, sent: TimedRequest) -> Iterator[int]:
+        login = self.logins[sent.token]
+        for token in self.tokens[sent.token].within(sent.begin, sent.end):
             if not token.value:
                 yield 401
                 continue
-            for state in self.things[asked.path].within(asked.begin, asked.end):
+            for state in self.things[sent.path].within(sent.begin, sent.end):
                 yield 200 if state.shown_to(login) else 404
 
-    def is_current(self, asked: Asked, content: Any) -> bool:
+    def is_current(self, sent: TimedRequest, content: Any) -> bool:
         """Tell whether *content* was what GitHub showed at some moment of the request.
 
         Or just before it, but not before the last own write.
         """
-        since = max(asked.begin - JOINED_S, self.own_write(asked))
-        return self._shown(asked, content, min(since, asked.begin))
+        since = max(sent.begin - JOINED_S, self.own_write(sent))
+        return self._shown(sent, content, min(since, sent.begin))
 
-    def may_be_stale(self, asked: Asked, content: Any) -> bool:
+    def may_be_stale(self, sent: TimedRequest, content: Any) -> bool:
         """Tell whether it was granted to this credential once, and not refused to it since.
 
         Nor may it be older than the last own write.
         """
-        since = self.first_asked.get((asked.token, asked.path), asked.begin)
-        since = max(since, self.own_write(asked))
-        names = (asked.name, (asked.token, None))
+        since = self.first_requested.get((sent.token, sent.path), sent.begin)
+        since = max(since, self.own_write(sent))
+        names = (sent.name, (sent.token, None))
         for began, ended in [each for name in names for each in self.refusals.get(name, ())]:
-            if ended <= asked.begin:
+            if ended <= sent.begin:
                 since = max(since, began)
-        return self._shown(asked, content, since)
+        return self._shown(sent, content, since)
 
-    def _shown(self, asked: Asked, content: Any, since: float) -> bool:
-        login = self.logins[asked.token]
-        if not any(each.value for each in self.tokens[asked.token].within(since, asked.end)):
+    def _shown(self, sent: TimedRequest, content: Any, since: float) -> bool:
+        login = self.logins[sent.token]
+        if not any(each.value for each in self.tokens[sent.token].within(since, sent.end)):
             return False
         return any(
-            state.shown_to(login) and self.seen(asked, state) == content
-            for state in self.things[asked.path].within(since, asked.end)
+            state.shown_to(login) and self.seen(sent, state) == content
+            for state in self.things[sent.path].within(since, sent.end)
         )
 
-    def may_go_on(self, asked: Asked) -> set[bool]:
+    def may_have_next(self, sent: TimedRequest) -> set[bool]:
         """Return whether a page may say that there is a next one: proofs serve for a while."""
-        states = self.things[asked.path].within(asked.begin - PROOF_S, asked.end)
-        return {len(state.value) > asked.page * asked.per_page for state in states}
+        states = self.things[sent.path].within(sent.begin - PROOF_S, sent.end)
+        return {len(state.value) > sent.page * sent.per_page for state in states}
 
-    def refused(self, asked: Asked, status: int) -> None:
+    def refused(self, sent: TimedRequest, status: int) -> None:
         """Take note of GitHub's own refusal."""
-        name = (asked.token, None) if status == 401 else asked.name
-        self.refusals.setdefault(name, []).append((asked.begin, asked.end))
+        name = (sent.token, None) if status == 401 else sent.name
+        self.refusals.setdefault(name, []).append((sent.begin, sent.end))

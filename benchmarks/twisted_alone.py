@@ -21,28 +21,28 @@ _END: Final = b"\r\n\r\n"
 _LENGTH: Final = re.compile(rb"(?i)\ncontent-length: *(\d+)")
 _TAG: Final = re.compile(rb"(?i)\netag: *([^\r]+)")
 
-_idle: Final[list[Asking]] = []
+_idle: Final[list[Requesting]] = []
 #: By request line and fields: an entity-tag, and all of the answer.
 _stored: Final[dict[bytes, tuple[bytes, bytes]]] = {}
 reactor: Any = the_reactor
 
 
-class Asking(Protocol):
+class Requesting(Protocol):
     """A connection to GitHub."""
 
     transport: Any
 
     def __init__(self, client: Answering, request: bytes) -> None:
-        self.ask = client, request
+        self.send = client, request
 
     def connectionMade(self) -> None:
         """Ask what it was made for."""
         self.transport.setTcpNoDelay(True)
-        self.put(*self.ask)
+        self.put(*self.send)
 
     def put(self, client: Answering, request: bytes) -> None:
         """Put a question, a conditional one if there is an answer to it."""
-        self.ask, self.came = (client, request), b""
+        self.send, self.came = (client, request), b""
         stored = _stored.get(request)
         if stored is not None:
             line, _, fields = request.partition(b"\r\n")
@@ -51,7 +51,7 @@ class Asking(Protocol):
 
     def dataReceived(self, data: bytes) -> None:
         """Pass on the answer, or the one that it confirms, once it is here."""
-        client, request = self.ask
+        client, request = self.send
         self.came += data
         head, end, content = self.came.partition(_END)
         if not end:
@@ -92,7 +92,7 @@ class Answering(Protocol):
             return
         factory = ClientFactory()
         factory.noisy = False
-        factory.buildProtocol = lambda _: Asking(self, data)  # type: ignore[method-assign,assignment]
+        factory.buildProtocol = lambda _: Requesting(self, data)  # type: ignore[method-assign,assignment]
         reactor.connectTCP("127.0.0.1", self.github_port, factory)
 
 

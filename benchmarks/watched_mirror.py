@@ -1,6 +1,6 @@
 """A mirror whose store is filled, saved and restored when it is told to, and which watches itself.
 
-A process of its own; `Told` starts it, and tells it what to do by lines of JSON.
+A process of its own; `WatchedMirror` starts it, and tells it what to do by lines of JSON.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ _AT_A_TIME: Final = 100
 _WRITE_S: Final = 60.0
 
 
-class Told:
+class WatchedMirror:
     """A mirror with *sections* in a process of its own; it runs inside a ``with``."""
 
     def __init__(self, sections: Sections, more: dict[str, str]) -> None:
@@ -68,7 +68,7 @@ class Told:
             stdout=subprocess.PIPE,
             text=True,
         )
-        self.url: str = self._said()["url"]
+        self.url: str = self._receive()["url"]
 
     def __enter__(self) -> Self:
         return self
@@ -85,22 +85,22 @@ class Told:
     def pid(self) -> int:
         return self._process.pid
 
-    def tell(self, order: str, **given: object) -> dict[str, Any]:
+    def control(self, order: str, **given: object) -> dict[str, Any]:
         """Have it do something, and return what came of it."""
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps({"do": order, **given}) + "\n")
         self._process.stdin.flush()
-        return self._said()
+        return self._receive()
 
-    def _said(self) -> dict[str, Any]:
+    def _receive(self) -> dict[str, Any]:
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         if not line:
             raise SystemExit("the mirror ended")
-        said: dict[str, Any] = json.loads(line)
-        if "failed" in said:
-            raise SystemExit(f"the mirror says: {said['failed']}")
-        return said
+        report: dict[str, Any] = json.loads(line)
+        if "failed" in report:
+            raise SystemExit(f"the mirror says: {report['failed']}")
+        return report
 
 
 @define(eq=False)
@@ -147,9 +147,9 @@ class HeldUp:
             self.collected_s = max(self.collected_s, now - self._collecting)
             self.collections += about["generation"] == 2
 
-    def said(self) -> dict[str, float]:
+    def report(self) -> dict[str, float]:
         """Return what was the worst so far, in milliseconds, and begin anew."""
-        said = {
+        report = {
             "late_ms": 1000 * self.late_s,
             "own_ms": 1000 * self.own_s,
             "gc_ms": 1000 * self.collected_s,
@@ -157,20 +157,20 @@ class HeldUp:
         }
         self.late_s = self.own_s = self.collected_s = 0.0
         self.collections = 0
-        return said
+        return report
 
 
 class _Remembering:
     """Takes what snapshots show of themselves."""
 
     def __init__(self) -> None:
-        self.told = False
+        self.done = False
         self.last: dict[str, Any] = {}
 
     def snapshot(
         self, operation: str, *, at: float, seconds: float, size_bytes: int, records: int
     ) -> None:
-        self.told = True
+        self.done = True
         self.last = {
             "operation": operation,
             "at": at,
@@ -180,7 +180,7 @@ class _Remembering:
         }
 
     def snapshot_failed(self, operation: str) -> None:  # noqa: ARG002
-        self.told = True
+        self.done = True
 
 
 @define(eq=False)
@@ -228,7 +228,7 @@ class Filled:
             case "save" | "restore" as what:
                 return await self.copy(what, **order)
             case "held_up":
-                return self.held_up.said()
+                return self.held_up.report()
         raise ValueError("no such order")
 
     async def fill(self, count: int, credentials: int = 2) -> dict[str, Any]:
@@ -277,12 +277,12 @@ class Filled:
                 (schedule,) = snapshots.schedules
                 schedule.first_after_s, schedule.at_end = 0.0, False
                 schedule.open()
-                while not shown.told:
+                while not shown.done:
                     await deferLater(self.reactor, 0.01)
                 await schedule.close()
             else:
                 snapshots.restorer.fill()
-                while not shown.told or parts.barrier.is_shut:
+                while not shown.done or parts.barrier.is_shut:
                     await deferLater(self.reactor, 0.01)
         finally:
             await snapshots.access.close()
@@ -301,13 +301,13 @@ class _Orders(LineReceiver):
     def __init__(self, filled: Filled) -> None:
         self.filled = filled
 
-    def say(self, said: dict[str, Any]) -> None:
-        self.transport.write(json.dumps(said).encode() + b"\n")
+    def send(self, report: dict[str, Any]) -> None:
+        self.transport.write(json.dumps(report).encode() + b"\n")
 
     def lineReceived(self, line: bytes) -> None:
         done = Deferred.fromCoroutine(self.filled.obey(json.loads(line)))
         done.addErrback(lambda failure: {"failed": failure.getTraceback()})
-        done.addCallback(self.say)
+        done.addCallback(self.send)
 
     def connectionLost(self, reason: Any = None) -> None:  # noqa: ARG002
         os._exit(0)  # whoever told us what to do is gone
@@ -325,7 +325,7 @@ def main(config: str) -> None:
     def opened(url: str) -> None:
         orders = _Orders(filled)
         StandardIO(orders)
-        orders.say({"url": url})
+        orders.send({"url": url})
 
     world: Any = reactor
     world.callWhenRunning(lambda: Deferred.fromCoroutine(filled.open()).addCallback(opened))

@@ -60,14 +60,14 @@ def drive(
         )
     if done.returncode or not done.stdout.rstrip().endswith("}"):
         raise SystemExit(f"wrk failed: {done.stdout}{done.stderr}")
-    said = json.loads(done.stdout.rstrip().splitlines()[-1])
+    report = json.loads(done.stdout.rstrip().splitlines()[-1])
     driven = Driven(
-        said["requests"],
-        said["microseconds"] / 1e6,
-        said["size_bytes"],
-        said["p50"] / 1e6,
-        said["p99"] / 1e6,
-        {name: said[name] for name in _ERRORS if said[name]},
+        report["requests"],
+        report["microseconds"] / 1e6,
+        report["size_bytes"],
+        report["p50"] / 1e6,
+        report["p99"] / 1e6,
+        {name: report[name] for name in _ERRORS if report[name]},
     )
     if driven.errors or not driven.requests:
         raise SystemExit(f"{url}: {driven.requests} answers, and these errors: {driven.errors}")

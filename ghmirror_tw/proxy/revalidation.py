@@ -58,7 +58,7 @@ _OUTCOMES: Final = {
 
 @define(eq=False)
 class ValidatorChoice:
-    """Chooses the validators of a request; *login* returns the login of a credential, where known."""
+    """Chooses the validators of a request; *login* returns the known login of a credential."""
 
     stored: StoredResponses
     threads: ContentThreads

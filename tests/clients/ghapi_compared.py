@@ -46,15 +46,15 @@ def read(url: str, token: str, _argument: str) -> Any:
     client = Client(url, token)
     api = client.api
     repository = api.repos.get()
-    told = {"repository": repository, "fields": client.fields()}
-    told["owner"] = api(repository.owner.url)
+    output = {"repository": repository, "fields": client.fields()}
+    output["owner"] = api(repository.owner.url)
     first = api.issues.list_for_repo(per_page=20)
-    told["last_page"] = api.last_page()
+    output["last_page"] = api.last_page()
     pages = [
         [each.number for each in page] for page in paged(api.issues.list_for_repo, per_page=50)
     ]
-    told["pages"] = [[each.number for each in first], *pages]
-    return told
+    output["pages"] = [[each.number for each in first], *pages]
+    return output
 
 
 def limits(url: str, token: str, _argument: str) -> Any:
@@ -88,5 +88,5 @@ SITUATIONS = {"read": read, "limits": limits, "failures": failures, "upload": up
 
 if __name__ == "__main__":
     at, credential, situation, *rest = sys.argv[1:]
-    told = SITUATIONS[situation](at, credential, rest[0] if rest else "")
-    sys.stdout.write(json.dumps(told, default=dict))
+    output = SITUATIONS[situation](at, credential, rest[0] if rest else "")
+    sys.stdout.write(json.dumps(output, default=dict))

@@ -27,7 +27,7 @@ def node(script: str, *packages: str) -> list[str]:
     return [program, str(HERE / script)]
 
 
-async def told_by(command: list[str], more: Mapping[str, str] | None = None) -> Any:
+async def json_output_of(command: list[str], more: Mapping[str, str] | None = None) -> Any:
     """Run a program to its end on the reactor, and give the JSON value that it prints."""
     return json.loads(await output_of(command, more))
 

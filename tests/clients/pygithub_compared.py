@@ -49,13 +49,13 @@ def failures(url: str, token: str, _argument: str) -> Any:
 def limited(url: str, token: str, _argument: str) -> Any:
     """Request the same twice while a limit is in force, and something else."""
     client = connect(url, token)
-    told = [
+    output = [
         failure_of(lambda: client.get_repo("octo/hello")),
         failure_of(lambda: client.get_repo("octo/hello")),
         failure_of(lambda: client.get_user("octo")),
     ]
     return {
-        "failures": told,
+        "failures": output,
         "quota": client.rate_limiting,
         "reset": client.rate_limiting_resettime,
     }
@@ -64,12 +64,12 @@ def limited(url: str, token: str, _argument: str) -> Any:
 def quota(url: str, token: str, _argument: str) -> Any:
     """Return what is known of the quota after each request, and what GitHub says of it."""
     client = connect(url, token)
-    told = []
+    output = []
     for _ in range(2):
         client.get_repo("octo/hello")
-        told.append([*client.rate_limiting, client.rate_limiting_resettime])
+        output.append([*client.rate_limiting, client.rate_limiting_resettime])
     core = client.get_rate_limit().resources.core
-    return {"after": told, "limit": core.limit, "reset": int(core.reset.timestamp())}
+    return {"after": output, "limit": core.limit, "reset": int(core.reset.timestamp())}
 
 
 def upload(url: str, token: str, path: str) -> Any:

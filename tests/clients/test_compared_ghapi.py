@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 from twisted.trial.unittest import TestCase
 
 from tests.clients.compare import Both, Side, Sides, Upstream, sides_of
-from tests.clients.programs import told_by
+from tests.clients.programs import json_output_of
 from tests.clients.scene import ASSETS, ISSUES, TOKEN, furnish, furnish_limits, furnish_release
 from tests.fakes.github import GitHub
 
@@ -40,7 +40,7 @@ class GhApi(TestCase):
 
         async def client(side: Side) -> Any:
             module = "tests.clients.ghapi_compared"
-            return await told_by([sys.executable, "-m", module, side.url, TOKEN, *arguments])
+            return await json_output_of([sys.executable, "-m", module, side.url, TOKEN, *arguments])
 
         both = await self.sides.run(client)
         assert both.unexplained() == []
@@ -83,6 +83,6 @@ class GhApi(TestCase):
         both = await self.run_both("upload", str(PATH))
         assert both.report == {"id": 7, "name": "asset.bin"}
         for side in (self.sides.direct, self.sides.mirrored):
-            (sent,) = side.github.asked(f"/api/uploads{ASSETS}")
+            (sent,) = side.github.exchanges(f"/api/uploads{ASSETS}")
             assert sent.body == CONTENT
             assert sent.target.endswith(f"?name={PATH.name}".encode())

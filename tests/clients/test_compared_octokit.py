@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 from twisted.trial.unittest import TestCase
 
 from tests.clients.compare import Both, Side, Sides, Upstream, sides_of
-from tests.clients.programs import node, told_by
+from tests.clients.programs import json_output_of, node
 from tests.clients.scene import (
     FOUND,
     TOKEN,
@@ -50,7 +50,7 @@ class Octokit(TestCase):
         script = "octokit_compared.mjs" if arguments[1:] else "octokit_client.mjs"
 
         async def client(side: Side) -> Any:
-            return await told_by([*node(script, *PLUGINS), side.url, *arguments])
+            return await json_output_of([*node(script, *PLUGINS), side.url, *arguments])
 
         both = await self.sides.run(client)
         assert both.unexplained() == []
@@ -112,7 +112,7 @@ class Octokit(TestCase):
 
         async def client(side: Side) -> Any:
             command = node("octokit_compared.mjs", *PLUGINS)
-            return await told_by([*command, side.url, TOKEN, "requestTwice"])
+            return await json_output_of([*command, side.url, TOKEN, "requestTwice"])
 
         both = await self.sides.run(client)
         assert both.mirrored_report == both.direct_report

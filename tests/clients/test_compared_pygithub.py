@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 from twisted.trial.unittest import TestCase
 
 from tests.clients.compare import Both, Side, Sides, Upstream, sides_of, sides_of_github_com
-from tests.clients.programs import told_by
+from tests.clients.programs import json_output_of
 from tests.clients.scene import (
     ASSETS,
     ISSUES,
@@ -54,7 +54,7 @@ class PyGithub(TestCase):
         """Run PyGithub in a situation, both ways."""
 
         async def client(side: Side) -> Any:
-            return await told_by([sys.executable, "-m", MODULE, side.url, token, situation])
+            return await json_output_of([sys.executable, "-m", MODULE, side.url, token, situation])
 
         both = await self.sides.run(client)
         assert both.unexplained() == []
@@ -120,7 +120,7 @@ class PyGithub(TestCase):
         await self.run_both("read")
         self.sides.each(lambda github: github.fault(None, "primary-limit", login="alice"))
         both = await self.sides.run(
-            lambda side: told_by([sys.executable, "-m", MODULE, side.url, TOKEN, "read"])
+            lambda side: json_output_of([sys.executable, "-m", MODULE, side.url, TOKEN, "read"])
         )
         assert both.direct_report["class"] == "RateLimitExceededException"
         assert both.mirrored_report == {"class": None}
@@ -147,8 +147,8 @@ class BelowAPrefix(TestCase):
         async def client(side: Side) -> Any:
             command = [sys.executable, "-m", MODULE, side.url, TOKEN]
             return [
-                await told_by([*command, "report"]),
-                await told_by([*command, "upload", __file__]),
+                await json_output_of([*command, "report"]),
+                await json_output_of([*command, "upload", __file__]),
             ]
 
         both = await sides.run(client)
@@ -184,7 +184,7 @@ class AtGitHubCom(TestCase):
                 authority = str(folder / "authority.pem")
                 more = {"HTTPS_PROXY": side.tap.url, "REQUESTS_CA_BUNDLE": authority}
             command = [sys.executable, "-m", MODULE, side.url, TOKEN, "upload", str(path)]
-            return await told_by(command, more)
+            return await json_output_of(command, more)
 
         both = await sides.run(client)
         assert both.unexplained() == []
@@ -194,7 +194,7 @@ class AtGitHubCom(TestCase):
             "id": 7,
         }
         for side in (sides.direct, sides.mirrored):
-            (sent,) = side.github.asked(ASSETS)
+            (sent,) = side.github.exchanges(ASSETS)
             assert sent.field(b"host") == b"uploads.github.com"
             assert sent.target == f"{ASSETS}?label=An+asset&name=asset.zip".encode()
             assert (sent.login, sent.field(b"content-type")) == ("alice", b"application/zip")

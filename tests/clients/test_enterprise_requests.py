@@ -126,6 +126,6 @@ class Requests(TestCase):
         fields = GO_GITHUB + "Content-Type: application/zip\r\n" + GO
         got = await self.seen(f"POST {path}?name=a+b.zip", fields, "PK")
         assert (got.status, got.json) == (201, {"id": 9})
-        (sent,) = self.github.asked(path)
+        (sent,) = self.github.exchanges(path)
         assert sent.target == f"{path}?name=a+b.zip".encode()
         assert (sent.body, sent.field(b"content-type")) == (b"PK", b"application/zip")

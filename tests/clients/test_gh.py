@@ -49,7 +49,7 @@ class Gh(TestCase):
         }
         return (await start_mirror(self, options)).url
 
-    async def told(self, *arguments: str) -> str:
+    async def output(self, *arguments: str) -> str:
         """Run gh to its end and return what it prints; it must end well."""
         program = shutil.which("gh")
         assert program is not None, "gh is not installed; try `make test`"
@@ -68,47 +68,47 @@ class Gh(TestCase):
         assert status == 0, f"gh {arguments}: {status}:\n{(out + err).decode(errors='replace')}"
         return (out + err).decode()
 
-    async def told_json(self, *arguments: str) -> Any:
-        return json.loads(await self.told(*arguments))
+    async def json_output(self, *arguments: str) -> Any:
+        return json.loads(await self.output(*arguments))
 
     async def test_gh_api(self) -> None:
         """`gh api` receives GitHub's content, charged once, and the version."""
         for _ in range(2):
-            assert (await self.told_json("api", "user"))["login"] == "alice"
+            assert (await self.json_output("api", "user"))["login"] == "alice"
         assert self.github.paid["alice", "/api/v3/user"] == 1
-        assert (await self.told_json("api", "meta"))["installed_version"] == VERSION
-        shown = await self.told("api", "--include", "meta")
+        assert (await self.json_output("api", "meta"))["installed_version"] == VERSION
+        shown = await self.output("api", "--include", "meta")
         assert f"X-Github-Enterprise-Version: {VERSION}" in shown
-        paged = await self.told("api", "--paginate", "repos/octo/hello/tags", "--jq", ".[].name")
+        paged = await self.output("api", "--paginate", "repos/octo/hello/tags", "--jq", ".[].name")
         assert paged.split() == [f"v{number}" for number in range(1, 36)]
 
     async def test_gh_auth_status(self) -> None:
         """`gh auth status` accepts the token and its scopes."""
-        assert f"Logged in to {self.host} as alice" in await self.told("auth", "status")
+        assert f"Logged in to {self.host} as alice" in await self.output("auth", "status")
 
     async def test_gh_repo_view(self) -> None:
         """`gh repo view` uses GraphQL."""
-        seen = await self.told_json("repo", "view", "octo/hello", "--json", "name,owner")
+        seen = await self.json_output("repo", "view", "octo/hello", "--json", "name,owner")
         assert seen == {"name": "hello", "owner": {"id": "2", "login": "octo"}}
-        assert "A repository" in await self.told("repo", "view", "octo/hello")
+        assert "A repository" in await self.output("repo", "view", "octo/hello")
 
     async def test_gh_issue_list_and_pr_list(self) -> None:
         """`gh issue list` first queries the features of the server; `gh pr list` does not."""
-        lines = (await self.told("issue", "list", "-R", "octo/hello")).splitlines()
+        lines = (await self.output("issue", "list", "-R", "octo/hello")).splitlines()
         assert [line.split("\t")[:3] for line in lines] == [
             ["2", "OPEN", "Issue 2"],
             ["1", "OPEN", "Issue 1"],
         ]
-        (line,) = (await self.told("pr", "list", "-R", "octo/hello")).splitlines()
+        (line,) = (await self.output("pr", "list", "-R", "octo/hello")).splitlines()
         assert line.split("\t")[:3] == ["3", "Pull request 3", "branch-3"]
-        assert self.github.asked("/api/graphql")
+        assert self.github.exchanges("/api/graphql")
 
     async def test_gh_release_upload(self) -> None:
         """`gh release upload` sends an asset through the mirror to the URL in the release."""
         path = self.folder / "asset.zip"
         path.write_bytes(b"PK" + bytes(200_000))
-        await self.told("release", "upload", "v1", str(path), "-R", "octo/hello")
-        (sent,) = self.github.asked(ASSETS)
+        await self.output("release", "upload", "v1", str(path), "-R", "octo/hello")
+        (sent,) = self.github.exchanges(ASSETS)
         assert sent.target == f"{ASSETS}?label=&name=asset.zip".encode()
         assert (sent.login, sent.field(b"content-type")) == ("alice", b"application/zip")
         assert sent.field(b"content-length") == b"200002"
@@ -134,7 +134,7 @@ class OverASocket(Gh):
         path = self.folder / "mirror.sock"
         await self.mirror(f"unix:{path}")
         self.host = "mirror.test"
-        await self.told("config", "set", "http_unix_socket", str(path))
+        await self.output("config", "set", "http_unix_socket", str(path))
 
 
 del Gh  # nothing to run by itself

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import TestCase
 
-from tests.clients.programs import node, told_by
+from tests.clients.programs import json_output_of, node
 from tests.clients.scene import ISSUES, TOKEN, put_issues, scene, seen
 from tests.fakes.github import GitHub
 from tests.harness.running import start_mirror
@@ -33,27 +33,27 @@ class Clients(TestCase):
         mirror = await start_mirror(self, {"github": {"api_url": self.github.api_url}})
         return mirror.url
 
-    async def told_at(self, url: str, token: str = TOKEN) -> dict[str, Any]:
+    async def output_at(self, url: str, token: str = TOKEN) -> dict[str, Any]:
         """Let the client look at everything."""
-        told = await told_by(self.command(url, token))
-        assert isinstance(told, dict)
-        return told
+        output = await json_output_of(self.command(url, token))
+        assert isinstance(output, dict)
+        return output
 
     async def test_expected_output_is_that_of_github(self) -> None:
         """The expected output is the one without the mirror."""
-        assert await self.told_at(self.github.api_url) == seen()
+        assert await self.output_at(self.github.api_url) == seen()
 
     async def test_output_is_the_same_through_the_mirror(self) -> None:
         """The output is the same with an empty and a filled store, for each form of the URL."""
         url = await self.mirror()
         for base in (url, url, f"{url}/api/v3", f"{url}/api/v3"):
-            assert await self.told_at(base) == seen()
+            assert await self.output_at(base) == seen()
 
     async def test_repeated_reads_are_free(self) -> None:
         """A client that reads the same again is not charged."""
         url = await self.mirror()
-        await self.told_at(url)
-        await self.told_at(url)
+        await self.output_at(url)
+        await self.output_at(url)
         once = ("/user", "/users/octo", "/repos/octo/hello", f"/repos/octo/hello/issues/{ISSUES}")
         paid = {path: self.github.paid["alice", path] for path in once}
         assert paid == dict.fromkeys(once, 1)
@@ -64,10 +64,10 @@ class Clients(TestCase):
         By a new token, since a proof that the list has ended holds for 10 s for a credential.
         """
         url = await self.mirror()
-        await self.told_at(url)
+        await self.output_at(url)
         put_issues(self.github, ISSUES + 35)
         self.github.token("another", "alice")
-        assert await self.told_at(url, "another") == seen(ISSUES + 35)
+        assert await self.output_at(url, "another") == seen(ISSUES + 35)
 
 
 class PyGithub(Clients):

@@ -66,7 +66,7 @@ JUDGED = {
 
 
 @frozen
-class Question:
+class Call:
     """What a recorded client asked, and the status that it got."""
 
     method: str
@@ -88,7 +88,7 @@ class Question:
             recorded["status"],
         )
 
-    def ask(self, base: str) -> Answer:
+    def send(self, base: str) -> Received:
         """Ask a server under a base URL; redirects are not followed."""
         origin = urlsplit(base)
         connection = http.client.HTTPConnection(cast("str", origin.hostname), origin.port, 30)
@@ -99,7 +99,7 @@ class Question:
             connection.endheaders(self.body or None)
             answer = connection.getresponse()
             fields = [(name.lower(), value) for name, value in answer.getheaders()]
-            return Answer(answer.status, sorted(fields), answer.read())
+            return Received(answer.status, sorted(fields), answer.read())
         finally:
             connection.close()
 
@@ -110,7 +110,7 @@ def _content(body: Any) -> bytes:
 
 
 @frozen
-class Answer:
+class Received:
     """An answer, its fields sorted by their names in lower case."""
 
     status: int
@@ -165,8 +165,8 @@ class Route:
     bases: Mapping[str, str] = field(hash=False)
     """The base URL by the host that was asked when the exchange was recorded."""
 
-    def ask(self, question: Question) -> Answer:
-        return question.ask(self.bases[question.host])
+    def send(self, call: Call) -> Received:
+        return call.send(self.bases[call.host])
 
 
 @frozen
@@ -198,20 +198,20 @@ class Views:
         return value.replace(self.direct.id, self.mirrored.id)
 
 
-def recorded(scenario: str) -> list[Question]:
+def recorded(scenario: str) -> list[Call]:
     """Read the questions of a scenario."""
     text = (RECORDED / scenario / "normalized-fixture.json").read_text()
-    return [Question.of(exchange) for exchange in json.loads(text)]
+    return [Call.of(exchange) for exchange in json.loads(text)]
 
 
-def compare(question: Question, direct: Answer, mirrored: Answer, views: Views) -> None:
+def compare(call: Call, direct: Received, mirrored: Received, views: Views) -> None:
     """Hold an answer through the mirror against the same without it."""
-    assert direct.status == question.status, direct.content
+    assert direct.status == call.status, direct.content
     assert mirrored.status == direct.status, mirrored.content
     content_type = direct.value("content-type")
     assert mirrored.decoded == views.content(direct.decoded, content_type)
     if mirrored.value("content-encoding"):
-        assert "gzip" in question.fields["accept-encoding"]
+        assert "gzip" in call.fields["accept-encoding"]
 
     apart = FRAMING | ADDED | JUDGED
     rest = [(name, value) for name, value in mirrored.fields if name not in apart]
@@ -228,9 +228,9 @@ def compare(question: Question, direct: Answer, mirrored: Answer, views: Views) 
     added = _names(mirrored.value("vary")) - _names(direct.value("vary"))
     assert added <= {"accept-encoding"}
     assert _names(direct.value("vary")) <= _names(mirrored.value("vary"))
-    if question.method != "GET" or mirrored.value("cache-control") != "private, no-cache":
+    if call.method != "GET" or mirrored.value("cache-control") != "private, no-cache":
         assert mirrored.values("cache-control") == direct.values("cache-control")
-    elif question.method == "GET" and direct.status == 200:
+    elif call.method == "GET" and direct.status == 200:
         assert "max-age" not in mirrored.value("cache-control")
     for length in mirrored.values("content-length"):
         assert int(length) == len(mirrored.content)
@@ -242,8 +242,8 @@ def _names(value: str) -> set[str]:
 
 def replay(scenario: str, views: Views) -> None:
     """Ask every question of a scenario both ways, in the order in which it was recorded."""
-    for question in recorded(scenario):
-        compare(question, views.direct.ask(question), views.mirrored.ask(question), views)
+    for call in recorded(scenario):
+        compare(call, views.direct.send(call), views.mirrored.send(call), views)
 
 
 @pytest.fixture(scope="module")
@@ -270,7 +270,7 @@ def test_each_recorded_scenario_is_replayed() -> None:
 @pytest.mark.parametrize("scenario", SCENARIOS)
 def test_scenario(scenario: str, server: FixturesServer, mirror: BlockingMirror) -> None:
     """A scenario with reads, writes, errors, redirects, uploads and binary content is the same."""
-    hosts = {question.host for question in recorded(scenario)}
+    hosts = {call.host for call in recorded(scenario)}
 
     def route(base: str) -> Route:
         loaded = server.load(scenario)

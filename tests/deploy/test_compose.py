@@ -132,7 +132,7 @@ def test_redis_accepts_its_arguments(tmp_path: Path) -> None:
                     ("maxmemory", b"536870912"),
                     ("maxmemory-policy", b"volatile-lru"),
                 ):
-                    assert client.ask("CONFIG", "GET", name) == [name.encode(), value]
+                    assert client.send("CONFIG", "GET", name) == [name.encode(), value]
         finally:
             process.kill()
 

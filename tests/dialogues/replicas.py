@@ -62,7 +62,7 @@ class SharedRedis:
             return
         if not self.runs:
             self.start()
-        self._client.ask("FLUSHALL")
+        self._client.send("FLUSHALL")
         self._client.close()
         self._client = None
 
@@ -94,13 +94,13 @@ class SharedRedis:
         if self._client is not None and self.runs:
             # The first may be done before what came at the same time, the second may not.
             for _ in range(2):
-                self._client.ask("PING")
+                self._client.send("PING")
 
     def pass_time(self, seconds: float) -> None:
         """Make all times to live shorter."""
         if self._client is not None and self.runs:
             milliseconds = round(seconds * 1000)
-            self._client.ask("EVAL", _TIME_PASSES, 0, milliseconds, f"{self.prefix}:")
+            self._client.send("EVAL", _TIME_PASSES, 0, milliseconds, f"{self.prefix}:")
 
 
 def _build_redis(clock: Clock, *others: Any) -> FailoverStore:

@@ -159,7 +159,7 @@ class ElastiCache:
     page: int = 50
     react: Callable[[str], object] = lambda _: None
     """Called with the name of an action when it has been done."""
-    asked: list[tuple[str, dict[str, str]]] = field(factory=list)
+    calls: list[tuple[str, dict[str, str]]] = field(factory=list)
     port: int = 0
     model: Model = field(factory=Model)
 
@@ -176,11 +176,11 @@ class ElastiCache:
 
     def actions(self) -> list[str]:
         """Return what was asked for, looking left out."""
-        return [action for action, _ in self.asked if action != "DescribeSnapshots"]
+        return [action for action, _ in self.calls if action != "DescribeSnapshots"]
 
     async def answer(self, action: str, sent: dict[str, str]) -> bytes:
         """Do what is asked."""
-        self.asked.append((action, sent))
+        self.calls.append((action, sent))
         if action in self.denied:
             text = f"User: {_USER} is not authorized to perform: elasticache:{action}"
             raise FaultError("AccessDenied", 403, text)
@@ -274,7 +274,7 @@ class ElastiCache:
         if snapshot.status == "exporting":
             keys = self._keys(snapshot.bucket, snapshot.shards - self.loses_shards)
             for key in keys:
-                assert (await self.bucket.ask("PUT", f"/{key}", b"REDIS0011")).status == 200
+                assert (await self.bucket.send("PUT", f"/{key}", b"REDIS0011")).status == 200
         snapshot.status = "available"
 
     async def _delete(self, SnapshotName: str) -> dict[str, Any]:

@@ -567,15 +567,15 @@ class _List:
         per_user = callable(items)
         if per_user:
             items = items(question.login)
-        asked = question.parameters if question.query else {}
-        if not self.takes_page and "page" in asked:
+        parameters = question.parameters if question.query else {}
+        if not self.takes_page and "page" in parameters:
             return _message(400, "Pagination using the `page` parameter is not supported.")
-        per_page = _number(asked.get("per_page"), 30)
+        per_page = _number(parameters.get("per_page"), 30)
         per_page = min(per_page or 30, 100)
         if self.cursor:
-            start, end, link = self._by_cursor(github, question, asked, len(items), per_page)
+            start, end, link = self._by_cursor(github, question, parameters, len(items), per_page)
         else:
-            start, end, link = self._by_number(github, question, asked, len(items), per_page)
+            start, end, link = self._by_number(github, question, parameters, len(items), per_page)
         rendering = None if per_user else self.pages.get((start, end))
         if rendering is None:
             page = items[start:end]
@@ -596,9 +596,14 @@ class _List:
         )
 
     def _by_number(
-        self, github: GitHub, question: _Question, asked: dict[str, str], total: int, per_page: int
+        self,
+        github: GitHub,
+        question: _Question,
+        parameters: dict[str, str],
+        total: int,
+        per_page: int,
     ) -> tuple[int, int, str | None]:
-        page = _number(asked.get("page"), 1) or 1
+        page = _number(parameters.get("page"), 1) or 1
         last = max(1, -(-total // per_page))
         pages = {}
         if page > 1:
@@ -614,13 +619,18 @@ class _List:
         return start, start + per_page, self._link(github, question, links)
 
     def _by_cursor(
-        self, github: GitHub, question: _Question, asked: dict[str, str], total: int, per_page: int
+        self,
+        github: GitHub,
+        question: _Question,
+        parameters: dict[str, str],
+        total: int,
+        per_page: int,
     ) -> tuple[int, int, str | None]:
         start = 0
-        if "after" in asked:
-            start = _position(asked["after"]) + 1
-        elif "before" in asked:
-            start = max(0, _position(asked["before"]) - per_page)
+        if "after" in parameters:
+            start = _position(parameters["after"]) + 1
+        elif "before" in parameters:
+            start = max(0, _position(parameters["before"]) - per_page)
         end = min(start + per_page, total)
         links = {}
         if end < total:
@@ -1143,7 +1153,7 @@ class GitHub:
         self.checks.clear()
         self.connections_made = 0
 
-    def asked(self, path: str | None = None) -> list[Exchange]:
+    def exchanges(self, path: str | None = None) -> list[Exchange]:
         """Give the logged exchanges of a path without or with its query (None: all)."""
         if path is None:
             return list(self.log)
@@ -1315,14 +1325,14 @@ class GitHub:
             budget = self.secondary_graphql_points_per_minute
         points = self._points.get((who, kind))
         most = self.secondary_limit_in_flight
-        asked = fault.kind if fault is not None else ""
+        fault_kind = fault.kind if fault is not None else ""
         if (
-            asked in {"secondary-limit", "abuse-limit", "login-limit"}
-            or (asked == "creation-limit" and question.method in {b"POST", b"PUT", b"PATCH"})
+            fault_kind in {"secondary-limit", "abuse-limit", "login-limit"}
+            or (fault_kind == "creation-limit" and question.method in {b"POST", b"PUT", b"PATCH"})
             or (most is not None and self.in_flight[who] > most)
             or (budget is not None and points is not None and points.total > budget)
         ):
-            text = asked.partition("-")[0]
+            text = fault_kind.partition("-")[0]
             text = text if text in {"abuse", "creation", "login"} else self.secondary_message
             url = _DOCS_OF_LIMITS.get(text, DOCS)
             answer = _message(self.secondary_status, _SECONDARY[text], documentation_url=url)
@@ -1330,11 +1340,11 @@ class GitHub:
                 answer.fields = [(b"Retry-After", b"%d" % self.secondary_retry_after_s)]
             return answer
         is_free = question.path == "/rate_limit"
-        if asked == "unmetered-limit":
+        if fault_kind == "unmetered-limit":
             answer = self._exhausted(question)
             answer.exhausted = False
             return answer
-        if asked == "primary-limit" or (quota.used >= quota.limit and not is_free):
+        if fault_kind == "primary-limit" or (quota.used >= quota.limit and not is_free):
             return self._exhausted(question)
         return None
 
@@ -1701,9 +1711,9 @@ class GitHub:
         version = question.version
         if version in VERSIONS:
             put(b"x-github-api-version-selected: %b\r\n" % version.encode())
-        asked = b"x-github-api-version" in question.named
+        names_version = b"x-github-api-version" in question.named
         if version == OLD_VERSION and (
-            self.deprecation == "always" or (asked and self.deprecation == "asked")
+            self.deprecation == "always" or (names_version and self.deprecation == "asked")
         ):
             put(b"Deprecation: Tue, 10 Mar 2026 00:00:00 GMT\r\n")
             put(b"Sunset: Fri, 10 Mar 2028 00:00:00 GMT\r\n")
@@ -1837,14 +1847,14 @@ class GitHub:
             return _not_found()
         if question.credential is None:
             return _message(401, "This endpoint requires you to be authenticated.")
-        asked = question.json()
+        document = question.json()
         login = question.credential.user.login
-        query = str(asked.get("query", ""))
+        query = str(document.get("query", ""))
         if re.match(r"\s*mutation\b", query):
             self.mutations.append((login, query))
         result = None
         if self.graphql is not None:
-            result = self.graphql(login, query, asked.get("variables"))
+            result = self.graphql(login, query, document.get("variables"))
         if result is None:
             result = {}
             if re.search(r"\bviewer\b", query):
@@ -1913,7 +1923,7 @@ class GitHub:
         }
     )
 
-    def _report(self, name: str, asked: dict[str, str]) -> Any:
+    def _report(self, name: str, parameters: dict[str, str]) -> Any:
         if name == "switches":
             return {switch: getattr(self, switch) for switch in _switches()}
         if name == "counts":
@@ -1932,7 +1942,7 @@ class GitHub:
                 "connections": len(self._connections),
             }
         if name == "log":
-            last = list(self.log)[-int(asked.get("last", "100")) :]
+            last = list(self.log)[-int(parameters.get("last", "100")) :]
             return [
                 {
                     "method": e.method.decode("latin-1"),
@@ -1946,7 +1956,7 @@ class GitHub:
                 for e in last
             ]
         if name == "waiting":
-            gates = [g for g in self._gates if g.path == asked.get("path")]
+            gates = [g for g in self._gates if g.path == parameters.get("path")]
             return {"waiting": sum(barrier.waiting for barrier in gates)}
         raise ValueError(f"no such report: {name}")
 

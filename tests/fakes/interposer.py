@@ -34,7 +34,7 @@ class _Mirror(_Side):
         self.link.begin()
 
     def dataReceived(self, data: bytes) -> None:
-        self.link.asked(data)
+        self.link.received(data)
 
 
 class _Redis(_Side):
@@ -106,8 +106,8 @@ class _Link:
             held, self.held = self.held, []
             self.redis.transport.writeSequence(held)
 
-    def asked(self, data: bytes) -> None:
-        self.owner.asked += data
+    def received(self, data: bytes) -> None:
+        self.owner.received += data
         self.held.append(data)
         self.flow()
 
@@ -152,7 +152,7 @@ class Interposer:
     *delay_s*: replies come so much later. *silent*: it takes connections and what is sent, and
     nothing comes back; when that ends, all that was held goes on. *cut_after*: of what comes back
     next, so many bytes get through, then that connection is closed. *instead*: what comes back
-    next is replaced by this. *accepted*, *asked*: how many connections came, and all that was
+    next is replaced by this. *accepted*, *received*: how many connections came, and all that was
     sent over them.
     """
 
@@ -163,7 +163,7 @@ class Interposer:
     cut_after: int | None = None
     instead: bytes | None = None
     accepted: int = 0
-    asked: bytearray = field(factory=bytearray)
+    received: bytearray = field(factory=bytearray)
     links: list[_Link] = field(factory=list)
     _port: IListeningPort = field(init=False)
 

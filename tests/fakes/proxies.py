@@ -1,4 +1,4 @@
-"""Proxies to go out through: a real one, tinyproxy, and one that says what a test wants it to."""
+"""Forward proxies: a real one, tinyproxy, and one with scripted responses."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _READY = "Accepting connections"
 
 
 class TinyProxy(ProcessProtocol):
-    """A tinyproxy in a process of its own; it goes with the test."""
+    """A tinyproxy in a process of its own, which ends with the test."""
 
     def __init__(self, port: int, host: str, login: str) -> None:
         self.port = port
@@ -35,12 +35,12 @@ class TinyProxy(ProcessProtocol):
         self._watchers: list[tuple[Callable[[], bool], Deferred[None]]] = []
 
     @property
-    def asked(self) -> list[str]:
-        """Where it was asked to connect to, one for each connection."""
+    def targets(self) -> list[str]:
+        """The target of each CONNECT request."""
         return re.findall(r"Request \(file descriptor [0-9]+\): CONNECT (\S+)", self.text)
 
     async def seen(self, condition: Callable[[], bool]) -> None:
-        """Return when what it has written fulfils a condition."""
+        """Return when its output fulfils a condition."""
         if not condition():
             done: Deferred[None] = Deferred()
             self._watchers.append((condition, done))
@@ -95,7 +95,7 @@ async def start_proxy(
 class Scripted(Factory):
     """A proxy that answers each CONNECT in one piece, and then hangs up if *hangs_up*.
 
-    With an empty *answer* it says nothing.
+    With an empty *answer* it sends nothing.
     """
 
     noisy = False
@@ -103,9 +103,9 @@ class Scripted(Factory):
     def __init__(self, answer: bytes, *, hangs_up: bool = False) -> None:
         self.answer = answer
         self.hangs_up = hangs_up
-        self.asked: list[bytes] = []
-        self.came: Deferred[None] = Deferred()
-        self.went: Deferred[None] = Deferred()
+        self.received: list[bytes] = []
+        self.contacted: Deferred[None] = Deferred()
+        self.disconnected: Deferred[None] = Deferred()
         self.url = ""
 
     def buildProtocol(self, addr: object) -> Protocol:
@@ -119,24 +119,24 @@ class _Scripted(Protocol):
 
     def dataReceived(self, data: bytes) -> None:
         script: Scripted = self.factory
-        script.asked.append(data)
+        script.received.append(data)
         assert self.transport is not None
         if script.answer and data.startswith(b"CONNECT "):
             self.transport.write(script.answer)
         if script.hangs_up:
             self.transport.loseConnection()
-        if not script.came.called:
-            script.came.callback(None)
+        if not script.contacted.called:
+            script.contacted.callback(None)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        if not self.factory.went.called:
-            self.factory.went.callback(None)
+        if not self.factory.disconnected.called:
+            self.factory.disconnected.callback(None)
 
 
 def start_script(
     case: TestCase, answer: bytes, *, hangs_up: bool = False, login: str = "user:hunter2"
 ) -> Scripted:
-    """Start a proxy of one's own making on a free port."""
+    """Start a scripted proxy on a free port."""
     script = Scripted(answer, hangs_up=hangs_up)
     port = reactor.listenTCP(0, script, interface="127.0.0.1")
     case.addCleanup(port.stopListening)

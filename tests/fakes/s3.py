@@ -38,7 +38,7 @@ from twisted.web.server import NOT_DONE_YET, Request, Site
 from ghmirror_tw.snapshots.aws_service import AwsAccess, AwsService
 from ghmirror_tw.snapshots.blocking_threads import BlockingThreads
 from ghmirror_tw.snapshots.s3_target import S3Target
-from tests.harness.home import Got, fetch
+from tests.harness.home import Received, fetch
 
 reactor: Any = global_reactor
 
@@ -110,7 +110,7 @@ def _port_in(said: Iterable[str]) -> int:
 
 
 @frozen
-class Asked:
+class S3Request:
     """A request that came by."""
 
     method: str
@@ -127,7 +127,7 @@ class Asked:
         return urlsplit(self.target).path
 
 
-Matches = Callable[[Asked], bool]
+Matches = Callable[[S3Request], bool]
 
 
 @frozen
@@ -158,32 +158,32 @@ class Way:
 
     server: int
     port: int = 0
-    asked: list[Asked] = field(factory=list)
+    requests: list[S3Request] = field(factory=list)
     faults: list[tuple[Matches, Fault, list[int]]] = field(factory=list)
-    arrivals: list[tuple[Matches, Deferred[Asked]]] = field(factory=list)
+    arrivals: list[tuple[Matches, Deferred[S3Request]]] = field(factory=list)
 
     def fault(self, matches: Matches, fault: Fault, times: int = 1_000) -> None:
         """Let a fault happen to the next *times* requests that match."""
         self.faults.append((matches, fault, [times]))
 
-    def arrival(self, matches: Matches) -> Deferred[Asked]:
+    def arrival(self, matches: Matches) -> Deferred[S3Request]:
         """Return the next request that matches, when it has come wholly."""
-        waiting: Deferred[Asked] = Deferred()
+        waiting: Deferred[S3Request] = Deferred()
         self.arrivals.append((matches, waiting))
         return waiting
 
-    def happens(self, asked: Asked, *, middle: bool) -> Fault | None:
+    def happens(self, received: S3Request, *, middle: bool) -> Fault | None:
         for matches, fault, left in self.faults:
-            if left[0] and middle == (fault.after_bytes is not None) and matches(asked):
+            if left[0] and middle == (fault.after_bytes is not None) and matches(received):
                 left[0] -= 1
                 return fault
         return None
 
-    def arrived(self, asked: Asked) -> None:
-        self.asked.append(asked)
-        for each in [each for each in self.arrivals if each[0](asked)]:
+    def arrived(self, received: S3Request) -> None:
+        self.requests.append(received)
+        for each in [each for each in self.arrivals if each[0](received)]:
             self.arrivals.remove(each)
-            each[1].callback(asked)
+            each[1].callback(received)
 
 
 class _Passing(Request):
@@ -195,8 +195,8 @@ class _Passing(Request):
     def gotLength(self, length: int | None) -> None:
         channel: Any = self.channel
         way: Way = channel.site.way
-        asked = Asked(channel._command.decode(), channel._path.decode(), {}, length or 0)
-        self.doomed = way.happens(asked, middle=True)
+        received = S3Request(channel._command.decode(), channel._path.decode(), {}, length or 0)
+        self.doomed = way.happens(received, middle=True)
         super().gotLength(length)
 
     def handleContentChunk(self, data: bytes) -> None:
@@ -228,9 +228,9 @@ class _PassOn(Resource):
             name.decode().lower(): values[0].decode()
             for name, values in request.requestHeaders.getAllRawHeaders()
         }
-        asked = Asked(request.method.decode(), request.uri.decode(), fields, len(content))
-        fault = self.way.happens(asked, middle=False)
-        self.way.arrived(asked)
+        received = S3Request(request.method.decode(), request.uri.decode(), fields, len(content))
+        fault = self.way.happens(received, middle=False)
+        self.way.arrived(received)
         if fault is not None and fault.hold is not None:
             await fault.hold
         if fault is not None and fault.status:
@@ -256,12 +256,12 @@ class _PassOn(Resource):
         self._send(request, got.content, gone)
 
     @staticmethod
-    def _length(request: Any, got: Got) -> int:
+    def _length(request: Any, got: Received) -> int:
         if request.method == b"HEAD":
             return int(got.field("content-length") or 0)
         return len(got.content)
 
-    async def _passed(self, request: Any, content: bytes) -> Got:
+    async def _passed(self, request: Any, content: bytes) -> Received:
         headers = {
             name.decode(): [value.decode() for value in values]
             for name, values in request.requestHeaders.getAllRawHeaders()
@@ -325,7 +325,7 @@ class Bucket:
             workers, AwsService(access, "s3"), name, prefix, part_bytes=PART_BYTES, **more
         )
 
-    async def ask(self, method: str, target: str = "", body: bytes | None = None) -> Got:
+    async def send(self, method: str, target: str = "", body: bytes | None = None) -> Received:
         """Ask the server itself; no fault is on this way."""
         return await fetch(
             method,
@@ -336,7 +336,7 @@ class Bucket:
         )
 
     async def _keys(self, target: str, entry: str) -> list[str]:
-        got = await self.ask("GET", target)
+        got = await self.send("GET", target)
         assert got.status == 200, got.plain
         root = ET.fromstring(got.plain)
         name = root.tag.partition("}")[0] + "}"
@@ -344,7 +344,7 @@ class Bucket:
 
     async def begun_at(self) -> float:
         """Return when the first unfinished upload was begun, as the server says."""
-        found = re.search(rb"<Initiated>(.+?)</", (await self.ask("GET", "?uploads")).plain)
+        found = re.search(rb"<Initiated>(.+?)</", (await self.send("GET", "?uploads")).plain)
         assert found is not None
         return datetime.fromisoformat(found[1].decode()).timestamp()
 
@@ -368,6 +368,6 @@ async def open_bucket(test: TestCase) -> Bucket:
     test.addCleanup(port.stopListening)
     test.addCleanup(barrier.close)
     made = Bucket(f"b-{uuid.uuid4().hex}", way)
-    got = await made.ask("PUT")
+    got = await made.send("PUT")
     assert got.status == 200, got.plain
     return made

@@ -44,7 +44,7 @@ reactor: Any = global_reactor
 
 
 @frozen
-class Got:
+class Received:
     """What a client got; *content* is in the coding that *fields* name."""
 
     status: int
@@ -97,7 +97,7 @@ async def fetch(
     token: str | None = None,
     headers: Mapping[str, str | list[str]] | None = None,
     body: bytes | IBodyProducer | None = None,
-) -> Got:
+) -> Received:
     """Send a request as it is to a local port, and return the answer as it came."""
     lines = Headers({"Host": [f"127.0.0.1:{port}"], "User-Agent": ["tests"]})
     if token is not None:
@@ -110,10 +110,10 @@ async def fetch(
     response = await agent.request(method.encode(), target.encode(), lines, producer)
     raw = Raw()
     response.deliverBody(raw)
-    return Got(response.code, response.headers, await raw.ended)
+    return Received(response.code, response.headers, await raw.ended)
 
 
-def start(asking: Coroutine[Deferred[Any], Any, Got]) -> Deferred[Got]:
+def start(asking: Coroutine[Deferred[Any], Any, Received]) -> Deferred[Received]:
     """Ask, and go on before the answer has come."""
     return Deferred.fromCoroutine(asking)
 
@@ -182,7 +182,7 @@ class Home:
         """How clients reach the mirror."""
         return f"http://127.0.0.1:{self.port}"
 
-    async def ask(
+    async def send(
         self,
         method: str,
         target: str,
@@ -191,19 +191,19 @@ class Home:
         headers: Mapping[str, str | list[str]] | None = None,
         body: bytes | IBodyProducer | None = None,
         port: int | None = None,
-    ) -> Got:
+    ) -> Received:
         """Send a request as it is and return the answer as it came."""
         return await fetch(
             method, port or self.port, target, token=token, headers=headers, body=body
         )
 
-    async def get(self, target: str, **more: Any) -> Got:
+    async def get(self, target: str, **more: Any) -> Received:
         """GET a target."""
-        return await self.ask("GET", target, **more)
+        return await self.send("GET", target, **more)
 
-    async def admin(self, target: str) -> Got:
+    async def admin(self, target: str) -> Received:
         """GET a target of the admin listener."""
-        return await self.ask("GET", target, port=self.admin_port)
+        return await self.send("GET", target, port=self.admin_port)
 
     async def raw(self, sent: bytes) -> bytes:
         """Send bytes on a new connection; return all that comes until it is closed."""

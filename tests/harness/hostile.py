@@ -358,14 +358,14 @@ class Victim:
         while not self._over.wait(_PAUSE_S):
             began = time.monotonic()
             try:
-                line = self.ask()
+                line = self.send()
             except OSError as error:
                 line = repr(error)
             self.seconds.append(time.monotonic() - began)
             if not line.startswith("HTTP/1.1 200"):
                 self.failed.append(line)
 
-    def ask(self) -> str:
+    def send(self) -> str:
         """Send a request; return how the response begins, when all of it is here."""
         request = get("/small/1", token="victim")
         received = b""

@@ -85,7 +85,7 @@ class Client:
         self._file.close()
         self._socket.close()
 
-    def ask(self, *parts: Argument) -> Any:
+    def send(self, *parts: Argument) -> Any:
         """Send one command and return its reply, raising `RedisError` for an error."""
         encoded = [
             part if isinstance(part, bytes) else str(part).encode("utf-8", "surrogateescape")
@@ -101,14 +101,14 @@ class Client:
 
     def calls(self) -> dict[str, int]:
         """Return how often each command was carried out since this was last asked."""
-        told = self.ask("INFO", "commandstats").decode()
-        self.ask("CONFIG", "RESETSTAT")
+        told = self.send("INFO", "commandstats").decode()
+        self.send("CONFIG", "RESETSTAT")
         found = re.findall(r"cmdstat_([a-z|]+):calls=(\d+)", told)
         return {name: int(calls) for name, calls in found}
 
     def reads(self) -> int:
         """Return how many times the server has read from a connection."""
-        told = self.ask("INFO", "stats").decode()
+        told = self.send("INFO", "stats").decode()
         (found,) = re.findall(r"total_reads_processed:(\d+)", told)
         return int(found)
 
@@ -327,13 +327,13 @@ class RedisServer:
         """Return a connection as the default user; it goes through the UNIX socket."""
         client = Client.to(self.address if self._sentinel else self.socket)
         if self.password is not None:
-            client.ask("AUTH", self.password)
+            client.send("AUTH", self.password)
         return client
 
-    def ask(self, *parts: Argument) -> Any:
+    def send(self, *parts: Argument) -> Any:
         """Send it one command, over a connection of its own, and return the reply."""
         with self.client() as client:
-            return client.ask(*parts)
+            return client.send(*parts)
 
     def remove(self) -> None:
         """Have it gone, with its directory; may be called again."""

@@ -135,13 +135,13 @@ class ClusterSet(_Set):
             self._start_node()
         primaries = self.servers[: self.shards]
         for shard, primary in enumerate(primaries):
-            primary.ask("CLUSTER", "SET-CONFIG-EPOCH", shard + 1)
-            primary.ask("CLUSTER", "ADDSLOTSRANGE", *self.slots(shard))
+            primary.send("CLUSTER", "SET-CONFIG-EPOCH", shard + 1)
+            primary.send("CLUSTER", "ADDSLOTSRANGE", *self.slots(shard))
         for server in self.servers[1:]:
-            server.ask("CLUSTER", "MEET", *self.servers[0].address)
+            server.send("CLUSTER", "MEET", *self.servers[0].address)
         self._wait_acquainted()
         for number, server in enumerate(self.servers[self.shards :]):
-            server.ask("CLUSTER", "REPLICATE", name_of(primaries[number % self.shards]))
+            server.send("CLUSTER", "REPLICATE", name_of(primaries[number % self.shards]))
         self.wait_well()
 
     def slots(self, shard: int) -> tuple[int, int]:
@@ -169,8 +169,8 @@ class ClusterSet(_Set):
     def add_shard(self) -> RedisServer:
         """Add a primary without slots, known to all."""
         server = self._start_node()
-        server.ask("CLUSTER", "SET-CONFIG-EPOCH", 100 + len(self.servers))
-        server.ask("CLUSTER", "MEET", *self.servers[0].address)
+        server.send("CLUSTER", "SET-CONFIG-EPOCH", 100 + len(self.servers))
+        server.send("CLUSTER", "MEET", *self.servers[0].address)
         self.wait_well()
         return server
 
@@ -198,7 +198,7 @@ class ClusterSet(_Set):
     def replica_of(self, primary: RedisServer) -> RedisServer:
         """Return a replica of *primary* that runs."""
         for server in self.running():
-            role = server.ask("ROLE")
+            role = server.send("ROLE")
             if role[0] == b"slave" and role[2] == primary.port:
                 return server
         raise SetError("it has no replica")
@@ -206,8 +206,8 @@ class ClusterSet(_Set):
     def begin_migration(self, slot: int, target: RedisServer) -> Migration:
         """Open *slot* for moving to *target*: from now on its keys may be at either place."""
         source = self.owner(slot)
-        target.ask("CLUSTER", "SETSLOT", slot, "IMPORTING", name_of(source))
-        source.ask("CLUSTER", "SETSLOT", slot, "MIGRATING", name_of(target))
+        target.send("CLUSTER", "SETSLOT", slot, "IMPORTING", name_of(source))
+        source.send("CLUSTER", "SETSLOT", slot, "MIGRATING", name_of(target))
         return Migration(self, slot, source, target)
 
     def migrate(self, slot: int, target: RedisServer, at_once: int = 10) -> None:
@@ -221,7 +221,7 @@ class ClusterSet(_Set):
         """Kill *primary*, and return its successor, when all who run say that all is well."""
         replica = self.replica_of(primary)
         primary.kill()
-        wait_until(lambda: replica.ask("ROLE")[0] == b"master", "a replica has taken over")
+        wait_until(lambda: replica.send("ROLE")[0] == b"master", "a replica has taken over")
         self.wait_well()
         return replica
 
@@ -237,7 +237,7 @@ class Migration:
 
     def move(self, count: int) -> int:
         """Move up to *count* of its keys; return how many there were."""
-        keys = self.source.ask("CLUSTER", "GETKEYSINSLOT", self.slot, count)
+        keys = self.source.send("CLUSTER", "GETKEYSINSLOT", self.slot, count)
         if keys:
             self.take(*keys)
         return len(keys)
@@ -246,24 +246,24 @@ class Migration:
         """Move just these."""
         password = self.target.password
         auth = [] if password is None else ["AUTH", password]
-        self.source.ask("MIGRATE", *self.target.address, "", 0, 5000, *auth, "KEYS", *keys)
+        self.source.send("MIGRATE", *self.target.address, "", 0, 5000, *auth, "KEYS", *keys)
 
     def finish(self) -> None:
         """Give the slot to the target, and return when everybody knows."""
         for server in (self.target, self.source):
-            server.ask("CLUSTER", "SETSLOT", self.slot, "NODE", name_of(self.target))
+            server.send("CLUSTER", "SETSLOT", self.slot, "NODE", name_of(self.target))
         self._cluster.wait_well()
 
 
 def name_of(server: RedisServer) -> str:
     """Return what the cluster calls a node."""
-    name: bytes = server.ask("CLUSTER", "MYID")
+    name: bytes = server.send("CLUSTER", "MYID")
     return name.decode()
 
 
 def _healthy(server: RedisServer) -> set[str]:
     """Return the names of those whom a node knows and believes to be well."""
-    reply: bytes = server.ask("CLUSTER", "NODES")
+    reply: bytes = server.send("CLUSTER", "NODES")
     lines = [line.split() for line in reply.decode().splitlines()]
     return {
         name
@@ -273,14 +273,14 @@ def _healthy(server: RedisServer) -> set[str]:
 
 
 def _is_well(server: RedisServer) -> bool:
-    return b"cluster_state:ok" in server.ask("CLUSTER", "INFO") and _is_linked(server)
+    return b"cluster_state:ok" in server.send("CLUSTER", "INFO") and _is_linked(server)
 
 
 def _view(server: RedisServer) -> frozenset[tuple[int, int, str, frozenset[str]]]:
     """Return who has which slots, and the replicas of each, as a node sees it."""
     return frozenset(
         (first, last, primary[2], frozenset(replica[2] for replica in replicas))
-        for first, last, primary, *replicas in server.ask("CLUSTER", "SLOTS")
+        for first, last, primary, *replicas in server.send("CLUSTER", "SLOTS")
     )
 
 
@@ -288,7 +288,7 @@ def _has(server: RedisServer, slot: int) -> bool:
     name = name_of(server).encode()
     return any(
         first <= slot <= last and primary[2] == name
-        for first, last, primary, *_ in server.ask("CLUSTER", "SLOTS")
+        for first, last, primary, *_ in server.send("CLUSTER", "SLOTS")
     )
 
 
@@ -362,9 +362,9 @@ class SentinelSet(_Set):
         wait_until(well, "the Sentinels see all")
 
     def _sees_all(self, sentinel: RedisServer) -> bool:
-        primary = _pairs(sentinel.ask("SENTINEL", "MASTER", SERVICE))
-        replicas = map(_pairs, sentinel.ask("SENTINEL", "REPLICAS", SERVICE))
-        others = map(_pairs, sentinel.ask("SENTINEL", "SENTINELS", SERVICE))
+        primary = _pairs(sentinel.send("SENTINEL", "MASTER", SERVICE))
+        replicas = map(_pairs, sentinel.send("SENTINEL", "REPLICAS", SERVICE))
+        others = map(_pairs, sentinel.send("SENTINEL", "SENTINELS", SERVICE))
         return (
             primary["flags"] == "master"
             and sum(map(_is_good, replicas)) == len(self.running()) - 1
@@ -378,12 +378,12 @@ class SentinelSet(_Set):
 
     def _primary(self) -> RedisServer | None:
         ports = {
-            int(sentinel.ask("SENTINEL", "GET-MASTER-ADDR-BY-NAME", SERVICE)[1])
+            int(sentinel.send("SENTINEL", "GET-MASTER-ADDR-BY-NAME", SERVICE)[1])
             for sentinel in self.sentinels
             if runs(sentinel)
         }
         found = [server for server in self.running() if {server.port} == ports]
-        return found[0] if found and found[0].ask("ROLE")[0] == b"master" else None
+        return found[0] if found and found[0].send("ROLE")[0] == b"master" else None
 
     def wait_other(self, former: RedisServer) -> RedisServer:
         """Return the primary as soon as that is another one than *former*."""
@@ -397,7 +397,7 @@ class SentinelSet(_Set):
 
 def _is_linked(server: RedisServer) -> bool:
     """Tell whether a server is a primary, or a replica that is up to date."""
-    return b"master_link_status:down" not in server.ask("INFO", "replication")
+    return b"master_link_status:down" not in server.send("INFO", "replication")
 
 
 def _is_good(replica: dict[str, str]) -> bool:

@@ -80,7 +80,7 @@ class RedisOlderCopy(Fault):
 
     async def prepare(self) -> None:
         server = self.fleet.one_server
-        await asyncio.to_thread(server.ask, "SAVE")
+        await asyncio.to_thread(server.send, "SAVE")
         shutil.move(_dump(server), server.directory / "older.rdb")
         self.note("Redis: the older copy is made")
 
@@ -142,7 +142,7 @@ class RedisFlushed(Fault):
     hold_s = 1.0
 
     async def begin(self) -> None:
-        await asyncio.to_thread(self.fleet.one_server.ask, "FLUSHALL")
+        await asyncio.to_thread(self.fleet.one_server.send, "FLUSHALL")
 
 
 class RedisEvicts(Fault):
@@ -159,10 +159,10 @@ class RedisEvicts(Fault):
 
     async def _evict(self) -> None:
         server = self.fleet.one_server
-        keys = sorted(await asyncio.to_thread(server.ask, "KEYS", "*"))
+        keys = sorted(await asyncio.to_thread(server.send, "KEYS", "*"))
         chosen = self.rng.sample(keys, len(keys) // 3)
         if chosen:
-            await asyncio.to_thread(server.ask, "UNLINK", *chosen)
+            await asyncio.to_thread(server.send, "UNLINK", *chosen)
 
 
 class RedisFull(Fault):
@@ -173,13 +173,13 @@ class RedisFull(Fault):
 
     async def begin(self) -> None:
         policy = self.rng.choice(("noeviction", "volatile-lru", "allkeys-random"))
-        ask = self.fleet.one_server.ask
-        await asyncio.to_thread(ask, "CONFIG", "SET", "maxmemory-policy", policy)
-        await asyncio.to_thread(ask, "CONFIG", "SET", "maxmemory", "1200000")
+        send = self.fleet.one_server.send
+        await asyncio.to_thread(send, "CONFIG", "SET", "maxmemory-policy", policy)
+        await asyncio.to_thread(send, "CONFIG", "SET", "maxmemory", "1200000")
         self.note(f"Redis: out of memory, {policy}")
 
     async def end(self) -> None:
-        await asyncio.to_thread(self.fleet.one_server.ask, "CONFIG", "SET", "maxmemory", "0")
+        await asyncio.to_thread(self.fleet.one_server.send, "CONFIG", "SET", "maxmemory", "0")
 
 
 @define(eq=False)
@@ -283,7 +283,7 @@ class ShardFlushed(Fault):
     async def begin(self) -> None:
         assert self.fleet.cluster is not None
         shard = self.rng.choice(self.fleet.cluster.servers)
-        await asyncio.to_thread(shard.ask, "FLUSHALL")
+        await asyncio.to_thread(shard.send, "FLUSHALL")
 
 
 @define(eq=False)

@@ -27,7 +27,7 @@ class Plot:
         self.truth.set_version(THING, 2, 100.0)
         self.numbers = 0
 
-    def asked(self, at: float, status: int, version: int | None = None, **more: Any) -> int:
+    def exchange(self, at: float, status: int, version: int | None = None, **more: Any) -> int:
         """GitHub responds, and so does the mirror, ten milliseconds later."""
         return self.sends(at, status, version, at + 0.001, **more)
 
@@ -103,15 +103,15 @@ def test_states_during_an_interval() -> None:
 
 
 def test_consistent_history_has_no_findings(plot: Plot) -> None:
-    plot.asked(10.0, 200, 1, tagged=1)
-    plot.asked(99.995, 200, 1)
-    plot.asked(99.995, 200, 2)
-    plot.asked(110.0, 304, 2, tagged=2)
+    plot.exchange(10.0, 200, 1, tagged=1)
+    plot.exchange(99.995, 200, 1)
+    plot.exchange(99.995, 200, 2)
+    plot.exchange(110.0, 304, 2, tagged=2)
     plot.sends(111.0, 200, 2, marked="stale", age=1)
     plot.truth.set_access(THING, "alice", 403, 120.0)
     plot.sends(119.0, 200, 2, marked="stale", age=9)
-    plot.asked(121.0, 403)
-    plot.asked(122.0, 404, target="/nowhere")
+    plot.exchange(121.0, 403)
+    plot.exchange(122.0, 404, target="/nowhere")
     plot.sends(123.0, 503)
     assert plot.kinds() == []
 
@@ -171,7 +171,7 @@ def test_refusal_after_its_end_is_found(plot: Plot) -> None:
 
 
 def test_read_after_an_own_write_is_checked(plot: Plot) -> None:
-    plot.asked(99.995, 200, 2, method="PATCH", took=0.02)
+    plot.exchange(99.995, 200, 2, method="PATCH", took=0.02)
     plot.sends(100.02, 200, 1)
     plot.sends(100.02, 200, 1, credential="bob")
     assert plot.kinds() == ["unmarked content from before the own last write"]
@@ -202,7 +202,7 @@ def test_unknown_status_is_found(plot: Plot) -> None:
 
 
 def test_negative_age_is_found(plot: Plot) -> None:
-    plot.asked(10.0, 200, 1)
+    plot.exchange(10.0, 200, 1)
     plot.sends(11.0, 200, 1, marked="stale", age=-119)
     assert plot.kinds() == ["Age is negative"]
 
@@ -211,26 +211,26 @@ def test_negative_age_is_found(plot: Plot) -> None:
 
 
 def test_stale_response_without_a_grant_is_found(plot: Plot) -> None:
-    plot.asked(10.0, 200, 1, credential="bob")
+    plot.exchange(10.0, 200, 1, credential="bob")
     plot.sends(20.0, 200, 1, marked="stale")
     assert plot.kinds() == ["stale content that was never granted"]
 
 
 def test_stale_response_of_another_version_is_found(plot: Plot) -> None:
-    plot.asked(10.0, 200, 1)
+    plot.exchange(10.0, 200, 1)
     plot.sends(101.0, 200, 2, marked="stale")
     assert plot.kinds() == ["stale content that was never granted"]
 
 
 def test_304_is_a_grant(plot: Plot) -> None:
-    plot.asked(10.0, 200, 1, github_status=304)
+    plot.exchange(10.0, 200, 1, github_status=304)
     plot.sends(101.0, 200, 1, marked="stale")
     assert plot.kinds() == []
 
 
 @pytest.mark.parametrize(("status", "what"), [(404, "refused"), (403, "refused"), (401, "revoked")])
 def test_stale_response_after_a_refusal_is_found(plot: Plot, status: int, what: str) -> None:
-    plot.asked(10.0, 200, 1)
+    plot.exchange(10.0, 200, 1)
     plot.truth.set_access(THING, "alice", status, 20.0)
     plot.history.exchanges.append(Exchange(99, "alice", "GET", THING, 21.0, 21.0, status))
     plot.sends(21.0, status, took=0.01)
@@ -244,26 +244,26 @@ def test_stale_response_after_a_refusal_is_found(plot: Plot, status: int, what: 
 
 
 def test_401_to_any_target_ends_grants(plot: Plot) -> None:
-    plot.asked(10.0, 200, 1)
+    plot.exchange(10.0, 200, 1)
     plot.truth.set_valid("alice", False, 20.0)
-    plot.asked(21.0, 401, target=OTHER)
+    plot.exchange(21.0, 401, target=OTHER)
     plot.sends(22.0, 200, 1, marked="stale")
     assert plot.kinds() == ["stale content after it was revoked"]
 
 
 def test_404_ends_only_its_own_grant(plot: Plot) -> None:
-    plot.asked(10.0, 200, 1)
+    plot.exchange(10.0, 200, 1)
     plot.truth.set_access(OTHER, "alice", 404, 20.0)
     plot.truth.set_access(THING, "bob", 404, 20.0)
-    plot.asked(21.0, 404, target=OTHER)
-    plot.asked(21.0, 404, credential="bob")
+    plot.exchange(21.0, 404, target=OTHER)
+    plot.exchange(21.0, 404, credential="bob")
     plot.sends(22.0, 200, 1, marked="stale")
     assert plot.kinds() == []
 
 
 def test_refusal_that_no_client_received_ends_no_grant(plot: Plot) -> None:
     """The replica may have been killed before it received the refusal."""
-    plot.asked(10.0, 200, 1)
+    plot.exchange(10.0, 200, 1)
     plot.truth.set_access(THING, "alice", 404, 20.0)
     plot.sends(21.0, None, None, 21.001, github_status=404)
     plot.sends(22.0, 200, 1, marked="stale")
@@ -271,49 +271,49 @@ def test_refusal_that_no_client_received_ends_no_grant(plot: Plot) -> None:
 
 
 def test_grant_after_a_refusal_allows_stale_responses(plot: Plot) -> None:
-    plot.asked(10.0, 200, 1)
+    plot.exchange(10.0, 200, 1)
     plot.truth.set_access(THING, "alice", 404, 20.0)
-    plot.asked(21.0, 404)
+    plot.exchange(21.0, 404)
     plot.truth.set_access(THING, "alice", 200, 30.0)
-    plot.asked(31.0, 200, 1)
+    plot.exchange(31.0, 200, 1)
     plot.sends(32.0, 200, 1, marked="stale")
     assert plot.kinds() == []
 
 
 def test_rate_limit_is_no_refusal(plot: Plot) -> None:
-    plot.asked(10.0, 200, 1)
-    plot.asked(20.0, 403, limited=True)
+    plot.exchange(10.0, 200, 1)
+    plot.exchange(20.0, 403, limited=True)
     plot.sends(22.0, 200, 1, marked="stale")
     assert plot.kinds() == []
 
 
 def test_stale_response_from_before_an_own_write_is_found(plot: Plot) -> None:
-    plot.asked(10.0, 200, 1)
-    plot.asked(10.0, 200, 1, credential="bob")
-    plot.asked(20.0, 200, 1, method="PATCH", target=OTHER)
+    plot.exchange(10.0, 200, 1)
+    plot.exchange(10.0, 200, 1, credential="bob")
+    plot.exchange(20.0, 200, 1, method="PATCH", target=OTHER)
     plot.sends(22.0, 200, 1, marked="stale")
     plot.sends(22.0, 200, 1, marked="stale", credential="bob")
-    plot.asked(23.0, 200, 1)
+    plot.exchange(23.0, 200, 1)
     plot.sends(24.0, 200, 1, marked="stale")
     assert plot.kinds() == ["stale content from before the own last write"]
 
 
 def test_write_in_flight_does_not_end_a_grant(plot: Plot) -> None:
-    plot.asked(10.0, 200, 1)
-    plot.asked(20.0, 200, 1, method="PATCH", target=OTHER, took=3.0)
+    plot.exchange(10.0, 200, 1)
+    plot.exchange(20.0, 200, 1, method="PATCH", target=OTHER, took=3.0)
     plot.sends(22.0, 200, 1, marked="stale")
     assert plot.kinds() == []
 
 
 def test_fresh_for(plot: Plot) -> None:
-    plot.asked(10.0, 200, 1)
+    plot.exchange(10.0, 200, 1)
     plot.sends(14.0, 200, 1, marked="fresh")
     assert plot.kinds(Rules(fresh_for_s=5.0)) == []
     assert plot.kinds(Rules(fresh_for_s=3.0)) == ["content that is no longer fresh"]
 
 
 def test_negative_for(plot: Plot) -> None:
-    plot.asked(10.0, 404, target="/nowhere")
+    plot.exchange(10.0, 404, target="/nowhere")
     plot.sends(14.0, 404, target="/nowhere", marked="negative")
     assert plot.kinds(Rules(negative_for_s=5.0)) == []
     assert plot.kinds() == ["a refusal that GitHub did not send lately"]
@@ -333,7 +333,7 @@ def test_refused_write_needs_a_reason(plot: Plot) -> None:
 
 
 def test_repeated_write_is_found(plot: Plot) -> None:
-    number = plot.asked(10.0, 200, 1, method="PATCH")
+    number = plot.exchange(10.0, 200, 1, method="PATCH")
     again = Exchange(number, "alice", "PATCH", THING, 10.005, 10.006, 200, 1)
     plot.history.exchanges.append(again)
     assert plot.kinds() == ["a write that GitHub received more than once"]
@@ -343,7 +343,7 @@ def test_repeated_write_is_found(plot: Plot) -> None:
 
 
 def test_failed_requests_are_attributed_to_faults(plot: Plot) -> None:
-    plot.asked(1.0, 200, 1)
+    plot.exchange(1.0, 200, 1)
     plot.history.troubles = [
         Trouble("github-503", "github", 10.0, 20.0),
         Trouble("redis-killed", "redis", 30.0, 40.0),
@@ -363,31 +363,31 @@ def test_failed_requests_are_attributed_to_faults(plot: Plot) -> None:
 
 def test_no_stale_response_is_possible_after_a_write_or_a_refusal(plot: Plot) -> None:
     plot.history.troubles = [Trouble("github-503", "github", 10.0, 20.0)]
-    plot.asked(1.0, 200, 1)
-    plot.asked(2.0, 503, method="PATCH", target=OTHER)
-    plot.asked(1.0, 200, 1, credential="bob")
-    plot.asked(3.0, 404, credential="bob")
+    plot.exchange(1.0, 200, 1)
+    plot.exchange(2.0, 503, method="PATCH", target=OTHER)
+    plot.exchange(1.0, 200, 1, credential="bob")
+    plot.exchange(3.0, 404, credential="bob")
     plot.sends(15.0, 503)
     plot.sends(15.0, 503, credential="bob")
     assert failures(plot.history).could_be_stale == []
 
 
 def test_repeated_charge_is_found(plot: Plot) -> None:
-    plot.asked(10.0, 200, 1)
-    plot.asked(10.1, 200, 1, credential="bob")
-    plot.asked(11.0, 200, 1, github_status=304)
-    plot.asked(101.0, 200, 2)
-    plot.asked(11.0, 200, 1, target="/user/own")
-    plot.asked(12.0, 200, 1, target="/user/own", credential="bob")
+    plot.exchange(10.0, 200, 1)
+    plot.exchange(10.1, 200, 1, credential="bob")
+    plot.exchange(11.0, 200, 1, github_status=304)
+    plot.exchange(101.0, 200, 2)
+    plot.exchange(11.0, 200, 1, target="/user/own")
+    plot.exchange(12.0, 200, 1, target="/user/own", credential="bob")
     assert paid_again(plot.history) == 0
-    plot.asked(12.0, 200, 1, credential="bob")
+    plot.exchange(12.0, 200, 1, credential="bob")
     assert paid_again(plot.history) == 1
 
 
 def test_findings_are_counted_by_kind(plot: Plot) -> None:
     plot.history.troubles = [Trouble("redis-killed", "redis", 100.5)]
     plot.history.notes = [(100.7, "B is cut off")]
-    plot.asked(10.0, 200, 1)
+    plot.exchange(10.0, 200, 1)
     plot.sends(101.0, 200, 1)
     plot.sends(102.0, 200, 1)
     plot.sends(101.0, 404)

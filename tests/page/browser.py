@@ -206,12 +206,12 @@ class Page:
 
     def value(self, expression: str) -> Any:
         """Return the value of an expression, which may be a promise."""
-        told = self.call(
+        document = self.call(
             "Runtime.evaluate", expression=expression, awaitPromise=True, returnByValue=True
         )
-        if "exceptionDetails" in told:
-            raise BrowserError(json.dumps(told["exceptionDetails"]))
-        return told["result"].get("value")
+        if "exceptionDetails" in document:
+            raise BrowserError(json.dumps(document["exceptionDetails"]))
+        return document["result"].get("value")
 
     def until(self, condition: str) -> None:
         """Return when a condition holds in the page."""

@@ -15,7 +15,7 @@ from attrs import define, field
 from tests.harness.running import ROOT, BlockingMirror, Sections, environment
 
 
-def ask(
+def send(
     url: str, target: str, *, method: str = "GET", token: str = "", body: str = ""
 ) -> tuple[int, bytes]:
     """Send a request as it is, and return status and content of the answer."""
@@ -55,10 +55,10 @@ class StandIn:
         assert self._process.stdout is not None
         self._process.stdout.close()
 
-    def tell(self, name: str, **given: object) -> None:
+    def control(self, name: str, **given: object) -> None:
         """Have it do something; see ``GitHub._control``."""
-        told = ask(self.url, f"/_control/{name}", method="POST", body=json.dumps(given))
-        assert told[0] == 200, told
+        document = send(self.url, f"/_control/{name}", method="POST", body=json.dumps(given))
+        assert document[0] == 200, document
 
 
 @define(eq=False)
@@ -71,7 +71,7 @@ class Scene:
 
     def get(self, target: str, user: int = 0) -> int:
         """Ask the mirror as one of the users; return the status."""
-        return ask(self.mirror.url, target, token=f"token{user}")[0]
+        return send(self.mirror.url, target, token=f"token{user}")[0]
 
     @property
     def url(self) -> str:
@@ -81,7 +81,7 @@ class Scene:
     @property
     def figures(self) -> Any:
         """What the page has to show."""
-        return json.loads(ask(self.mirror.admin_url, "/status.json")[1])
+        return json.loads(send(self.mirror.admin_url, "/status.json")[1])
 
 
 def mirror_of(github: StandIn, sections: Sections | None = None) -> BlockingMirror:
@@ -100,8 +100,8 @@ def busy(scene: Scene) -> None:
                 scene.get(f"/repos/bench/repo-{number}?page=1", user)
     scene.get("/repos/bench/repo-0", 0)
     scene.get("/nothing", 1)
-    ask(scene.mirror.url, "/repos/bench/repo-0", method="PATCH", token="token0", body="{}")
-    scene.github.tell("put_search", path="/search/issues", items=[])
+    send(scene.mirror.url, "/repos/bench/repo-0", method="PATCH", token="token0", body="{}")
+    scene.github.control("put_search", path="/search/issues", items=[])
     scene.get("/search/issues?q=y", 2)
-    scene.github.tell("set_quota", login="user2", resource="search", remaining=0)
+    scene.github.control("set_quota", login="user2", resource="search", remaining=0)
     assert scene.get("/search/issues?q=x", 2) == 403

@@ -11,7 +11,7 @@ import pytest
 from ghmirror_tw import __version__
 from tests.harness.redis_servers import free_port
 from tests.page.browser import Browser, Page
-from tests.page.scene import Scene, StandIn, ask, busy, mirror_of
+from tests.page.scene import Scene, StandIn, busy, mirror_of, send
 
 SHOWN = "!document.getElementById('figures').hidden"
 HOSTILE = "/<img/src=x/onerror=document.title='owned'><b>x</b>"
@@ -109,25 +109,26 @@ def seen(page: Page) -> Page:
 
 def test_page_shows_the_status_document(browser: Browser, scene: Scene) -> None:
     """The page shows the values of the status document."""
-    told = scene.figures
+    document = scene.figures
     page = seen(browser.open(scene.url))
     tiles = facts(page, "tiles")
     assert tiles["Saved"] == [
-        str(told["quota"]["saved"]),
-        f"last hour {told['hour']['saved']}",
+        str(document["quota"]["saved"]),
+        f"last hour {document['hour']['saved']}",
     ]
-    assert tiles["Spent"][0] == str(told["quota"]["spent"])
-    assert tiles["Requests"][0] == str(told["requests"]["total"])
+    assert tiles["Spent"][0] == str(document["quota"]["spent"])
+    assert tiles["Requests"][0] == str(document["requests"]["total"])
     assert tiles["GitHub"][0] == "available"
     assert tiles["Limits"][0] == "1 in force"
     outcomes = {row[0]: (row[2], row[3]) for row in table(page, "outcomes")}
     assert outcomes == {
-        name: (str(told["hour"]["outcomes"][name]), str(count))
-        for name, count in told["requests"]["outcomes"].items()
+        name: (str(document["hour"]["outcomes"][name]), str(count))
+        for name, count in document["requests"]["outcomes"].items()
     }
     users = {row[0]: row[1:3] for row in table(page, "users")}
     assert users == {
-        each["user"]: [str(each["saved"]), str(each["spent"])] for each in told["quota"]["users"]
+        each["user"]: [str(each["saved"]), str(each["spent"])]
+        for each in document["quota"]["users"]
     }
     (stop,) = table(page, "stops")
     assert stop[:2] == ["user2", "primary limit of search"]
@@ -135,18 +136,18 @@ def test_page_shows_the_status_document(browser: Browser, scene: Scene) -> None:
     left = {(row[0], row[1]): row[2] for row in table(page, "quotas")}
     assert left["user2", "search"] == "0"
     assert len(table(page, "latencies")) == 6
-    assert table(page, "latencies")[0][-1] == str(told["requests"]["total"])
+    assert table(page, "latencies")[0][-1] == str(document["requests"]["total"])
     assert facts(page, "store")["Kind"] == ["memory"]
     assert facts(page, "snapshots")["Target"][0].startswith("none")
     assert {row[2] for row in table(page, "paths")} == {
-        each["path"] for each in told["paths"]["busiest"]
+        each["path"] for each in document["paths"]["busiest"]
     }
     bars = page.value("document.querySelectorAll('#chart rect').length")
-    minutes = told["hour"]["minutes"]
+    minutes = document["hour"]["minutes"]
     assert bars == sum(len(each["outcomes"]) for each in minutes)
     head = page.value("document.querySelector('header').innerText")
     assert f"version {__version__}" in head
-    assert told["replica"] in head
+    assert document["replica"] in head
     assert "sharing on" in head
     page.close()
 
@@ -285,9 +286,9 @@ def test_page_has_landmarks_and_names(browser: Browser, scene: Scene) -> None:
     assert all(named("columnheader"))
     assert all(named("region"))
     (chart,) = named("image") or named("img")
-    told = scene.figures["hour"]
-    assert f"{told['requests']} requests: " in chart
-    assert f"{told['outcomes']['shared']} shared" in chart
+    document = scene.figures["hour"]
+    assert f"{document['requests']} requests: " in chart
+    assert f"{document['outcomes']['shared']} shared" in chart
     assert named("heading")[0] == "ghmirror"
     assert page.value("document.querySelectorAll('[aria-live], [role=status]').length") == 1
     page.close()
@@ -318,7 +319,7 @@ def test_failed_requests_have_a_notice(browser: Browser, github: StandIn, quiet:
     assert notice.startswith("The mirror does not respond. Last update: ")
     assert page.value("document.getAnimations().length") == 0
     with mirror_of(github, {"server": {"admin_listen": at(port)}}) as back:
-        ask(back.url, "/user", token="token0")
+        send(back.url, "/user", token="token0")
         page.until("document.querySelector('#outcomes .swatch')")
         page.until("!document.documentElement.classList.contains('late')")
         assert page.value("document.getElementById('notice').textContent") == ""

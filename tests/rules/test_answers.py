@@ -69,12 +69,12 @@ class Answers(TestCase):
             content = {"url": f"{api}/thing"}
             self.github.put("/thing", content, status=status, method=method, fields=fields)
             sent = None if method == "GET" else body
-            got = await self.home.ask(method, "/thing", token="alice-1", body=sent)
+            got = await self.home.send(method, "/thing", token="alice-1", body=sent)
             assert (got.status, got.json) == (status, {"url": f"{url}/thing"})
             assert got.field("x-odd") == f"{api}/odd"
             assert got.field("link") == f'<{url}/l>; rel="a", <https://x.test/m>; rel="b"'
         self.github.put_list("/list", [])
-        got = await self.home.ask("POST", "/api/v3/list", token="alice-1", body=b"{}")
+        got = await self.home.send("POST", "/api/v3/list", token="alice-1", body=b"{}")
         assert got.field("location") == f"{url}/api/v3/list/1"
 
     async def test_redirects_are_passed_on_and_never_followed(self) -> None:
@@ -88,9 +88,9 @@ class Answers(TestCase):
             ("GET", "/zip", 302),
             ("HEAD", "/zip", 302),
         ):
-            got = await self.home.ask(method, path, token="alice-1", body=None)
+            got = await self.home.send(method, path, token="alice-1", body=None)
             assert (got.status, got.field("location")) == (status, f"{self.home.url}/target")
-        assert self.github.asked("/target") == []
+        assert self.github.exchanges("/target") == []
 
     async def test_cache_control_is_replaced_in_storable_responses_only(self) -> None:
         """Whatever their status; on all others it is GitHub's."""
@@ -108,7 +108,7 @@ class Answers(TestCase):
         ]
         for method, target, headers, expected in asking:
             body = b"{}" if method == "POST" else None
-            got = await self.home.ask(method, target, token="alice-1", headers=headers, body=body)
+            got = await self.home.send(method, target, token="alice-1", headers=headers, body=body)
             assert got.field("cache-control") == expected, (method, target)
 
     async def test_changed_content_has_a_weak_tag(self) -> None:
@@ -127,7 +127,7 @@ class Answers(TestCase):
             content: Any = {"url": f"{self.github.api_url}/x"} if target == "/url" else b"x" * 50
             tag = self.github.tag(content, authorization=b"token alice-1").decode()
             for method in ("GET", "GET", "HEAD"):
-                got = await self.home.ask(method, target, token="alice-1", headers=headers)
+                got = await self.home.send(method, target, token="alice-1", headers=headers)
                 assert got.field("etag") == ("W/" if changed else "") + tag, (target, headers)
                 assert "accept-encoding" in (got.field("vary") or "").lower()
                 assert (got.field("accept-ranges") is None) is changed or method == "HEAD"
@@ -156,7 +156,7 @@ class Answers(TestCase):
         }
         for method in ("GET", "POST", "DELETE"):
             for headers in ({}, sent):
-                await self.home.ask(method, "/x", token="alice-1", headers=headers, body=None)
+                await self.home.send(method, "/x", token="alice-1", headers=headers, body=None)
                 got = {name.lower() for name, _ in self.github.log[-1].fields}
                 plain = {b"host", b"user-agent", b"authorization", b"via", b"accept-encoding"}
                 extra = got - plain - {b"connection", b"content-length"}
@@ -177,7 +177,7 @@ class Answers(TestCase):
         assert not any(name in spelt for name in (b"curl", b"Firefox", b"Wget", b"Safari"))
         for method, headers in (("POST", {}), ("GET", {"Cache-Control": "no-store"})):
             both = {**agent, **headers}
-            await self.home.ask(method, "/thing", token="alice-1", headers=both, body=None)
+            await self.home.send(method, "/thing", token="alice-1", headers=both, body=None)
             assert self.github.log[-1].field(b"user-agent") == agent["User-Agent"].encode()
 
     async def test_large_content_is_converted_in_threads(self) -> None:

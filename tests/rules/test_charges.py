@@ -8,7 +8,7 @@ from typing import Any
 from twisted.trial.unittest import TestCase
 
 from tests.fakes.github import GitHub
-from tests.harness.home import Got, Home, open_home, start, until
+from tests.harness.home import Home, Received, open_home, start, until
 from tests.harness.timers import with_timers
 
 SPENT = 'ghmirror_quota_spent_total{user="alice"}'
@@ -29,7 +29,7 @@ class Charged(TestCase):
         for path in ("/user", "/thing"):
             await self.get(path)
 
-    async def get(self, target: str, token: str = "alice-1", **more: Any) -> Got:
+    async def get(self, target: str, token: str = "alice-1", **more: Any) -> Received:
         return await self.home.get(target, token=token, **more)
 
     async def charges(self) -> Any:

@@ -12,7 +12,7 @@ from ghmirror_tw.caching.records import Known
 from ghmirror_tw.proxy.collapsed_requests import JOIN_WINDOW_S
 from ghmirror_tw.store.record_encoding import REPRESENTATION
 from tests.fakes.github import Gate
-from tests.harness.home import Got, Home, open_github, open_home, start, until
+from tests.harness.home import Home, Received, open_github, open_home, start, until
 from tests.harness.redis_servers import start_redis
 from tests.harness.redis_stores import settled
 
@@ -39,17 +39,17 @@ class Asking(TestCase):
 
     async def all_at_once(
         self, barrier: Gate, target: str, tokens: list[str], arriving: int
-    ) -> list[Got]:
+    ) -> list[Received]:
         """Send requests of all tokens; open the gate when so many have arrived at GitHub."""
         asking = [start(self.home.get(target, token=token)) for token in tokens]
         await self.in_flight(len(tokens))
         await barrier.arrived(arriving)
         # By the time that these are answered, whatever else was sent has arrived, too.
         for _ in range(2):
-            await self.home.ask("POST", "/graphql", token="carol-2", body=QUERY)
+            await self.home.send("POST", "/graphql", token="carol-2", body=QUERY)
         assert barrier.waiting == arriving
         barrier.open()
-        got: list[Got] = await gatherResults(asking)
+        got: list[Received] = await gatherResults(asking)
         return got
 
 
@@ -69,7 +69,7 @@ class Together(Asking):
             barrier = self.github.hold(target)
             got = await self.all_at_once(barrier, target, ["alice-1"] * 3, arriving=1)
             assert [each.status for each in got] == [status] * 3
-            assert len(self.github.asked(target)) == 1
+            assert len(self.github.exchanges(target)) == 1
 
     async def test_different_requests_do_not_share_a_flight(self) -> None:
         """Another credential's, another key's, or one that wants no guess is its own."""
@@ -96,7 +96,7 @@ class Together(Asking):
         barrier = self.github.hold("/big")
         got = await self.all_at_once(barrier, "/big", ["alice-1"] * 3, arriving=1)
         assert [each.content for each in got] == [content] * 3
-        assert len(self.github.asked("/big")) == 3
+        assert len(self.github.exchanges("/big")) == 3
 
     async def test_broken_response_is_requested_again(self) -> None:
         """The first client receives the error; clients that joined do not."""
@@ -121,7 +121,7 @@ class Together(Asking):
         barrier.open()
         got = await gatherResults(asking)
         assert {each.status for each in got} == {502}
-        assert len(self.github.asked("/thing")) <= 4
+        assert len(self.github.exchanges("/thing")) <= 4
 
     async def test_each_client_of_a_flight_receives_its_own_variant(self) -> None:
         """URLs, coding and preconditions are those of each client, of one response."""
@@ -149,7 +149,7 @@ class Together(Asking):
             f"{base}/thing" for base in (url, f"{url}/api/v3", "http://other.test", url)
         ]
         assert [each.field("content-encoding") for each in got] == [None, "gzip", None, None, None]
-        assert len(self.github.asked("/thing")) == 1
+        assert len(self.github.exchanges("/thing")) == 1
 
     async def test_a_write_begins_a_new_generation(self) -> None:
         """When it is sent and when it ends: later requests do not join earlier flights."""
@@ -157,7 +157,7 @@ class Together(Asking):
         barrier, writing = self.github.hold("/thing"), self.github.hold("/graphql")
         asking = [start(self.home.get("/thing", token="alice-1"))]
         await barrier.arrived(1)
-        write = start(self.home.ask("POST", "/graphql", token="alice-1", body=MUTATION))
+        write = start(self.home.send("POST", "/graphql", token="alice-1", body=MUTATION))
         await writing.arrived(1)
         asking.append(start(self.home.get("/thing", token="alice-1")))
         await barrier.arrived(2)
@@ -174,8 +174,8 @@ class Together(Asking):
         barrier = self.github.hold("/thing")
         asking = [start(self.home.get("/thing", token="alice-1"))]
         await barrier.arrived(1)
-        await self.home.ask("POST", "/graphql", token="alice-1", body=QUERY)
-        await self.home.ask("POST", "/graphql", token="bob-1", body=MUTATION)
+        await self.home.send("POST", "/graphql", token="alice-1", body=QUERY)
+        await self.home.send("POST", "/graphql", token="bob-1", body=MUTATION)
         asking.append(start(self.home.get("/thing", token="alice-1")))
         await self.in_flight(2)
         barrier.open()
@@ -190,7 +190,7 @@ class Together(Asking):
         early = start(self.home.get("/thing", token="alice-1"))
         await barrier.arrived(1)
         self.github._gates.remove(barrier)
-        await self.home.ask("PUT", "/thing", token="alice-1", body=b'{"a":3}')
+        await self.home.send("PUT", "/thing", token="alice-1", body=b'{"a":3}')
         assert (await self.home.get("/thing", token="alice-1")).json == {"a": 3}
         barrier.open()
         assert (await early).json == {"a": 2}
@@ -213,7 +213,7 @@ class Together(Asking):
             no_cache = {"Cache-Control": "no-cache"}
             early = start(home.get("/thing", token="alice-1", headers=no_cache))
             await barrier.arrived(1)
-            write = start(home.ask(method, target, token="alice-1", body=body))
+            write = start(home.send(method, target, token="alice-1", body=body))
             await (barrier.arrived(2) if target == "/thing" else writing.arrived(1))
             barrier.release(1)
             assert (await early).status == 200
@@ -228,7 +228,7 @@ class Together(Asking):
         """For any request: nothing is logged, and no failure of GitHub is counted."""
         for method, target in (("POST", "/graphql"), ("GET", "/rate_limit"), ("GET", "/thing")):
             barrier = self.github.hold(target)
-            gone = start(self.home.ask(method, target, token="alice-1"))
+            gone = start(self.home.send(method, target, token="alice-1"))
             gone.addErrback(lambda _: None)
             await barrier.arrived(1)
             gone.cancel()
@@ -295,7 +295,7 @@ class Claims(Asking):
         self.github.put("/private", {"a": 1}, private_to={"bob", "carol"})
         await self.home.get("/private", token="alice-1")
         barrier = self.github.hold("/private")
-        others: list[Deferred[Got]] = []
+        others: list[Deferred[Received]] = []
         others += [start(self.home.get("/private", token=t)) for t in ("bob-1", "carol-1")]
         await barrier.arrived(1)
         refused = start(self.home.get("/private", token="alice-1"))
@@ -325,7 +325,7 @@ class Joining(Asking):
         asking += [start(self.home.get("/thing", token="alice-1")) for _ in range(3)]
         await self.in_flight(5)
         for _ in range(2):
-            await self.home.ask("POST", "/graphql", token="carol-2", body=QUERY)
+            await self.home.send("POST", "/graphql", token="carol-2", body=QUERY)
         assert barrier.waiting == 1
         barrier.release(1)
         first, second = [await each for each in asking[:2]]
@@ -336,7 +336,7 @@ class Joining(Asking):
             each.outcome.endswith("; collapsed") for each in (first, second, third, *others)
         ]
         assert collapsed == [False, True, False, True, True]
-        assert len(self.github.asked("/thing")) == 2
+        assert len(self.github.exchanges("/thing")) == 2
 
     async def test_flight_that_waits_for_a_slot_is_joined(self) -> None:
         """However long it has waited: GitHub's word will be of later."""
@@ -354,7 +354,7 @@ class Joining(Asking):
         await first
         await waiting
         assert (await joining).outcome.endswith("; collapsed")
-        assert len(self.github.asked("/thing")) == 2
+        assert len(self.github.exchanges("/thing")) == 2
 
     async def test_older_flight_is_not_joined_after_a_look_up_that_may_lag(self) -> None:
         """The request waits for the end of the flight; the next one is shared all the same."""
@@ -372,13 +372,13 @@ class Joining(Asking):
         asking += [start(self.home.get("/thing", token="alice-1")) for _ in range(3)]
         await self.in_flight(4)
         for _ in range(2):
-            await self.home.ask("POST", "/graphql", token="carol-2", body=QUERY)
+            await self.home.send("POST", "/graphql", token="carol-2", body=QUERY)
         assert barrier.waiting == 1
         barrier.release(1)
         await barrier.arrived(1)
         barrier.open()
         await gatherResults(asking)
-        assert len(self.github.asked("/thing")) == 2
+        assert len(self.github.exchanges("/thing")) == 2
 
     async def test_client_that_leaves_while_it_waits_for_a_flight(self) -> None:
         """The others share the next flight."""
@@ -419,7 +419,7 @@ class JoiningInTheFleet(TestCase):
         early = start(other.get("/thing", token="alice-1"))
         await barrier.arrived(1)
         github._gates.remove(barrier)
-        await one.ask("PUT", "/thing", token="alice-1", body=b'{"a":3}')
+        await one.send("PUT", "/thing", token="alice-1", body=b'{"a":3}')
         assert (await other.get("/thing", token="alice-1")).json == {"a": 3}
         barrier.open()
         assert (await early).json == {"a": 2}

@@ -8,7 +8,7 @@ from typing import Any
 from twisted.trial.unittest import TestCase
 
 from tests.fakes.github import GitHub
-from tests.harness.home import Got, Home, open_home
+from tests.harness.home import Home, Received, open_home
 from tests.harness.redis_servers import start_redis
 from tests.harness.redis_stores import settled
 
@@ -32,7 +32,7 @@ class Limited(TestCase):
             await self.home.get(path, token="alice-1")
         self.github.reset_counts()
 
-    async def get(self, target: str, **more: Any) -> Got:
+    async def get(self, target: str, **more: Any) -> Received:
         return await self.home.get(target, token="alice-1", **more)
 
     async def test_a_refusal_with_an_empty_quota_is_a_refusal(self) -> None:
@@ -95,7 +95,7 @@ class Limited(TestCase):
         assert (await self.post("/other")).status == 403
         self.github.log.clear()
         for method in ("POST", "PUT", "PATCH"):
-            got = await self.home.ask(method, "/other", token="alice-1", body=b"{}")
+            got = await self.home.send(method, "/other", token="alice-1", body=b"{}")
             assert (got.status, got.outcome) == (403, "detail=secondary-limit")
             assert "content creation" in got.json["message"]
         mutation = b'{"query":"mutation {x}"}'
@@ -104,13 +104,13 @@ class Limited(TestCase):
         self.github.clear_faults()
         assert (await self.get("/thing")).outcome.endswith("detail=revalidated")
         assert (await self.post("/graphql", b'{"query":"{viewer{login}}"}')).status == 200
-        await self.home.ask("DELETE", "/other", token="alice-1")
+        await self.home.send("DELETE", "/other", token="alice-1")
         assert len(self.github.log) == 3
         self.home.move_on(61.0)
         assert (await self.post("/thing")).outcome == "fwd=method"
 
-    async def post(self, target: str, body: bytes = b"{}") -> Got:
-        return await self.home.ask("POST", target, token="alice-1", body=body)
+    async def post(self, target: str, body: bytes = b"{}") -> Received:
+        return await self.home.send("POST", target, token="alice-1", body=body)
 
     async def test_secondary_limit_of_searches(self) -> None:
         """It applies to searches."""
@@ -185,10 +185,10 @@ class Replicas(TestCase):
     async def test_block_of_content_creation_applies_to_all_replicas(self) -> None:
         """Content is created through none of them."""
         self.github.fault(None, "creation-limit")
-        await self.one.ask("POST", "/thing", token="alice-1", body=b"{}")
+        await self.one.send("POST", "/thing", token="alice-1", body=b"{}")
         await settled(self.one.parts.store)
         self.github.log.clear()
-        got = await self.other.ask("POST", "/thing", token="alice-1", body=b"{}")
+        got = await self.other.send("POST", "/thing", token="alice-1", body=b"{}")
         assert (got.status, got.outcome) == (403, "detail=secondary-limit")
         assert not self.github.log
         assert (await self.other.get("/thing", token="alice-1")).status == 200

@@ -15,7 +15,7 @@ from ghmirror_tw.upstream.rate_limiter import RateLimiter
 from ghmirror_tw.upstream.request_to_send import OutgoingRequest, Requester
 from ghmirror_tw.upstream.upstream_interface import UpstreamError
 from tests.fakes.github import GitHub
-from tests.harness.home import Got, Home, open_home, start, until
+from tests.harness.home import Home, Received, open_home, start, until
 from tests.harness.redis_servers import start_redis
 from tests.harness.redis_stores import settled
 
@@ -39,11 +39,11 @@ class Limits(TestCase):
             await self.home.get(path, token="alice-1")
         self.github.reset_counts()
 
-    async def limited(self, kind: str, target: str = "/other", **more: Any) -> Got:
+    async def limited(self, kind: str, target: str = "/other", **more: Any) -> Received:
         """Have alice meet a limit."""
         self.github.put("/other", {"a": 1})
         self.github.fault(target, f"{kind}-limit", times=1)
-        got = await self.home.ask(more.pop("method", "GET"), target, token="alice-1", **more)
+        got = await self.home.send(more.pop("method", "GET"), target, token="alice-1", **more)
         assert got.status in {403, 429}
         self.github.log.clear()
         return got
@@ -66,7 +66,7 @@ class Limits(TestCase):
             self.github.tells_quota = True
             got = await self.home.get(self.paths[0], token="alice-1")
             assert got.outcome == f"hit; detail={kind}-limit"
-            got = await self.home.ask("PATCH", self.paths[0], token="alice-1", body=b"{}")
+            got = await self.home.send("PATCH", self.paths[0], token="alice-1", body=b"{}")
             assert (got.status, got.outcome) == (403, f"detail={kind}-limit")
             assert not self.github.log
             assert (await self.home.get(SEARCH, token="alice-1")).outcome[:3] == search
@@ -259,7 +259,7 @@ class Offline(TestCase):
             await self.home.get("/thing", token="alice-1", headers=NO_CACHE),
             await self.home.get("/thing", token="bob-1"),
             await self.home.get("/new", token="alice-1"),
-            await self.home.ask("PATCH", "/thing", token="bob-1", body=b"{}"),
+            await self.home.send("PATCH", "/thing", token="bob-1", body=b"{}"),
         ]
         assert [each.status for each in asked] == [503, 503, 503, 503]
         assert wrong.seen == 9
@@ -438,7 +438,7 @@ class Fleet(TestCase):
             self.github.log.clear()
             # What passes by first, since nothing else has told this replica.
             for method, body in (("PATCH", b"{}"), ("GET", None)):
-                got = await self.other.ask(method, "/more", token="alice-1", body=body)
+                got = await self.other.send(method, "/more", token="alice-1", body=body)
                 assert (got.status, got.outcome) == (403, f"detail={kind}-limit")
                 assert got.json == first.json
                 for name in ("limit", "remaining", "reset", "used", "resource"):
@@ -467,7 +467,7 @@ class Fleet(TestCase):
             await barrier.arrived(1)
             got = await self.other.get("/thing", token="alice-1")
             assert got.outcome == f"hit; detail={kind}-limit"
-            got = await self.other.ask("PATCH", "/more", token="alice-1", body=b"{}")
+            got = await self.other.send("PATCH", "/more", token="alice-1", body=b"{}")
             waits = None if kind == "primary" else "1"
             assert (got.status, got.field("retry-after")) == (403, waits)
             self.other.move_on(1.1)

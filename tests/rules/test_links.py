@@ -6,7 +6,7 @@ from typing import Any
 
 from twisted.trial.unittest import TestCase
 
-from tests.harness.home import Got, Home, open_home, start
+from tests.harness.home import Home, Received, open_home, start
 from tests.harness.redis_servers import start_redis
 from tests.harness.redis_stores import settled
 
@@ -16,7 +16,7 @@ def items(count: int, start: int = 0) -> list[Any]:
     return [{"id": number} for number in range(start, start + count)]
 
 
-def pages(got: Got) -> dict[str, str]:
+def pages(got: Received) -> dict[str, str]:
     """Return the relations of a response's `Link`, with the queries of their targets."""
     links = [part.partition(">; rel=") for part in (got.field("link") or "").split(", ") if part]
     return {rel.strip('"'): target.partition("?")[2] for target, _, rel in links}
@@ -34,7 +34,7 @@ class Links(TestCase):
 
     def asked(self, page: str, path: str = "/list") -> int:
         """Return how often a page was requested."""
-        return len(self.github.asked(f"{path}?{page}"))
+        return len(self.github.exchanges(f"{path}?{page}"))
 
     async def warm(self, *targets: str, token: str = "alice-1") -> None:
         """Request all targets until nothing is new; then reset the counts."""
@@ -196,7 +196,7 @@ class Links(TestCase):
         self.github.put_list("/list", items(60))
         await self.warm("/list?per_page=30", "/list?per_page=30&page=2")
         await self.home.get("/list?per_page=30", token="alice-1")
-        await self.home.ask("POST", "/list", token="alice-1", body=b'{"new":1}')
+        await self.home.send("POST", "/list", token="alice-1", body=b'{"new":1}')
         got = await self.home.get("/list?per_page=30&page=2", token="alice-1")
         assert pages(got)["next"] == "per_page=30&page=3"
 
@@ -289,7 +289,7 @@ class Links(TestCase):
                 assert (got.status, len(got.json)) == (200, 30)
                 assert self.asked("page=2", path) == proofs, status
             assert self.github.paid["alice", path] == 4
-            await self.home.ask("POST", "/repos/o/r/issues", token="alice-1", body=b"{}")
+            await self.home.send("POST", "/repos/o/r/issues", token="alice-1", body=b"{}")
             await self.home.get(path, token="alice-1")
             assert self.asked("page=2", path) == 1, status
             self.home.move_on(3700.0)
@@ -360,7 +360,7 @@ class Links(TestCase):
         for expected in (1, 2):
             got = await self.home.get(end, token="alice-1")
             assert ("next" in pages(got), self.github.paid["alice", end]) == (False, expected)
-            assert len(self.github.asked(end)) == expected
+            assert len(self.github.exchanges(end)) == expected
         self.github.put_list("/list", items(61), cursor=True)
         for _ in range(2):
             got = await self.home.get(end, token="alice-1")

@@ -11,7 +11,7 @@ from typing import Any
 from twisted.trial.unittest import TestCase
 
 from ghmirror_tw.caching.records import Representation
-from tests.harness.home import Got, Home, fetch, open_github, open_home, start
+from tests.harness.home import Home, Received, fetch, open_github, open_home, start
 
 NO_CACHE = {"Cache-Control": "no-cache"}
 #: All that may be remembered of an answer's fields, with its content.
@@ -38,7 +38,7 @@ OWN = {
 }
 
 
-def marked(got: Got) -> list[bytes]:
+def marked(got: Received) -> list[bytes]:
     """Return the fields that have the mark."""
     lines = got.fields.getAllRawHeaders()
     return [name for name, values in lines for value in values if MARK.encode() in value]
@@ -106,7 +106,7 @@ class Memory(TestCase):
             for target in ("/thing", "/own", "/user", "/nowhere", "/own?per_page=1", "/zen"):
                 for who in (token, token + "x"):
                     await home.get(target, token=who)
-            await home.ask("POST", "/graphql", token=token, body=b'{"query":"mutation{x}"}')
+            await home.send("POST", "/graphql", token=token, body=b'{"query":"mutation{x}"}')
             mirror, store = home.parts.mirror, home.parts.store
             kept: list[Any] = [list(store.records._records.items()), list(store._unstorable)]
             kept += [mirror.proofs._seen, mirror.proofs._sent, mirror.proofs._absent]
@@ -125,7 +125,7 @@ class Memory(TestCase):
         await barrier.arrived(1)
         self.github._gates.remove(barrier)
         self.github.private("/thing", set())
-        refused = await self.home.ask("HEAD", "/thing", token="alice-1", headers=NO_CACHE)
+        refused = await self.home.send("HEAD", "/thing", token="alice-1", headers=NO_CACHE)
         assert refused.status == 404
         barrier.open()
         assert (await early).status == 200
@@ -150,7 +150,7 @@ class Memory(TestCase):
             await self.home.get("/thing", token="alice-1")
             assert (await self.home.get("/thing", token="alice-1")).outcome == "hit; detail=fresh"
             self.github.revoke("alice-1")
-            assert (await self.home.ask(method, target, token="alice-1")).status == 401
+            assert (await self.home.send(method, target, token="alice-1")).status == 401
             assert (await self.home.get("/thing", token="alice-1")).status == 401
 
     async def test_rate_limit_is_no_refusal(self) -> None:

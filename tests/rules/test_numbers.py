@@ -44,7 +44,7 @@ class Numbers(TestCase):
                 home.github.put(
                     path, {"message": "no"}, method="POST", status=status, fields=fields
                 )
-                got = await home.ask("POST", path, token=f"{status}-{digits}")
+                got = await home.send("POST", path, token=f"{status}-{digits}")
                 assert (got.status, got.json) == (status, {"message": "no"})
         assert self.flushLoggedErrors() == []
 

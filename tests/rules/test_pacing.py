@@ -78,7 +78,7 @@ class SelfLimiting(TestCase):
         assert (got.status, got.outcome.rpartition("=")[2]) == (503, "reserve")
         assert 0 < int(got.field("retry-after") or 0) <= 3600
         assert (await home.get("/things/1", token="alice-1", headers=NO_GUESS)).status == 200
-        patched = await home.ask("PATCH", "/things/2", token="alice-1", body=b"{}")
+        patched = await home.send("PATCH", "/things/2", token="alice-1", body=b"{}")
         assert patched.status == 200
         assert (await home.get("/rate_limit", token="alice-1")).status == 200
         assert (await home.get("/things/2", token="bob-1", headers=NO_GUESS)).status == 200
@@ -93,7 +93,7 @@ class SelfLimiting(TestCase):
         bob = start(home.get("/things/20", token="bob-1"))
         await until(lambda: home.parts.limiter.waiting == 9)
         for _ in range(2):
-            assert not self.github.asked("/things/20")
+            assert not self.github.exchanges("/things/20")
             barrier.release()
             await barrier.arrived(1)
         barrier.release()

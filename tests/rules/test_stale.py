@@ -15,7 +15,7 @@ from ghmirror_tw.proxy.stored_responses import StoredResponses
 from ghmirror_tw.runtime.bounded_tables import CredentialTable
 from ghmirror_tw.wiring.settings_reload import SettingsReload
 from tests.fakes.github import GitHub
-from tests.harness.home import Got, Home, open_home, start, until
+from tests.harness.home import Home, Received, open_home, start, until
 from tests.harness.redis_servers import start_redis
 from tests.harness.redis_stores import settled
 from tests.harness.timers import LONG_S, Timers, with_timers
@@ -37,7 +37,7 @@ class Stale(TestCase):
         self.github.put("/thing", {"a": 1})
         await self.home.get("/thing", token="alice-1")
 
-    async def while_away(self, target: str = "/thing", **more: Any) -> Got:
+    async def while_away(self, target: str = "/thing", **more: Any) -> Received:
         """Request as alice while GitHub responds with 503."""
         wrong = self.github.fault(target, "503")
         try:
@@ -100,7 +100,7 @@ class Stale(TestCase):
                 assert (await self.while_away()).outcome == STALE, case
                 self.github.put("/thing", {"message": "no " * 500}, status=status)
                 wrong = self.github.fault("/thing", fault) if fault else None
-                await self.home.ask(method, "/thing", token="alice-1", headers=headers)
+                await self.home.send(method, "/thing", token="alice-1", headers=headers)
                 if wrong is not None:
                     wrong.end()
                 assert (await self.while_away()).status == 503, case
@@ -183,7 +183,7 @@ class Late(TestCase):
         barrier.open()
         assert (await second).json == {"a": 3}
         assert (await other).json == {"a": 3}
-        assert len(self.github.asked("/thing")) == 4
+        assert len(self.github.exchanges("/thing")) == 4
 
     async def test_detached_exchange_is_not_repeated(self) -> None:
         """Requests for the same receive a stale response in time, too."""
@@ -198,7 +198,7 @@ class Late(TestCase):
         assert barrier.waiting == 1
         barrier.open()
         await until(lambda: not self.home.parts.mirror.flights.detached)
-        assert len(self.github.asked("/thing")) == 2
+        assert len(self.github.exchanges("/thing")) == 2
 
     async def test_response_of_a_detached_exchange_is_stored(self) -> None:
         """No client waits for it any more."""
@@ -373,6 +373,6 @@ class Fleet(TestCase):
         while await self.one.metric("ghmirror_collapsed_total") < 2:
             pass  # until two have joined, each after a look-up in Redis
         barrier.open()
-        got: list[Deferred[Got]] = asked
+        got: list[Deferred[Received]] = asked
         assert {(await each).json["a"] for each in got} == {1}
-        assert len(self.github.asked("/thing")) == 2
+        assert len(self.github.exchanges("/thing")) == 2

@@ -55,7 +55,7 @@ class Storable(TestCase):
             ("PATCH", "alice-1", "a=b", "fwd=method"),
         ):
             headers = {"Cookie": cookies}
-            got = await self.home.ask(method, "/thing", token=token, headers=headers)
+            got = await self.home.send(method, "/thing", token=token, headers=headers)
             assert got.outcome.endswith(outcome)
             assert got.field("set-cookie") is None
             assert self.github.log[-1].field(b"cookie") is None
@@ -97,7 +97,7 @@ class Storable(TestCase):
     async def test_preconditions_of_writes_are_forwarded(self) -> None:
         """Preconditions are taken off only where the mirror judges them."""
         conditions = {"If-Match": '"x"', "If-None-Match": "*", "If-Modified-Since": WHEN}
-        await self.home.ask("PATCH", "/thing", token="alice-1", headers=conditions, body=b"{}")
+        await self.home.send("PATCH", "/thing", token="alice-1", headers=conditions, body=b"{}")
         exchange = self.github.log[-1]
         for name, value in conditions.items():
             assert exchange.field(name.encode()) == value.encode()
@@ -121,9 +121,9 @@ class Storable(TestCase):
                     status,
                     f"fwd=uri-miss; fwd-status={status}",
                 )
-            assert len(self.github.asked(target)) == 2
+            assert len(self.github.exchanges(target)) == 2
         for method, status in (("POST", 201), ("PUT", 200)):
-            got = await self.home.ask(method, "/thing", token="alice-1", body=b'{"b":2}')
+            got = await self.home.send(method, "/thing", token="alice-1", body=b'{"b":2}')
             assert (got.status, got.field("etag") is None) == (status, False)
         assert self.remembered() == []
 
@@ -177,7 +177,7 @@ class Storable(TestCase):
         """It is sent as HEAD with validators; a 304 answers from the store."""
         await self.home.get("/thing", token="alice-1")
         for token, outcome in (("alice-1", "revalidated"), ("bob-1", "shared")):
-            got = await self.home.ask("HEAD", "/thing", token=token)
+            got = await self.home.send("HEAD", "/thing", token=token)
             assert got.outcome.endswith(f"fwd-status=304; detail={outcome}")
             assert (got.status, got.field("content-type")) == (
                 200,
@@ -189,13 +189,13 @@ class Storable(TestCase):
 
     async def test_head_without_304_stores_nothing(self) -> None:
         """Neither what changed nor what was not known; the next GET brings it."""
-        got = await self.home.ask("HEAD", "/thing", token="alice-1")
+        got = await self.home.send("HEAD", "/thing", token="alice-1")
         assert (got.outcome, self.remembered()) == ("fwd=uri-miss; fwd-status=200", [])
         assert self.github.log[-1].field(b"if-none-match") is None
         await self.home.get("/thing", token="alice-1")
         before = self.remembered()
         self.github.put("/thing", {"a": 2})
-        got = await self.home.ask("HEAD", "/thing", token="alice-1")
+        got = await self.home.send("HEAD", "/thing", token="alice-1")
         assert (got.status, got.outcome) == (200, "fwd=uri-miss; fwd-status=200")
         assert self.remembered() == before
         assert (await self.home.get("/thing", token="alice-1")).json == {"a": 2}
@@ -247,7 +247,7 @@ class Storable(TestCase):
         """GitHub allows a minute without asking; it is asked each time."""
         for _ in range(3):
             await self.home.get("/thing", token="alice-1")
-        assert len(self.github.asked("/thing")) == 3
+        assert len(self.github.exchanges("/thing")) == 3
 
     async def test_content_without_a_certain_end_is_never_stored(self) -> None:
         """It may have been cut off: it is passed on, and asked for again."""

@@ -153,7 +153,7 @@ class Flood(TestCase):
     async def as_alice(self) -> list[int]:
         """Send requests of a client with a token, of each kind; return the statuses."""
         sent = [
-            await self.home.ask(method, target, token="alice-1", headers=headers, body=body)
+            await self.home.send(method, target, token="alice-1", headers=headers, body=body)
             for method, target, headers, body in requests()
             if target not in {"/limited", "/broken"}
         ]
@@ -170,7 +170,7 @@ class Flood(TestCase):
         for number in range(MADE_UP):
             method, target, headers, body = kinds[number % len(kinds)]
             headers = {**headers, "Authorization": authorization(number)}
-            asked.append(at_once.run(self.home.ask, method, target, headers=headers, body=body))
+            asked.append(at_once.run(self.home.send, method, target, headers=headers, body=body))
         answers = await DeferredList(asked, fireOnOneErrback=True, consumeErrors=True)
         await settled(self.home.parts.store)
         self.github.clear_faults()
@@ -178,7 +178,7 @@ class Flood(TestCase):
 
     def keys(self) -> set[bytes]:
         """Return the names of what is in Redis, but for what lasts some seconds."""
-        keys: set[bytes] = set(self.redis.ask("KEYS", "*"))
+        keys: set[bytes] = set(self.redis.send("KEYS", "*"))
         return {key for key in keys if b"}:b:" not in key}
 
     async def test_made_up_credentials_are_in_no_table_and_no_store(self) -> None:
@@ -284,7 +284,9 @@ class Slots(TestCase):
         await until(lambda: self.home.parts.resource.in_flight == 24)
         await until(lambda: self.home.parts.limiter.unverified_in_flight == 10)
         headers = {"Authorization": JWT.format("another")}
-        assert (await self.home.ask("POST", "/things/0", headers=headers, body=b"{}")).status == 401
+        assert (
+            await self.home.send("POST", "/things/0", headers=headers, body=b"{}")
+        ).status == 401
         for connection in held:
             connection.transport.abortConnection()
         await DeferredList(closed)
@@ -334,7 +336,7 @@ class Slots(TestCase):
             start(self.home.get(f"/things/{number}", token="bob-1")) for number in (0, 1, 2, 0)
         ]
         body = b'{"query":"query{x}"}'
-        asked.append(start(self.home.ask("POST", "/graphql", token="bob-1", body=body)))
+        asked.append(start(self.home.send("POST", "/graphql", token="bob-1", body=body)))
         await barrier.arrived(1)
         await until(lambda: self.home.parts.resource.in_flight == 5)
         barrier.open()
@@ -404,7 +406,7 @@ class Unproven(TestCase):
         home, other = await self.homes()
         barrier = home.github.hold("/thing")
         headers = {"X-GitHub-OTP": "123456"}
-        post = home.ask("POST", "/thing", token="made-up", headers=headers, body=b"{}")
+        post = home.send("POST", "/thing", token="made-up", headers=headers, body=b"{}")
         posting = start(post)
         posting.addErrback(lambda _: None)
         await barrier.arrived(1)

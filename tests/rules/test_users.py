@@ -6,7 +6,7 @@ from typing import Any
 
 from twisted.trial.unittest import TestCase
 
-from tests.harness.home import Got, Home, open_home
+from tests.harness.home import Home, Received, open_home
 
 
 class Refused(TestCase):
@@ -20,7 +20,7 @@ class Refused(TestCase):
         self.github.put("/thing", {"a": 1})
 
     @staticmethod
-    def shown(got: Got) -> tuple[int, list[Any], bytes]:
+    def shown(got: Received) -> tuple[int, list[Any], bytes]:
         """Return a response without what differs each time, in GitHub's 401 too."""
         lines = sorted(got.fields.getAllRawHeaders())
         of_one = (b"Date", b"X-Github-Request-Id", b"X-Ratelimit-")
@@ -46,7 +46,7 @@ class Refused(TestCase):
         """Only the request for their login does; without a credential not even that."""
         for method in ("GET", "POST", "DELETE"):
             for token in ("bob-1", None):
-                await self.home.ask(method, "/thing", token=token)
+                await self.home.send(method, "/thing", token=token)
         asked = {(each.target, each.field(b"authorization")) for each in self.github.log}
         assert asked == {(b"/user", b"token bob-1")}
 
@@ -55,7 +55,7 @@ class Refused(TestCase):
         for passes, expected in ((0.0, 1), (299.0, 1), (2.0, 2)):
             self.home.move_on(passes)
             assert (await self.home.get("/thing", token="alice-1")).status == 200
-            assert len(self.github.asked("/user")) == expected
+            assert len(self.github.exchanges("/user")) == expected
         assert self.github.paid["alice", "/user"] == 1
         self.github.put("/user", lambda login, _: {"login": "bob"})
         self.home.move_on(301.0)

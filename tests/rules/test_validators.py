@@ -154,7 +154,7 @@ class Validators(TestCase):
             await self.home.get("/thing", token="alice-1", headers={"Cache-Control": "no-cache"})
             wrong.end()
         self.github.put("/thing", {"a": 2})
-        await self.home.ask("HEAD", "/thing", token="alice-1")
+        await self.home.send("HEAD", "/thing", token="alice-1")
         self.github.fault("/thing", "503")
         assert (await self.home.get("/thing", token="alice-1")).outcome == STALE
 

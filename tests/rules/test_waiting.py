@@ -25,7 +25,7 @@ class Waiting(TestCase):
         barrier.open()
         got = await late
         assert (got.status, got.json) == (200, {"a": 1})
-        assert len(home.github.asked("/thing")) == 2
+        assert len(home.github.exchanges("/thing")) == 2
 
     async def test_rate_limit_met_by_head(self) -> None:
         """A rate limit met without content stops the next request with readable content."""
@@ -33,7 +33,7 @@ class Waiting(TestCase):
         home.github.put("/thing", {"a": 1})
         home.github.fault("/thing", "secondary-limit", times=1)
         gzip = {"Accept-Encoding": "gzip"}
-        head = await home.ask("HEAD", "/thing", token="alice-1", headers=gzip)
+        head = await home.send("HEAD", "/thing", token="alice-1", headers=gzip)
         assert (head.status, head.content) == (403, b"")
         for headers in ({}, gzip):
             got = await home.get("/thing", token="alice-1", headers=headers)
@@ -50,4 +50,4 @@ class Waiting(TestCase):
         got = await home.get("/thing", token="alice-1")
         assert got.status == 403
         assert "rate limit" in got.json["message"]
-        assert len(home.github.asked("/thing")) == 1
+        assert len(home.github.exchanges("/thing")) == 1

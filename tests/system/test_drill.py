@@ -15,7 +15,7 @@ from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 
 from tests.fakes.s3 import ENVIRONMENT, Bucket, open_bucket
-from tests.harness.home import Got, fetch, open_github, reactor
+from tests.harness.home import Received, fetch, open_github, reactor
 from tests.harness.redis_servers import RedisServer, start_redis
 from tests.harness.running import ROOT, STOPPED, Mirror, start_mirror
 from tests.unit.cli.command import Ended, Operator
@@ -85,16 +85,16 @@ class Drill(TestCase):
         assert ended.status == 0, ended.out + ended.err
         return ended
 
-    async def ask(self, mirror: Mirror, target: str, token: str) -> Got:
+    async def send(self, mirror: Mirror, target: str, token: str) -> Received:
         port = int(mirror.url.rpartition(":")[2])
         got = await fetch("GET", port, target, token=token)
         assert got.status == 200, got.content
         return got
 
-    async def poll(self, mirrors: list[Mirror], tokens: tuple[str, ...] = TOKENS) -> list[Got]:
+    async def poll(self, mirrors: list[Mirror], tokens: tuple[str, ...] = TOKENS) -> list[Received]:
         """Ask each mirror for everything with each token, all at once."""
         asked = [
-            Deferred.fromCoroutine(self.ask(mirror, target, token))
+            Deferred.fromCoroutine(self.send(mirror, target, token))
             for mirror in mirrors
             for target in TARGETS
             for token in tokens
@@ -122,7 +122,7 @@ class Drill(TestCase):
         await self.poll(mirrors)
         assert 0 < self.github.total_paid <= len(TARGETS) * len(TOKENS)
         written = len(TARGETS) * len(TOKENS) - len(TOKENS)  # who has nothing needs no grant for it
-        while len(redis.ask("KEYS", "ghmirror:*:g:*")) < written:
+        while len(redis.send("KEYS", "ghmirror:*:g:*")) < written:
             await deferLater(reactor, _LOOK_S)
         saved: dict[str, Any] = (await self.command("snapshot", "save", "--json")).json
         for mirror in mirrors:
@@ -163,7 +163,7 @@ class Drill(TestCase):
         restored = (await self.command("snapshot", "restore", "--json")).json
         # what Redis told twice while it was copied is there already
         assert 0 < restored["restored"] <= restored["records"] == saved["records"]
-        assert redis.ask("EXISTS", "ghmirror:probe:filled") == 1
+        assert redis.send("EXISTS", "ghmirror:probe:filled") == 1
         mirrors = await self.new_replicas()
         await self.ready(mirrors)
         await self.poll(mirrors)
@@ -171,5 +171,5 @@ class Drill(TestCase):
         self.github.put(PATHS[0], {"path": "changed since"})
         for mirror in mirrors:
             for token in TOKENS:
-                await self.ask(mirror, PATHS[0], token)
+                await self.send(mirror, PATHS[0], token)
         assert self.github.total_paid == 1

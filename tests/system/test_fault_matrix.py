@@ -13,7 +13,7 @@ from twisted.web.client import ResponseFailed
 from tests.fakes.github import GitHub
 from tests.harness import fault_table
 from tests.harness.fault_table import AWAY, BROKEN, CELLS, HOLDINGS, METHODS, ROWS, kind_of
-from tests.harness.home import Got, Home, open_home, turn, until
+from tests.harness.home import Home, Received, open_home, turn, until
 from tests.harness.redis_servers import RedisServer
 from tests.harness.redis_stores import settled
 from tests.harness.timers import Timers, with_timers
@@ -22,7 +22,7 @@ from tests.harness.timers import Timers, with_timers
 PERSONAL = ("x-ratelimit-", "x-oauth-", "x-accepted-", "github-authentication-", "x-github-re")
 
 
-def told(got: Got) -> str:
+def shown(got: Received) -> str:
     """Return what a cell says of an answer."""
     return f"{got.status} {got.outcome}"
 
@@ -31,7 +31,7 @@ def told(got: Got) -> str:
 STALE_TOO = ("x-ratelimit-", "x-oauth-scopes")
 
 
-def personal(got: Got) -> list[str]:
+def personal(got: Received) -> list[str]:
     """Return the fields of a response that only GitHub itself can send."""
     names = [name.decode().lower() for name, _ in got.fields.getAllRawHeaders()]
     found = [name for name in names if name.startswith(PERSONAL) or name == "set-cookie"]
@@ -97,38 +97,38 @@ class Matrix:
             assert (await self.home.get(path, token=stored)).json == content, cell
             await self.all_written()
         body = b'{"b": 2}' if method == "PATCH" else None
-        ask = lambda: self.home.ask(method, path, token=mine, body=body)  # noqa: E731
+        send = lambda: self.home.send(method, path, token=mine, body=body)  # noqa: E731
 
-        got, asked = await self.during(fault, path, ask, head=method == "HEAD")
-        assert (BROKEN if got is None else told(got)) == expected, cell
+        got, asked = await self.during(fault, path, send, head=method == "HEAD")
+        assert (BROKEN if got is None else shown(got)) == expected, cell
         assert asked == self.asked(fault, holding, method), cell
         if got is not None:
             self.look(got, method, content, cell)
         if kind_of(fault)[1] is not None:
-            await self.while_limited(fault, path, ask, got, cell)
+            await self.while_limited(fault, path, send, got, cell)
         await self.afterwards(path, mine, others, cell)
 
     async def during(
         self,
         fault: str,
         path: str,
-        ask: Callable[[], Coroutine[Deferred[Any], Any, Got]],
+        send: Callable[[], Coroutine[Deferred[Any], Any, Received]],
         *,
         head: bool,
-    ) -> tuple[Got | None, int]:
+    ) -> tuple[Received | None, int]:
         """Ask while something is wrong; return the answer and how often GitHub was asked."""
         github, (kind, status) = self.github, kind_of(fault)
         github.log.clear()
         if kind == AWAY:
             await github.go_away()
-            got: Got | None = await ask()
+            got: Received | None = await send()
             await github.come_back()
             return got, len(github.log)
         if status is not None:
             github.limit_status = github.secondary_status = status
         wrong = github.fault(path, kind)
         self.timers.is_idle = False
-        asking = Deferred.fromCoroutine(ask())
+        asking = Deferred.fromCoroutine(send())
         if kind == "timeout" or (kind == "idle-in-content" and not head):
             await until(lambda: wrong.seen > 0)
             if kind == "idle-in-content":
@@ -156,7 +156,7 @@ class Matrix:
             return 0
         return 2 if fault in {"refuse", "reset"} and method != "PATCH" else 1
 
-    def look(self, got: Got, method: str, content: object, cell: str) -> None:
+    def look(self, got: Received, method: str, content: object, cell: str) -> None:
         """Look at the fields and the content of an answer."""
         if "detail=" not in got.outcome:
             # GitHub's own.
@@ -182,24 +182,24 @@ class Matrix:
         self,
         fault: str,
         path: str,
-        ask: Callable[[], Coroutine[Deferred[Any], Any, Got]],
-        first: Got | None,
+        send: Callable[[], Coroutine[Deferred[Any], Any, Received]],
+        first: Received | None,
         cell: str,
     ) -> None:
         """A limit that was met is kept: nothing more is sent, and the time counts down."""
         assert first is not None
         reason = "primary-limit" if fault.startswith("primary") else "secondary-limit"
         self.github.log.clear()
-        again = await ask()
+        again = await send()
         assert len(self.github.log) == 0, cell
         if first.status == 200:
-            assert told(again) == f"200 hit; detail={reason}", cell
+            assert shown(again) == f"200 hit; detail={reason}", cell
             assert personal(again) == [], cell
         else:
-            assert told(again) == f"{first.status} detail={reason}", cell
+            assert shown(again) == f"{first.status} detail={reason}", cell
             left = again.field("retry-after")
             self.home.move_on(10.0)
-            later = (await ask()).field("retry-after")
+            later = (await send()).field("retry-after")
             if reason == "primary-limit":
                 assert left is later is None, cell
             else:
@@ -224,7 +224,7 @@ class Matrix:
         wrong = self.github.fault(path, "503")
         for token in (mine, others):
             got = await self.home.get(path, token=token)
-            assert told(got) == "200 fwd=stale; fwd-status=503; detail=server-error", cell
+            assert shown(got) == "200 fwd=stale; fwd-status=503; detail=server-error", cell
             assert got.json == now, cell
         assert (await self.home.get(path, token="carol-1")).status == 503, cell
         wrong.end()
@@ -253,7 +253,7 @@ class InRedis(Matrix, TestCase):
         cls.addClassCleanup(cls.server.remove)
 
     async def another(self, **more: Any) -> Home:
-        self.server.ask("FLUSHALL")
+        self.server.send("FLUSHALL")
         host, port = self.server.address
         redis = {"url": f"redis://{host}:{port}", "timeout": 30.0}
         return await open_home(self, cache={"backend": "redis"}, redis=redis, **more)

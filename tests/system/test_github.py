@@ -167,7 +167,7 @@ async def raw(
     return b"".join(client.received), client.clean
 
 
-async def ask(
+async def send(
     github: GitHub,
     target: str,
     method: str = "GET",
@@ -209,45 +209,45 @@ class Credentials(Case):
         basic = base64.b64encode(b"whoever:tok").decode()
         reversed_ = base64.b64encode(b"tok:x-oauth-basic").decode()
         for form in ("token tok", "Bearer tok", f"Basic {basic}", f"basic {reversed_}"):
-            reply = await ask(self.github, "/user", Authorization=form)
+            reply = await send(self.github, "/user", Authorization=form)
             assert (reply.status, reply.json()["login"]) == (200, "alice"), form
 
     async def test_unknown_token_receives_401(self) -> None:
         """An unknown, revoked or malformed token receives 401."""
         self.github.revoke("tok2")
         for form in ("token tok2", "token nobodys", "Basic ???", "Digest tok", "tok"):
-            reply = await ask(self.github, "/user", Authorization=form)
+            reply = await send(self.github, "/user", Authorization=form)
             assert (reply.status, reply.json()["message"]) == (401, "Bad credentials")
 
     async def test_token_is_valid_once_it_belongs_to_a_user(self) -> None:
         """A token that was unknown is accepted after a user receives it."""
-        assert (await ask(self.github, "/user", token="new")).status == 401
+        assert (await send(self.github, "/user", token="new")).status == 401
         self.github.token("new", "alice", expires="2027-01-01 00:00:00 UTC")
-        reply = await ask(self.github, "/user", token="new")
+        reply = await send(self.github, "/user", token="new")
         assert reply.json()["login"] == "alice"
         assert "2027" in reply["github-authentication-token-expiration"]
 
     async def test_request_without_credential_is_anonymous(self) -> None:
         """Without credentials there is no user, and responses are public."""
-        assert (await ask(self.github, "/user", token=None)).status == 401
-        reply = await ask(self.github, "/", token=None)
+        assert (await send(self.github, "/user", token=None)).status == 401
+        reply = await send(self.github, "/", token=None)
         assert reply["Cache-Control"] == "public, max-age=60, s-maxage=60"
         assert reply["X-RateLimit-Limit"] == "60"
         assert reply.get("X-OAuth-Scopes") is None
 
     async def test_installation_has_no_user_resource(self) -> None:
         """An installation has no /user, but GraphQL names it."""
-        reply = await ask(self.github, "/user", token="ghs_1")
+        reply = await send(self.github, "/user", token="ghs_1")
         assert reply.status == 403
         assert reply.json()["message"] == "Resource not accessible by integration"
         body = b'{"query": "query { viewer { login } }"}'
-        reply = await ask(self.github, "/graphql", "POST", body, token="ghs_1")
+        reply = await send(self.github, "/graphql", "POST", body, token="ghs_1")
         assert reply.json() == {"data": {"viewer": {"login": "robot[bot]"}}}
         assert reply["X-RateLimit-Resource"] == "graphql"
 
     async def test_request_without_user_agent_is_refused(self) -> None:
         """A request without User-Agent receives 403."""
-        reply = await ask(self.github, "/", User_Agent="")
+        reply = await send(self.github, "/", User_Agent="")
         assert reply.status == 403
         assert b"administrative rules" in reply.content
 
@@ -256,12 +256,12 @@ class Tags(Case):
     async def test_tag_is_the_hash_of_fields_and_content(self) -> None:
         """The tag is the hash of Accept, Authorization, Cookie and content, in this order."""
         self.github.put("/a", b'{"a":1}')
-        reply = await ask(self.github, "/a", Cookie="c=1", Accept="x/y")
+        reply = await send(self.github, "/a", Cookie="c=1", Accept="x/y")
         expected = hexed(b"x/y:", b"token tok:", b"c=1:", b'{"a":1}')
         assert reply["ETag"] == f'"{expected}"'
-        reply = await ask(self.github, "/a", Authorization="Bearer tok")
+        reply = await send(self.github, "/a", Authorization="Bearer tok")
         assert reply["ETag"] == f'"{hexed(b"Bearer tok:", reply.content)}"'
-        reply = await ask(self.github, "/a?x=1", token=None, X_GitHub_Api_Version=NEW_VERSION)
+        reply = await send(self.github, "/a?x=1", token=None, X_GitHub_Api_Version=NEW_VERSION)
         assert reply["ETag"] == f'"{hexed(reply.content)}"'
         assert self.github.tag({"a": 1}).decode() == reply["ETag"]
         assert reply["Vary"] == VARY
@@ -274,29 +274,29 @@ class Tags(Case):
             (None, [b"x/y:", b"token tok:", b"c:"]),
         ):
             self.github.put("/a", b"{}", vary=vary)
-            reply = await ask(self.github, "/a", Accept="x/y", Cookie="c")
+            reply = await send(self.github, "/a", Accept="x/y", Cookie="c")
             assert reply["ETag"] == f'"{hexed(*pieces, b"{}")}"'
             assert reply.get("Vary") == vary
 
     async def test_compressed_content_has_a_weak_tag(self) -> None:
         """Compressed content has the same tag, as a weak one, unless compression is off."""
         self.github.put("/a", {"a": 1})
-        strong = (await ask(self.github, "/a"))["ETag"]
-        reply = await ask(self.github, "/a", Accept_Encoding="br, gzip;q=0.5")
+        strong = (await send(self.github, "/a"))["ETag"]
+        reply = await send(self.github, "/a", Accept_Encoding="br, gzip;q=0.5")
         assert (reply["ETag"], reply["Content-Encoding"]) == (f"W/{strong}", "gzip")
         assert reply.json() == {"a": 1}
-        reply = await ask(self.github, "/a", Accept_Encoding="gzip;q=0")
+        reply = await send(self.github, "/a", Accept_Encoding="gzip;q=0")
         assert reply.get("Content-Encoding") is None
         self.github.gzip = False
-        reply = await ask(self.github, "/a", Accept_Encoding="gzip")
+        reply = await send(self.github, "/a", Accept_Encoding="gzip")
         assert reply["ETag"] == strong
 
     async def test_pretty_printing_keeps_the_tag(self) -> None:
         """JSON is pretty-printed for curl and the like after its tag was computed."""
         self.github.put("/a", {"a": 1})
-        plain = await ask(self.github, "/a")
+        plain = await send(self.github, "/a")
         for name in ("curl/8", "Wget/1", "Mozilla Firefox", "Safari/1"):
-            reply = await ask(self.github, "/a", User_Agent=name)
+            reply = await send(self.github, "/a", User_Agent=name)
             assert reply["ETag"] == plain["ETag"]
             assert reply.content == b'{\n  "a": 1\n}\n'
 
@@ -305,18 +305,18 @@ class Tags(Case):
         self.github.tag_rule = "other"
         self.github.put("/a", {"a": 1})
         first, again, other = [
-            (await ask(self.github, "/a", token=token))["ETag"] for token in ("tok", "tok", "tok2")
+            (await send(self.github, "/a", token=token))["ETag"] for token in ("tok", "tok", "tok2")
         ]
         assert first == again
         assert first != other
         computed = self.github.tag({"a": 1}, authorization=b"token tok")
         assert first != computed.decode()
-        assert (await ask(self.github, "/a", If_None_Match=first)).status == 304
+        assert (await send(self.github, "/a", If_None_Match=first)).status == 304
 
     async def test_resource_without_tag(self) -> None:
         """A resource can have no tag."""
         self.github.put("/a", {"a": 1}, etag=False)
-        reply = await ask(self.github, "/a", If_None_Match="*")
+        reply = await send(self.github, "/a", If_None_Match="*")
         assert (reply.status, reply.get("ETag")) == (200, None)
 
 
@@ -324,84 +324,84 @@ class Conditions(Case):
     async def test_if_none_match_compares_weakly(self) -> None:
         """If-None-Match compares weakly, and accepts lists and *."""
         self.github.put("/a", {"a": 1})
-        tag = (await ask(self.github, "/a"))["ETag"]
+        tag = (await send(self.github, "/a"))["ETag"]
         for condition in (tag, f"W/{tag}", f'"x", {tag}', f'W/"x",{tag} ,"y"', "*"):
-            reply = await ask(self.github, "/a", If_None_Match=condition)
+            reply = await send(self.github, "/a", If_None_Match=condition)
             assert (reply.status, reply["ETag"], reply.content) == (304, tag, b"")
         for condition in ('"x"', f'"x{tag[1:]}', tag[1:-1]):
-            assert (await ask(self.github, "/a", If_None_Match=condition)).status == 200
+            assert (await send(self.github, "/a", If_None_Match=condition)).status == 200
         self.github.put("/a", {"a": 2})
-        assert (await ask(self.github, "/a", If_None_Match=tag)).status == 200
+        assert (await send(self.github, "/a", If_None_Match=tag)).status == 200
 
     async def test_tag_computed_for_another_credential_matches(self) -> None:
         """A computed tag of another credential is answered with 304."""
         self.github.put("/a", {"a": 1})
         tag = self.github.tag({"a": 1}, authorization=b"token bobs").decode()
-        assert (await ask(self.github, "/a", token="bobs", If_None_Match=tag)).status == 304
-        assert (await ask(self.github, "/a", If_None_Match=tag)).status == 200
+        assert (await send(self.github, "/a", token="bobs", If_None_Match=tag)).status == 304
+        assert (await send(self.github, "/a", If_None_Match=tag)).status == 200
 
     async def test_ignored_lists_of_tags_never_match(self) -> None:
         """Where lists are not honoured, more than one member never matches."""
         self.github.honours_lists = False
         self.github.put("/a", {"a": 1})
-        tag = (await ask(self.github, "/a"))["ETag"]
-        assert (await ask(self.github, "/a", If_None_Match=f'{tag}, "x"')).status == 200
-        assert (await ask(self.github, "/a", If_None_Match=tag)).status == 304
+        tag = (await send(self.github, "/a"))["ETag"]
+        assert (await send(self.github, "/a", If_None_Match=f'{tag}, "x"')).status == 200
+        assert (await send(self.github, "/a", If_None_Match=tag)).status == 304
 
     async def test_ignored_conditions_never_yield_304(self) -> None:
         """Where conditions are not honoured, no request receives 304."""
         self.github.honours_conditions = False
         self.github.put("/a", {"a": 1})
-        tag = (await ask(self.github, "/a"))["ETag"]
-        assert (await ask(self.github, "/a", If_None_Match=tag)).status == 200
+        tag = (await send(self.github, "/a"))["ETag"]
+        assert (await send(self.github, "/a", If_None_Match=tag)).status == 200
 
     async def test_if_modified_since_compares_dates(self) -> None:
         """If-Modified-Since counts where there is a date, and not beside If-None-Match."""
         date = "Tue, 24 Nov 2026 10:00:00 GMT"
         self.github.put("/a", {"a": 1}, last_modified=date)
         self.github.put("/b", {"a": 1})
-        reply = await ask(self.github, "/a", If_Modified_Since=date)
+        reply = await send(self.github, "/a", If_Modified_Since=date)
         assert (reply.status, reply["Last-Modified"]) == (304, date)
         earlier = date.replace("24", "23")
-        assert (await ask(self.github, "/a", If_Modified_Since=earlier)).status == 200
-        assert (await ask(self.github, "/b", If_Modified_Since=date)).status == 200
-        reply = await ask(self.github, "/a", If_Modified_Since=date, If_None_Match='"x"')
+        assert (await send(self.github, "/a", If_Modified_Since=earlier)).status == 200
+        assert (await send(self.github, "/b", If_Modified_Since=date)).status == 200
+        reply = await send(self.github, "/a", If_Modified_Since=date, If_None_Match='"x"')
         assert reply.status == 200
 
     async def test_304_omits_link_content_type_and_content(self) -> None:
         """A 304 has the current quota, an optional tag, and no Link or content."""
         self.github.put_list("/a", list(range(40)))
-        whole = await ask(self.github, "/a", token="tok")
+        whole = await send(self.github, "/a", token="tok")
         assert "next" in whole["Link"]
-        reply = await ask(self.github, "/a", If_None_Match=whole["ETag"])
+        reply = await send(self.github, "/a", If_None_Match=whole["ETag"])
         assert reply.status == 304
         for name in ("Link", "Content-Type", "Content-Length", "Content-Encoding"):
             assert reply.get(name) is None, name
         assert reply["X-RateLimit-Used"] == "1"
         self.github.tag_in_304 = False
         self.github.content_type_in_304 = True
-        reply = await ask(self.github, "/a", If_None_Match=whole["ETag"])
+        reply = await send(self.github, "/a", If_None_Match=whole["ETag"])
         assert reply.get("ETag") is None
         assert reply["Content-Type"] == "application/json; charset=utf-8"
 
     async def test_head_equals_get_without_content(self) -> None:
         """HEAD has the fields of GET, without content."""
         self.github.put("/a", {"a": 1})
-        whole = await ask(self.github, "/a")
-        reply = await ask(self.github, "/a", "HEAD")
+        whole = await send(self.github, "/a")
+        reply = await send(self.github, "/a", "HEAD")
         assert (reply.content, reply["Content-Length"]) == (b"", "7")
         assert reply["ETag"] == whole["ETag"]
-        assert (await ask(self.github, "/a", "HEAD", If_None_Match="*")).status == 304
+        assert (await send(self.github, "/a", "HEAD", If_None_Match="*")).status == 304
 
 
 class Quotas(Case):
     async def test_200_and_404_are_charged_and_304_is_free(self) -> None:
         """A 200 and a 404 cost one, a 304 nothing; all tokens of a user share a quota."""
         self.github.put("/a", {"a": 1})
-        tag = (await ask(self.github, "/a"))["ETag"]
-        await ask(self.github, "/a", If_None_Match=tag)
-        await ask(self.github, "/a", token="tok2")
-        reply = await ask(self.github, "/none")
+        tag = (await send(self.github, "/a"))["ETag"]
+        await send(self.github, "/a", If_None_Match=tag)
+        await send(self.github, "/a", token="tok2")
+        reply = await send(self.github, "/none")
         assert reply["X-RateLimit-Used"] == "3"
         assert reply["X-RateLimit-Remaining"] == "4997"
         assert reply["X-RateLimit-Resource"] == "core"
@@ -410,14 +410,14 @@ class Quotas(Case):
         assert (self.github.total_paid, self.github.total_free) == (3, 1)
         self.github.reset_counts()
         assert (self.github.total_paid, self.github.total_free) == (0, 0)
-        assert (await ask(self.github, "/a", token="bobs"))["X-RateLimit-Used"] == "1"
+        assert (await send(self.github, "/a", token="bobs"))["X-RateLimit-Used"] == "1"
 
     async def test_304_without_valid_credential_is_charged(self) -> None:
         """A 304 without a credential, or with a bad one, is charged."""
         self.github.put("/a", {"a": 1})
         for _ in range(2):
-            await ask(self.github, "/a", token=None, If_None_Match="*")
-        reply = await ask(self.github, "/a", token="bad", If_None_Match="*")
+            await send(self.github, "/a", token=None, If_None_Match="*")
+        reply = await send(self.github, "/a", token="bad", If_None_Match="*")
         assert reply["X-RateLimit-Used"] == "3"
         assert self.github.paid == {("anonymous", "/a"): 3}
 
@@ -430,7 +430,7 @@ class Quotas(Case):
             ("/repos/o/r", "core", "5000"),
             ("/orgs/o/audit-log", "audit_log", "1750"),
         ):
-            reply = await ask(self.github, path)
+            reply = await send(self.github, path)
             assert reply["X-RateLimit-Resource"] == resource_
             assert reply["X-RateLimit-Limit"] == limit
 
@@ -438,34 +438,34 @@ class Quotas(Case):
         """Beyond the limit GitHub's 403 or 429 answers, also where a 304 would be free."""
         self.github.put("/a", {"a": 1})
         self.github.set_quota("alice", remaining=1, reset_in_s=100)
-        tag = (await ask(self.github, "/a"))["ETag"]
-        reply = await ask(self.github, "/a")
+        tag = (await send(self.github, "/a"))["ETag"]
+        reply = await send(self.github, "/a")
         assert (reply.status, reply["X-RateLimit-Remaining"]) == (403, "0")
         assert "API rate limit exceeded for user ID" in reply.json()["message"]
         self.github.limit_status = 429
-        assert (await ask(self.github, "/a", If_None_Match=tag)).status == 429
+        assert (await send(self.github, "/a", If_None_Match=tag)).status == 429
         self.github.free_when_exhausted = True
-        assert (await ask(self.github, "/a", If_None_Match=tag)).status == 304
-        assert (await ask(self.github, "/a")).status == 429
+        assert (await send(self.github, "/a", If_None_Match=tag)).status == 304
+        assert (await send(self.github, "/a")).status == 429
         assert self.github.limited == {"alice": 3}
         assert self.github.total_paid == 1
-        assert (await ask(self.github, "/a", token="bobs")).status == 200
+        assert (await send(self.github, "/a", token="bobs")).status == 200
         self.github.set_quota("alice", remaining=0, reset_in_s=-1)
-        assert (await ask(self.github, "/a")).status == 200
+        assert (await send(self.github, "/a")).status == 200
 
     async def test_limits_of_users_and_addresses_can_be_set(self) -> None:
         """The limits of a user and of an address can be set."""
         self.github.user("carol", tokens=["c"], limit=15_000)
-        assert (await ask(self.github, "/zen", token="c"))["X-RateLimit-Limit"] == "15000"
+        assert (await send(self.github, "/zen", token="c"))["X-RateLimit-Limit"] == "15000"
         self.github.anonymous_limit = 1
-        await ask(self.github, "/zen", token=None)
-        reply = await ask(self.github, "/zen", token=None)
+        await send(self.github, "/zen", token=None)
+        reply = await send(self.github, "/zen", token=None)
         assert "exceeded for 127.0.0.1" in reply.json()["message"]
 
     async def test_rate_limit_resource_is_free(self) -> None:
         """GET /rate_limit is free, even when nothing is left, and has no tag."""
         self.github.set_quota("alice", remaining=0)
-        reply = await ask(self.github, "/rate_limit")
+        reply = await send(self.github, "/rate_limit")
         assert (reply.status, reply.get("ETag")) == (200, None)
         assert reply.json()["resources"]["core"]["remaining"] == 0
         assert reply.json()["resources"]["search"]["limit"] == 30
@@ -476,12 +476,12 @@ class Quotas(Case):
         self.github.put("/a", {"a": 1})
         self.github.secondary_limit_in_flight = 2
         barrier = self.github.hold("/a")
-        waiting = [Deferred.fromCoroutine(ask(self.github, "/a")) for _ in range(2)]
+        waiting = [Deferred.fromCoroutine(send(self.github, "/a")) for _ in range(2)]
         await barrier.arrived(2)
-        reply = await ask(self.github, "/zen")
+        reply = await send(self.github, "/zen")
         assert (reply.status, reply["Retry-After"]) == (403, "60")
         assert "secondary rate limit" in reply.json()["message"]
-        assert (await ask(self.github, "/zen", token="tok2")).status == 200
+        assert (await send(self.github, "/zen", token="tok2")).status == 200
         barrier.open()
         assert [(await each).status for each in waiting] == [200, 200]
         assert self.github.most_in_flight == {"tok": 3, "tok2": 1}
@@ -494,15 +494,15 @@ class Quotas(Case):
         self.github.secondary_retry_after_s = None
         self.github.secondary_status = 429
         self.github.secondary_message = "abuse"
-        await ask(self.github, "/a")
-        assert (await ask(self.github, "/a", "POST", b"{}")).status == 201
-        reply = await ask(self.github, "/a")
+        await send(self.github, "/a")
+        assert (await send(self.github, "/a", "POST", b"{}")).status == 201
+        reply = await send(self.github, "/a")
         assert (reply.status, reply.get("Retry-After")) == (429, None)
         assert "abuse detection mechanism" in reply.json()["message"]
         assert reply["X-RateLimit-Remaining"] != "0"
         assert self.github.most_points_in_minute["tok", "rest"] == 7
         body = b'{"query": "{viewer{login}}"}'
-        assert (await ask(self.github, "/graphql", "POST", body)).status == 200
+        assert (await send(self.github, "/graphql", "POST", body)).status == 200
 
 
 class Lists(Case):
@@ -525,7 +525,7 @@ class Lists(Case):
             9: ([], {"prev": at + "3", "last": at + "3", "first": at + "1"}),
         }
         for page, (items, rels) in expected.items():
-            reply = await ask(self.github, f"/a?state=all&per_page=3&page={page}")
+            reply = await send(self.github, f"/a?state=all&per_page=3&page={page}")
             assert (reply.json(), self.rels(reply)) == (items, rels)
 
     async def test_page_size_is_30_by_default_and_100_at_most(self) -> None:
@@ -534,24 +534,24 @@ class Lists(Case):
         self.github.put_list("/b", list(range(30)))
         self.github.put_list("/c", list(range(31)), links=False)
         for target, size in (("/a", 30), ("/a?per_page=101", 100), ("/a?per_page=x", 30)):
-            assert len((await ask(self.github, target)).json()) == size
-        reply = await ask(self.github, "/b")
+            assert len((await send(self.github, target)).json()) == size
+        reply = await send(self.github, "/b")
         assert (len(reply.json()), reply.get("Link")) == (30, None)
-        assert (await ask(self.github, "/c")).get("Link") is None
+        assert (await send(self.github, "/c")).get("Link") is None
 
     async def test_tag_of_an_empty_list(self) -> None:
         """The tag of [] is the tag of an empty list."""
         self.github.put_list("/a", [])
         tag = self.github.tag([], authorization=b"token tok").decode()
-        reply = await ask(self.github, "/a", If_None_Match=tag)
+        reply = await send(self.github, "/a", If_None_Match=tag)
         assert reply.status == 304
 
     async def test_grown_list_links_a_next_page_with_the_same_tag(self) -> None:
         """A list that grew links a next page, though its first page has the same tag."""
         self.github.put_list("/a", list(range(30)))
-        before = await ask(self.github, "/a")
+        before = await send(self.github, "/a")
         self.github.put_list("/a", list(range(31)))
-        after = await ask(self.github, "/a")
+        after = await send(self.github, "/a")
         assert before["ETag"] == after["ETag"]
         assert 'rel="next"' in after["Link"]
 
@@ -560,7 +560,7 @@ class Lists(Case):
         self.github.put_list("/a", list(range(7)), cursor=True)
         target, seen = "/a?per_page=3", []
         while True:
-            reply = await ask(self.github, target)
+            reply = await send(self.github, target)
             seen.append(reply.json())
             rels = self.rels(reply)
             if "next" not in rels:
@@ -568,7 +568,7 @@ class Lists(Case):
             target = rels["next"].removeprefix(self.github.api_url)
         assert seen == [[0, 1, 2], [3, 4, 5], [6]]
         assert set(rels) == {"prev"}
-        reply = await ask(self.github, rels["prev"].removeprefix(self.github.api_url))
+        reply = await send(self.github, rels["prev"].removeprefix(self.github.api_url))
         assert reply.json() == [3, 4, 5]
         assert set(self.rels(reply)) == {"prev", "next"}
 
@@ -576,19 +576,19 @@ class Lists(Case):
         """Object lists count all items and show a page of them."""
         self.github.put_search("/search/issues", list(range(5)))
         self.github.put_list("/runs", [1], wrap="workflow_runs")
-        reply = await ask(self.github, "/search/issues?q=a+b&per_page=2&page=2")
+        reply = await send(self.github, "/search/issues?q=a+b&per_page=2&page=2")
         expected = {"total_count": 5, "incomplete_results": False, "items": [2, 3]}
         assert reply.json() == expected
         assert "q=a+b&per_page=2&page=3" in self.rels(reply)["next"]
-        assert (await ask(self.github, "/runs")).json() == {"total_count": 1, "workflow_runs": [1]}
+        assert (await send(self.github, "/runs")).json() == {"total_count": 1, "workflow_runs": [1]}
 
     async def test_list_can_differ_by_user_or_be_private(self) -> None:
         """A list can belong to the requesting user, or be hidden."""
         self.github.put_list("/a", lambda login: [login])
         self.github.put_list("/b", [1], private_to={"bob"})
-        assert (await ask(self.github, "/a")).json() == ["alice"]
-        assert (await ask(self.github, "/b")).status == 404
-        assert (await ask(self.github, "/b", token="bobs")).status == 200
+        assert (await send(self.github, "/a")).json() == ["alice"]
+        assert (await send(self.github, "/b")).status == 404
+        assert (await send(self.github, "/b", token="bobs")).status == 200
 
 
 class Content(Case):
@@ -607,24 +607,24 @@ class Content(Case):
             ("/value?x=1", b"1"),
             ("/%76alue", '["ü"]'.encode()),
         ):
-            assert (await ask(self.github, target, Accept="x/y")).content == content
+            assert (await send(self.github, target, Accept="x/y")).content == content
         self.github.delete("/value")
-        assert (await ask(self.github, "/value")).status == 404
+        assert (await send(self.github, "/value")).status == 404
 
     async def test_private_resource_is_404_for_other_users(self) -> None:
         """A private resource and a missing one have the same 404, without a tag."""
         self.github.put("/a", {"a": 1}, private_to={"Bob"})
         self.github.put("/repos/o/p/issues", [])
         self.github.private("/repos/o/p", {"bob"})
-        missing = await ask(self.github, "/missing")
+        missing = await send(self.github, "/missing")
         for target in ("/a", "/repos/o/p/issues"):
-            reply = await ask(self.github, target)
+            reply = await send(self.github, target)
             assert (reply.status, reply.content) == (404, missing.content)
             assert reply.get("ETag") is None
-            assert (await ask(self.github, target, token=None)).status == 404
-            assert (await ask(self.github, target, token="bobs")).status == 200
+            assert (await send(self.github, target, token=None)).status == 404
+            assert (await send(self.github, target, token="bobs")).status == 200
         self.github.private("/repos/o/p", None)
-        assert (await ask(self.github, "/repos/o/p/issues")).status == 200
+        assert (await send(self.github, "/repos/o/p/issues")).status == 200
 
     async def test_accept_selects_variants(self) -> None:
         """Accept selects raw text and other media types."""
@@ -636,18 +636,18 @@ class Content(Case):
             ("application/vnd.github.star+json", "json; charset=utf-8", b'[{"starred_at":1}]'),
             ("application/vnd.github+json", "json; charset=utf-8", b'{"a":1}'),
         ):
-            reply = await ask(self.github, "/a", Accept=accept)
+            reply = await send(self.github, "/a", Accept=accept)
             assert reply["Content-Type"] == f"application/{content_type}"
             assert reply.content == content
-        reply = await ask(self.github, "/a", Accept="application/vnd.github.raw+json")
+        reply = await send(self.github, "/a", Accept="application/vnd.github.raw+json")
         assert reply["X-GitHub-Media-Type"] == "github.v3; param=raw; format=json"
 
     async def test_api_version_selects_content(self) -> None:
         """The API version selects content, is in the response, and must be a known one."""
         self.github.put("/a", {"v": 1}, versions={NEW_VERSION: {"v": 2}})
-        old = await ask(self.github, "/a", X_GitHub_Api_Version=OLD_VERSION)
-        new = await ask(self.github, "/a", X_GitHub_Api_Version=NEW_VERSION)
-        none = await ask(self.github, "/a")
+        old = await send(self.github, "/a", X_GitHub_Api_Version=OLD_VERSION)
+        new = await send(self.github, "/a", X_GitHub_Api_Version=NEW_VERSION)
+        none = await send(self.github, "/a")
         assert [r.json()["v"] for r in (old, new, none)] == [1, 2, 1]
         selected = [r["x-github-api-version-selected"] for r in (old, new, none)]
         assert selected == [OLD_VERSION, NEW_VERSION, OLD_VERSION]
@@ -656,33 +656,33 @@ class Content(Case):
             assert new.get(name) is None
             assert none.get(name) is None
         assert 'rel="deprecation"' in old["Link"]
-        reply = await ask(self.github, "/a", X_GitHub_Api_Version="2020-01-01")
+        reply = await send(self.github, "/a", X_GitHub_Api_Version="2020-01-01")
         assert reply.status == 400
         self.github.deprecation = "always"
-        assert (await ask(self.github, "/a")).get("Sunset") is not None
+        assert (await send(self.github, "/a")).get("Sunset") is not None
 
     async def test_built_in_resources_use_urls_of_the_api(self) -> None:
         """Root, meta, users and repositories have URLs of the API itself."""
         self.github.repository("o/r", {"alice": "push"})
         self.github.repository("o/secret", {"bob": "admin"}, private=True)
         url = self.github.api_url
-        root = await ask(self.github, "/")
+        root = await send(self.github, "/")
         assert root.json()["rate_limit_url"] == f"{url}/rate_limit"
-        assert "hooks" in (await ask(self.github, "/meta")).json()
-        assert (await ask(self.github, "/zen"))["Content-Type"][:10] == "text/plain"
-        assert (await ask(self.github, "/users/bob")).json()["login"] == "bob"
-        repository = (await ask(self.github, "/repos/o/r")).json()
+        assert "hooks" in (await send(self.github, "/meta")).json()
+        assert (await send(self.github, "/zen"))["Content-Type"][:10] == "text/plain"
+        assert (await send(self.github, "/users/bob")).json()["login"] == "bob"
+        repository = (await send(self.github, "/repos/o/r")).json()
         assert repository["url"] == f"{url}/repos/o/r"
         assert repository["permissions"]["push"] is True
         assert repository["permissions"]["admin"] is False
-        assert "permissions" not in (await ask(self.github, "/repos/o/r", token=None)).json()
-        assert (await ask(self.github, "/repos/o/secret")).status == 404
-        mine = (await ask(self.github, "/user/repos", token="bobs")).json()
+        assert "permissions" not in (await send(self.github, "/repos/o/r", token=None)).json()
+        assert (await send(self.github, "/repos/o/secret")).status == 404
+        mine = (await send(self.github, "/user/repos", token="bobs")).json()
         assert [r["full_name"] for r in mine] == ["o/secret"]
 
     async def test_each_response_has_the_fields_of_github(self) -> None:
         """Each response has GitHub's fields, and a request id of its own."""
-        one, two = await ask(self.github, "/zen"), await ask(self.github, "/zen")
+        one, two = await send(self.github, "/zen"), await send(self.github, "/zen")
         assert one["X-GitHub-Request-Id"] != two["X-GitHub-Request-Id"]
         assert one["Server"] == "github.com"
         assert one["Cache-Control"] == "private, max-age=60, s-maxage=60"
@@ -695,7 +695,7 @@ class Content(Case):
         """A resource can add fields, also to a 304."""
         self.github.put("/events", [], fields={"X-Poll-Interval": "60"}, cache_control="no-store")
         for status, condition in ((200, ""), (304, "*")):
-            reply = await ask(self.github, "/events", If_None_Match=condition)
+            reply = await send(self.github, "/events", If_None_Match=condition)
             assert (reply.status, reply["X-Poll-Interval"]) == (status, "60")
             assert reply["Cache-Control"] == "no-store"
 
@@ -707,18 +707,18 @@ class Content(Case):
             ("bytes=7-", b"789", "bytes 7-9/10"),
             ("bytes=-2", b"89", "bytes 8-9/10"),
         ):
-            reply = await ask(self.github, "/raw", Range=wanted)
+            reply = await send(self.github, "/raw", Range=wanted)
             assert (reply.status, reply.content) == (206, content)
             assert reply["Content-Range"] == where
-        assert (await ask(self.github, "/raw", Range="bytes=10-")).status == 416
-        reply = await ask(self.github, "/raw", Range="bytes=0-1", If_Range='"other"')
+        assert (await send(self.github, "/raw", Range="bytes=10-")).status == 416
+        reply = await send(self.github, "/raw", Range="bytes=0-1", If_Range='"other"')
         assert (reply.status, len(reply.content)) == (200, 10)
         assert reply["Accept-Ranges"] == "bytes"
 
     async def test_content_is_chunked_on_request(self) -> None:
         """Content is sent in chunks where that is switched on."""
         self.github.chunked = True
-        reply = await ask(self.github, "/zen")
+        reply = await send(self.github, "/zen")
         assert reply.content == b"Keep it logically awesome."
         assert reply.get("Content-Length") is None
 
@@ -730,14 +730,14 @@ class Redirects(Case):
         self.github.rename("/repos/a/old", "/repositories/42")
         target = "/repos/a/old/issues?page=1"
         for method, status in (("GET", 301), ("POST", 307)):
-            reply = await ask(self.github, target, method)
+            reply = await send(self.github, target, method)
             assert reply.status == status
             where = f"{self.github.api_url}/repositories/42/issues?page=1"
             assert reply["Location"] == where
-        reply = await ask(self.github, "/repositories/42/issues")
+        reply = await send(self.github, "/repositories/42/issues")
         assert len(reply.json()) == 30
         assert f"<{self.github.api_url}/repositories/42/issues?page=2>" in reply["Link"]
-        assert (await ask(self.github, "/repos/a/older")).status == 404
+        assert (await send(self.github, "/repos/a/older")).status == 404
 
     async def test_renamed_private_repository_is_404_for_others(self) -> None:
         """A renamed private repository is a 404 for others, under either name."""
@@ -747,21 +747,21 @@ class Redirects(Case):
         self.github.rename("/repos/a/old", "/repositories/42")
         self.github.rename("/repos/a/p", "/repositories/43")
         for target in ("/repos/a/old", "/repositories/42", "/repos/a/p", "/repositories/43"):
-            assert (await ask(self.github, target)).status == 404
-        assert (await ask(self.github, "/repos/a/old", token="bobs")).status == 301
-        assert (await ask(self.github, "/repositories/43", token="bobs")).status == 200
+            assert (await send(self.github, target)).status == 404
+        assert (await send(self.github, "/repos/a/old", token="bobs")).status == 301
+        assert (await send(self.github, "/repositories/43", token="bobs")).status == 200
 
     async def test_list_can_link_to_another_path(self) -> None:
         """Link can name another path than the request."""
         self.github.put_list("/a", list(range(31)), link_path="/repositories/1/a")
-        reply = await ask(self.github, "/a")
+        reply = await send(self.github, "/a")
         assert f"<{self.github.api_url}/repositories/1/a?page=2>" in reply["Link"]
 
     async def test_download_redirects_to_another_host(self) -> None:
         """A download is a redirect to another host, without a tag."""
         location = "https://codeload.example/o/r?sig=x%2By&expires=1"
         self.github.redirect("/repos/o/r/zipball", location)
-        reply = await ask(self.github, "/repos/o/r/zipball")
+        reply = await send(self.github, "/repos/o/r/zipball")
         assert (reply.status, reply["Location"]) == (302, location)
         assert (reply.content, reply.get("ETag")) == (b"", None)
 
@@ -770,50 +770,50 @@ class Writes(Case):
     async def test_post_adds_to_a_list(self) -> None:
         """A POST to a list is answered with 201 and a tag, and adds an item."""
         self.github.put_list("/a", [])
-        reply = await ask(self.github, "/a", "POST", b'{"title":"x"}')
+        reply = await send(self.github, "/a", "POST", b'{"title":"x"}')
         assert (reply.status, reply.json()) == (201, {"id": 1, "title": "x"})
         assert reply["ETag"] == f'"{hexed(b"token tok:", reply.content)}"'
         assert reply["Location"] == f"{self.github.api_url}/a/1"
-        assert (await ask(self.github, "/a")).json() == [{"id": 1, "title": "x"}]
-        assert (await ask(self.github, "/a", "POST", b"{")).status == 400
-        assert (await ask(self.github, "/a", "POST", b"{}", token=None)).status == 401
-        assert (await ask(self.github, "/none", "POST", b"{}")).status == 404
+        assert (await send(self.github, "/a")).json() == [{"id": 1, "title": "x"}]
+        assert (await send(self.github, "/a", "POST", b"{")).status == 400
+        assert (await send(self.github, "/a", "POST", b"{}", token=None)).status == 401
+        assert (await send(self.github, "/none", "POST", b"{}")).status == 404
 
     async def test_patch_put_and_delete_change_a_resource(self) -> None:
         """PATCH merges, PUT replaces, DELETE removes."""
         self.github.put("/a", {"a": 1, "b": 1})
-        reply = await ask(self.github, "/a", "PATCH", b'{"b":2}')
+        reply = await send(self.github, "/a", "PATCH", b'{"b":2}')
         assert (reply.status, reply.json()) == (200, {"a": 1, "b": 2})
-        await ask(self.github, "/a", "PUT", b'{"c":3}')
-        assert (await ask(self.github, "/a")).json() == {"c": 3}
-        assert (await ask(self.github, "/a", "DELETE")).status == 204
-        assert (await ask(self.github, "/a")).status == 404
+        await send(self.github, "/a", "PUT", b'{"c":3}')
+        assert (await send(self.github, "/a")).json() == {"c": 3}
+        assert (await send(self.github, "/a", "DELETE")).status == 204
+        assert (await send(self.github, "/a")).status == 404
 
     async def test_response_to_a_method_can_be_set(self) -> None:
         """The response to a method of a path can be set."""
         self.github.put("/a/dispatches", {"ok": 1}, method="POST", status=202)
-        reply = await ask(self.github, "/a/dispatches", "POST", b"{}")
+        reply = await send(self.github, "/a/dispatches", "POST", b"{}")
         assert (reply.status, reply.json()) == (202, {"ok": 1})
-        assert (await ask(self.github, "/a/dispatches")).status == 404
+        assert (await send(self.github, "/a/dispatches")).status == 404
 
     async def test_yes_no_resource_is_204_or_404_by_user(self) -> None:
         """A yes/no resource is 204 or 404 by user, without a tag."""
         self.github.yes_no("/user/starred/o/r", {"bob"})
         self.github.yes_no("/orgs/o/members/x")
-        reply = await ask(self.github, "/user/starred/o/r", token="bobs")
+        reply = await send(self.github, "/user/starred/o/r", token="bobs")
         assert (reply.status, reply.get("ETag"), reply.content) == (204, None, b"")
         assert reply.get("Content-Length") is None
-        assert (await ask(self.github, "/user/starred/o/r")).status == 404
-        assert (await ask(self.github, "/user/starred/o/r", "PUT")).status == 204
-        assert (await ask(self.github, "/user/starred/o/r")).status == 204
-        assert (await ask(self.github, "/user/starred/o/r", "DELETE")).status == 204
-        assert (await ask(self.github, "/user/starred/o/r")).status == 404
-        assert (await ask(self.github, "/orgs/o/members/x")).status == 204
+        assert (await send(self.github, "/user/starred/o/r")).status == 404
+        assert (await send(self.github, "/user/starred/o/r", "PUT")).status == 204
+        assert (await send(self.github, "/user/starred/o/r")).status == 204
+        assert (await send(self.github, "/user/starred/o/r", "DELETE")).status == 204
+        assert (await send(self.github, "/user/starred/o/r")).status == 404
+        assert (await send(self.github, "/orgs/o/members/x")).status == 204
 
     async def test_statistics_answer_202_first(self) -> None:
         """Statistics are answered with 202 until they are computed."""
         self.github.statistics("/stats", [1], computing=2)
-        replies = [await ask(self.github, "/stats") for _ in range(3)]
+        replies = [await send(self.github, "/stats") for _ in range(3)]
         assert [r.status for r in replies] == [202, 202, 200]
         assert replies[0].get("ETag") is None
         assert replies[2].get("ETag") is not None
@@ -821,11 +821,11 @@ class Writes(Case):
     async def test_graphql_records_mutations(self) -> None:
         """GraphQL records mutations, needs a credential, and can be answered by the test."""
         body = b'{"query": "mutation { x }"}'
-        await ask(self.github, "/graphql", "POST", body)
+        await send(self.github, "/graphql", "POST", body)
         assert self.github.mutations == [("alice", "mutation { x }")]
-        assert (await ask(self.github, "/graphql", "POST", body, token=None)).status == 401
+        assert (await send(self.github, "/graphql", "POST", body, token=None)).status == 401
         self.github.graphql = lambda login, query, variables: {"v": variables}
-        reply = await ask(self.github, "/graphql", "POST", b'{"query":"q","variables":{"a":1}}')
+        reply = await send(self.github, "/graphql", "POST", b'{"query":"q","variables":{"a":1}}')
         assert reply.json() == {"data": {"v": {"a": 1}}}
 
 
@@ -833,7 +833,7 @@ class Log(Case):
     async def test_log_has_requests_and_their_users(self) -> None:
         """The log has each request as received, and its user."""
         target = "/a%2Fb?q=%7e+x&&"
-        await ask(self.github, target, "POST", b"body", X_oDD="1")
+        await send(self.github, target, "POST", b"body", X_oDD="1")
         exchange = self.github.log[-1]
         assert isinstance(exchange, Exchange)
         assert (exchange.method, exchange.target) == (b"POST", target.encode())
@@ -843,7 +843,7 @@ class Log(Case):
         assert (exchange.body, exchange.status) == (b"body", 404)
         assert exchange.login == "alice"
         assert abs(exchange.at - REACTOR.seconds()) < 60
-        assert self.github.asked("/a%2Fb") == [exchange]
+        assert self.github.exchanges("/a%2Fb") == [exchange]
 
     async def test_disconnected_client_is_not_in_flight(self) -> None:
         """A client that disconnects while waiting leaves no request in flight, and no status."""
@@ -923,7 +923,7 @@ class Streams(Case):
         """The sink reports the bytes received, with Content-Length, or chunked with trailers."""
         body = bytes(range(256)) * 300
         expected = {"bytes": len(body), "sha256": hexed(body)}
-        assert (await ask(self.github, "/_sink", "POST", body)).json() == expected
+        assert (await send(self.github, "/_sink", "POST", body)).json() == expected
         client = await connected(self.github)
         fields = {"User-Agent": AGENT, "Transfer-Encoding": "chunked", "Connection": "close"}
         client.wire.write(spelled("PUT", "/_sink", fields))
@@ -938,7 +938,7 @@ class Streams(Case):
     async def test_stream_sends_exactly_the_requested_bytes(self) -> None:
         """A stream has exactly the bytes of its path."""
         for size in (0, 1, 200_000):
-            reply = await ask(self.github, f"/_stream/{size}")
+            reply = await send(self.github, f"/_stream/{size}")
             assert reply.content == (BLOCK * 4)[:size]
             assert reply["Content-Length"] == str(size)
             assert reply["Content-Type"] == "application/octet-stream"
@@ -973,15 +973,15 @@ class Faults(Case):
     async def test_status_faults_are_free_and_counted(self) -> None:
         """A server error repeats as configured, costs nothing, and applies to its path only."""
         self.github.fault("/a", 502, times=1)
-        assert (await ask(self.github, "/zen")).status == 200
-        reply = await ask(self.github, "/a")
+        assert (await send(self.github, "/zen")).status == 200
+        reply = await send(self.github, "/a")
         assert (reply.status, reply.get("X-RateLimit-Limit")) == (502, None)
-        assert (await ask(self.github, "/a")).status == 200
+        assert (await send(self.github, "/a")).status == 200
         fault = self.github.fault(None, "503", login="bob")
-        assert (await ask(self.github, "/a", token="bobs")).status == 503
-        assert (await ask(self.github, "/a")).status == 200
+        assert (await send(self.github, "/a", token="bobs")).status == 503
+        assert (await send(self.github, "/a")).status == 200
         fault.end()
-        assert (await ask(self.github, "/a", token="bobs")).status == 200
+        assert (await send(self.github, "/a", token="bobs")).status == 200
         assert fault.seen == 1
         with pytest.raises(ValueError, match="gremlins"):
             self.github.fault(None, "gremlins")
@@ -997,7 +997,7 @@ class Faults(Case):
         """Content ends half-way, closed or reset, also where the validator matches."""
         for kind, clean in (("truncated", True), ("reset in content", False)):
             self.github.fault("/a", kind, times=1)
-            reply = await ask(self.github, "/a", If_None_Match="*")
+            reply = await send(self.github, "/a", If_None_Match="*")
             assert (reply.status, reply.clean) == (200, clean)
             assert len(reply.content) == int(reply["Content-Length"]) // 2
 
@@ -1023,7 +1023,7 @@ class Faults(Case):
         received, _ = await raw(self.github, "/a")
         assert not received.startswith(b"HTTP/")
         self.github.fault("/a", "bad-gzip", times=1)
-        reply = await ask(self.github, "/a")
+        reply = await send(self.github, "/a")
         assert reply["Content-Encoding"] == "gzip"
         assert len(reply.content) == int(reply["Content-Length"])
         with pytest.raises((OSError, EOFError, zlib.error)):
@@ -1032,43 +1032,43 @@ class Faults(Case):
     async def test_faults_of_fields(self) -> None:
         """Tags can be missing, storing forbidden, a field huge."""
         self.github.fault("/a", "no-etag", times=1)
-        assert (await ask(self.github, "/a")).get("ETag") is None
+        assert (await send(self.github, "/a")).get("ETag") is None
         self.github.fault("/a", "no-store", times=1)
-        assert (await ask(self.github, "/a"))["Cache-Control"] == "no-store"
+        assert (await send(self.github, "/a"))["Cache-Control"] == "no-store"
         self.github.fault("/a", "huge field", times=1, size_bytes=70_000)
-        assert len((await ask(self.github, "/a"))["X-Huge"]) == 70_000
+        assert len((await send(self.github, "/a"))["X-Huge"]) == 70_000
 
     async def test_slow_fault_and_delay(self) -> None:
         """A slow fault delays one response; a delay applies to all."""
         self.github.fault("/a", "slow", times=1, delay_s=0.05)
         start = REACTOR.seconds()
-        assert (await ask(self.github, "/a")).status == 200
+        assert (await send(self.github, "/a")).status == 200
         assert REACTOR.seconds() - start >= 0.05
         self.github.delay_s = 0.05
         start = REACTOR.seconds()
-        assert (await ask(self.github, "/a")).status == 200
+        assert (await send(self.github, "/a")).status == 200
         assert REACTOR.seconds() - start >= 0.05
 
     async def test_limit_faults_need_no_quota(self) -> None:
         """Limit responses can be forced without reaching a limit."""
         self.github.fault("/a", "primary-limit", times=1)
-        reply = await ask(self.github, "/a")
+        reply = await send(self.github, "/a")
         assert (reply.status, reply["X-RateLimit-Remaining"]) == (403, "0")
         self.github.fault("/a", "secondary-limit", times=1)
-        assert (await ask(self.github, "/a")).get("Retry-After") is not None
+        assert (await send(self.github, "/a")).get("Retry-After") is not None
         self.github.fault("/a", "abuse-limit", times=1)
-        assert "abuse" in (await ask(self.github, "/a")).json()["message"]
-        assert (await ask(self.github, "/a"))["X-RateLimit-Used"] == "1"
+        assert "abuse" in (await send(self.github, "/a")).json()["message"]
+        assert (await send(self.github, "/a"))["X-RateLimit-Used"] == "1"
 
     async def test_offline_server_refuses_connections(self) -> None:
         """An offline server refuses connections; later it listens at the same URL."""
         url = self.github.api_url
         await self.github.go_away()
         with pytest.raises(error.ConnectionRefusedError):
-            await ask(self.github, "/a")
+            await send(self.github, "/a")
         await self.github.come_back()
         assert self.github.api_url == url
-        assert (await ask(self.github, "/a")).status == 200
+        assert (await send(self.github, "/a")).status == 200
 
     async def test_close_breaks_open_connections(self) -> None:
         """Closing aborts open connections, and leaves nothing behind."""
@@ -1086,22 +1086,22 @@ class Gates(Case):
         """Held requests wait for the gate, and their responses are those of its opening."""
         self.github.put("/a", 1)
         barrier = self.github.hold("/a")
-        waiting = [Deferred.fromCoroutine(ask(self.github, "/a?x")) for _ in range(3)]
+        waiting = [Deferred.fromCoroutine(send(self.github, "/a?x")) for _ in range(3)]
         await barrier.arrived(3)
-        assert (await ask(self.github, "/zen")).status == 200
+        assert (await send(self.github, "/zen")).status == 200
         barrier.release(1)
         assert (await waiting[0]).json() == 1
         assert barrier.waiting == 2
         self.github.put("/a", 2)
         barrier.open()
         assert [(await each).json() for each in waiting[1:]] == [2, 2]
-        assert (await ask(self.github, "/a")).json() == 2
+        assert (await send(self.github, "/a")).json() == 2
 
     async def test_gate_can_hold_responses(self) -> None:
         """A gate can hold responses that were made on arrival."""
         self.github.put("/a", 1)
         barrier = self.github.hold("/a", answer_first=True)
-        waiting = Deferred.fromCoroutine(ask(self.github, "/a"))
+        waiting = Deferred.fromCoroutine(send(self.github, "/a"))
         await barrier.arrived()
         self.github.put("/a", 2)
         barrier.open()
@@ -1132,7 +1132,7 @@ class Program(ProcessProtocol):
 
 class Controls(Case):
     async def control(self, name: str, **given: Any) -> Any:
-        reply = await ask(self.github, f"/_control/{name}", "POST", json.dumps(given).encode())
+        reply = await send(self.github, f"/_control/{name}", "POST", json.dumps(given).encode())
         assert reply.status == 200, reply
         return reply.json()
 
@@ -1140,14 +1140,14 @@ class Controls(Case):
         """The methods that tests call can be called over HTTP, and cost nothing."""
         await self.control("user", login="dora", tokens=["doras"], limit=7)
         await self.control("put", path="/a", content={"a": 1}, private_to=["dora"])
-        reply = await ask(self.github, "/a", token="doras")
+        reply = await send(self.github, "/a", token="doras")
         assert (reply.status, reply["X-RateLimit-Limit"]) == (200, "7")
         await self.control("fault", path="/a", kind="500", times=1)
-        assert (await ask(self.github, "/a", token="doras")).status == 500
-        reply = await ask(self.github, "/_control/counts")
+        assert (await send(self.github, "/a", token="doras")).status == 500
+        reply = await send(self.github, "/_control/counts")
         assert reply.json()["total_paid"] == 1
         assert reply.json()["paid"] == [["dora", "/a", 1]]
-        log = (await ask(self.github, "/_control/log?last=5")).json()
+        log = (await send(self.github, "/_control/log?last=5")).json()
         assert [e["status"] for e in log] == [200, 500]
         await self.control("reset_counts")
         assert self.github.total_paid == 0
@@ -1156,15 +1156,15 @@ class Controls(Case):
         """Switches can be read and set; an unknown one is refused."""
         assert (await self.control("switches", tag_rule="other"))["tag_rule"] == "other"
         assert self.github.tag_rule == "other"
-        reply = await ask(self.github, "/_control/switches")
+        reply = await send(self.github, "/_control/switches")
         assert reply.json()["honours_lists"] is True
         for name, given in (("switches", b'{"x":1}'), ("close", b"{}"), ("put", b"{")):
-            reply = await ask(self.github, f"/_control/{name}", "POST", given)
+            reply = await send(self.github, f"/_control/{name}", "POST", given)
             assert reply.status == 400
 
     async def test_preflight_is_free_and_needs_no_credential(self) -> None:
         """A preflight is answered without a credential, at no cost."""
-        reply = await ask(
+        reply = await send(
             self.github, "/user", "OPTIONS", token=None, Access_Control_Request_Method="GET"
         )
         assert (reply.status, reply["Access-Control-Allow-Origin"]) == (204, "*")
@@ -1175,13 +1175,13 @@ class Controls(Case):
         """All quotas are full again at `resets_at`."""
         self.github.resets_at = 4_000_000_000
         for target in ("/zen", "/search/issues"):
-            assert (await ask(self.github, target))["X-RateLimit-Reset"] == "4000000000"
+            assert (await send(self.github, target))["X-RateLimit-Reset"] == "4000000000"
 
     async def test_gates_can_be_controlled_over_http(self) -> None:
         """Gates can be closed, watched and opened."""
         await self.control("hold", path="/zen")
-        waiting = Deferred.fromCoroutine(ask(self.github, "/zen"))
-        while (await ask(self.github, "/_control/waiting?path=/zen")).json() != {"waiting": 1}:
+        waiting = Deferred.fromCoroutine(send(self.github, "/zen"))
+        while (await send(self.github, "/_control/waiting?path=/zen")).json() != {"waiting": 1}:
             await pause(0.01)
         await self.control("open", path="/zen")
         assert (await waiting).status == 200
@@ -1189,11 +1189,11 @@ class Controls(Case):
     async def test_populate_creates_resources_of_the_given_size(self) -> None:
         """Resources for benchmarks have the given size, and are the same for all users."""
         populate(self.github, resources=2, users=2, lists=1, items=40, size_bytes=23_000)
-        one = await ask(self.github, "/repos/bench/repo-1", token="token0")
-        two = await ask(self.github, "/repos/bench/repo-1", token="token1")
+        one = await send(self.github, "/repos/bench/repo-1", token="token0")
+        two = await send(self.github, "/repos/bench/repo-1", token="token1")
         assert one.content == two.content
         assert abs(len(one.content) - 23_000) < 500
-        reply = await ask(self.github, "/repos/bench/repo-0/issues", token="token0")
+        reply = await send(self.github, "/repos/bench/repo-0/issues", token="token0")
         assert 'rel="last"' in reply["Link"]
 
     async def test_program_prints_its_url_and_exits_on_a_signal(self) -> None:
@@ -1203,9 +1203,9 @@ class Controls(Case):
         process = REACTOR.spawnProcess(program, sys.executable, arguments, env=dict(os.environ))
         outside = GitHub()
         outside.api_url = await program.started
-        reply = await ask(outside, "/repos/bench/repo-0", token="token0")
+        reply = await send(outside, "/repos/bench/repo-0", token="token0")
         assert reply.status == 200
-        counts = (await ask(outside, "/_control/counts")).json()
+        counts = (await send(outside, "/_control/counts")).json()
         assert counts["total_paid"] == 1
         process.signalProcess("TERM")
         await program.ended

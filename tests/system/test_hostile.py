@@ -27,7 +27,7 @@ def test_well_behaved_client_is_served_during_an_attack(name: str, github: BadSe
     attack, _, times = ATTACKS[name]
     with BlockingMirror(sections(github.url)) as mirror:
         where = (mirror.pid, mirror.url, mirror.admin_url)
-        assert Victim(mirror.url).ask().startswith("HTTP/1.1 200")
+        assert Victim(mirror.url).send().startswith("HTTP/1.1 200")
         before = opened(*where)
         with Victim(mirror.url) as victim, watched(mirror.pid) as seen:
             attack(mirror.url, times)

@@ -61,7 +61,7 @@ class Ipv6(TestCase):
                 assert head.startswith("HTTP/1.1 200 "), head
                 assert content == f'{{"url":"http://{host}/api/v3/x"}}'
         where = self.github.api_url.removeprefix("http://").encode()
-        assert {each.field(b"host") for each in self.github.asked("/x")} == {where}
+        assert {each.field(b"host") for each in self.github.exchanges("/x")} == {where}
 
     async def test_invalid_hosts_are_refused(self) -> None:
         """Only addresses without a zone are valid in brackets."""

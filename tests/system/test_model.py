@@ -21,7 +21,7 @@ from twisted.internet.threads import blockingCallFromThread, deferToThread
 from twisted.trial.unittest import TestCase
 
 from tests.fakes.github import GitHub
-from tests.harness.home import Got, Home, Stopped, fetch, open_home, reactor
+from tests.harness.home import Home, Received, Stopped, fetch, open_home, reactor
 from tests.harness.redis_servers import RedisServer, start_redis
 from tests.harness.redis_stores import settled
 
@@ -45,7 +45,7 @@ WALK_S = 10.0
 LONGEST_LIMIT_S = 3700.0
 
 replicas = st.integers(0, 1)
-whose = st.integers(0, 5)
+users = st.integers(0, 5)
 paths = st.sampled_from(PATHS)
 methods = st.sampled_from(("GET", "GET", "GET", "HEAD"))
 logins = st.sets(st.sampled_from(USERS))
@@ -86,7 +86,7 @@ class Model(RuleBasedStateMachine):
 
     async def begin(self) -> None:
         if self.redis is not None:
-            self.redis.ask("FLUSHALL")
+            self.redis.send("FLUSHALL")
         github = self.github = GitHub(anonymous_limit=10**9)
         for login in USERS:
             self.tokens.append(f"{login}-0")
@@ -127,9 +127,9 @@ class Model(RuleBasedStateMachine):
 
     # What is asked.
 
-    @rule(replica=replicas, who=whose, path=paths, method=methods, no_cache=st.booleans())
-    def ask(self, replica: int, who: int, path: str, method: str, no_cache: bool) -> None:
-        token = self.tokens[-1 - who % len(self.tokens)]
+    @rule(replica=replicas, user=users, path=paths, method=methods, no_cache=st.booleans())
+    def send(self, replica: int, user: int, path: str, method: str, no_cache: bool) -> None:
+        token = self.tokens[-1 - user % len(self.tokens)]
         self.run(self.check(replica, token, path, method, no_cache=no_cache))
 
     @rule(replica=replicas, path=paths)
@@ -158,9 +158,9 @@ class Model(RuleBasedStateMachine):
         excused = bool(self.github._faults) or self.is_limited(token) or offline
         headers = {"Cache-Control": "no-cache"} if no_cache else {}
         self.github.log.clear()
-        got: Got | None = None
+        got: Received | None = None
         try:
-            got = await home.ask(method, path, token=token, headers=headers)
+            got = await home.send(method, path, token=token, headers=headers)
         except Exception:
             # content that is not stored, such as a 401's, is streamed, and may turn out broken
             assert excused, f"{method} {path} as {token} broke off"
@@ -170,24 +170,24 @@ class Model(RuleBasedStateMachine):
             self.take_note(token, asked, now, now, path)
             await self.all_written()
             return
-        told = f"{method} {path} as {token}: {got.status} {got.outcome} {got.content[:80]!r}"
+        description = f"{method} {path} as {token}: {got.status} {got.outcome} {got.content[:80]!r}"
         if got.field("x-from-cache") is not None:
-            assert excused, told
-            assert not no_cache, told
-            assert self.is_granted(token, path, got, method), told
-            assert self.clock.at - self.last_granted(token, path) <= STALE_LIMIT_S + 1, told
+            assert excused, description
+            assert not no_cache, description
+            assert self.is_granted(token, path, got, method), description
+            assert self.clock.at - self.last_granted(token, path) <= STALE_LIMIT_S + 1, description
         elif (
             got.outcome.startswith("detail=")
             or got.status in {429, 500, 503, 504}
             or (self.limits and got.status == 403)
         ):
-            assert excused, told
+            assert excused, description
         else:
-            assert got.status == now.status, told
+            assert got.status == now.status, description
             seen = self.seen(got, home.url)
             if seen != self.seen(now, self.github.api_url):
-                assert path in PAGES, told
-                assert seen in await self.of_walk(token, path, method), told
+                assert path in PAGES, description
+                assert seen in await self.of_walk(token, path, method), description
         if not excused:
             self.answered[token, path] = self.clock.at
         self.take_note(token, asked, now, got, path)
@@ -229,13 +229,13 @@ class Model(RuleBasedStateMachine):
         return seen
 
     @staticmethod
-    def seen(got: Got, url: str) -> tuple[Any, ...]:
+    def seen(got: Received, url: str) -> tuple[Any, ...]:
         etag = (got.field("etag") or "").removeprefix("W/")
         link = (got.field("link") or "").replace(url, "")
         content = got.plain.replace(url.encode(), b"") if got.content else b""
         return content, etag, link, got.field("x-oauth-scopes"), got.field("content-type")
 
-    async def itself(self, token: str | None, path: str, method: str = "GET") -> Got:
+    async def itself(self, token: str | None, path: str, method: str = "GET") -> Received:
         """Ask the stand-in, when nothing goes wrong; it is not counted."""
         faults, log = list(self.github._faults), list(self.github.log)
         self.github._faults.clear()
@@ -251,7 +251,7 @@ class Model(RuleBasedStateMachine):
     def is_limited(self, token: str | None) -> bool:
         return self.clock.at < self.limited_until.get(token, 0.0)
 
-    def is_granted(self, token: str | None, path: str, got: Got, method: str) -> bool:
+    def is_granted(self, token: str | None, path: str, got: Received, method: str) -> bool:
         if method == "HEAD":
             return bool(self.granted.get((token, path)))
         content = self.neutral(got)
@@ -260,14 +260,16 @@ class Model(RuleBasedStateMachine):
     def last_granted(self, token: str | None, path: str) -> float:
         return max((shown.at for shown in self.granted.get((token, path), ())), default=0.0)
 
-    def neutral(self, got: Got) -> bytes:
+    def neutral(self, got: Received) -> bytes:
         """Return content as it is whoever was asked."""
         content = got.plain
         for url in (self.github.api_url, *(home.url for home in self.homes)):
             content = content.replace(url.encode(), b"")
         return content
 
-    def take_note(self, token: str | None, asked: list[Any], now: Got, got: Got, path: str) -> None:
+    def take_note(
+        self, token: str | None, asked: list[Any], now: Received, got: Received, path: str
+    ) -> None:
         """Take note of what GitHub has granted and refused, by what it did itself."""
         for each in asked:
             target = each.target.decode()
@@ -326,19 +328,19 @@ class Model(RuleBasedStateMachine):
         alerts: Any = self.github._resources[ALERTS]
         self.put_alerts(min(len(alerts.items) + more, 6))
 
-    @rule(replica=replicas, who=whose)
-    def walk(self, replica: int, who: int) -> None:
+    @rule(replica=replicas, user=users)
+    def walk(self, replica: int, user: int) -> None:
         """A credential requests all pages of the list."""
         for path in PAGES:
-            self.ask(replica, who, path, "GET", no_cache=False)
+            self.send(replica, user, path, "GET", no_cache=False)
 
     @rule()
     def change_own(self) -> None:
         self.own += 1
 
-    @rule(replica=replicas, who=whose, path=st.sampled_from((*THINGS, "/list")))
-    def write(self, replica: int, who: int, path: str) -> None:
-        token = self.tokens[-1 - who % len(self.tokens)]
+    @rule(replica=replicas, user=users, path=st.sampled_from((*THINGS, "/list")))
+    def write(self, replica: int, user: int, path: str) -> None:
+        token = self.tokens[-1 - user % len(self.tokens)]
         self.run(self.write_now(replica, token, path))
 
     async def write_now(self, replica: int, token: str | None, path: str) -> None:
@@ -351,7 +353,7 @@ class Model(RuleBasedStateMachine):
         body = b'{"n": %d}' % self.number
         excused = bool(self.github._faults)
         try:
-            await home.ask(method, path, token=token, body=body)
+            await home.send(method, path, token=token, body=body)
         except Exception:
             assert excused, "a write broke off"
         if before.items is not items:
@@ -377,9 +379,9 @@ class Model(RuleBasedStateMachine):
         self.github.token(token, login)
         self.tokens.append(token)
 
-    @rule(who=whose)
-    def revoke(self, who: int) -> None:
-        token = self.tokens[-1 - who % len(self.tokens)]
+    @rule(user=users)
+    def revoke(self, user: int) -> None:
+        token = self.tokens[-1 - user % len(self.tokens)]
         if token is not None:
             self.github.revoke(token)
 

@@ -20,7 +20,7 @@ class Outcomes(TestCase):
         self.github = self.home.github
         self.github.put("/thing", {"a": 1}, last_modified="Mon, 05 Oct 2026 10:00:00 GMT")
 
-    async def said(self, target: str, token: str, **more: str) -> tuple[int, str, str | None]:
+    async def outcome(self, target: str, token: str, **more: str) -> tuple[int, str, str | None]:
         """Ask, and return status, outcome and `X-Cache`."""
         got = await self.home.get(target, token=token, headers=more)
         assert (got.field(LIVE) is None) is ("hit" in got.outcome)
@@ -28,48 +28,48 @@ class Outcomes(TestCase):
 
     async def test_miss(self) -> None:
         """A 200 for an unknown key is a miss."""
-        told = await self.said("/thing", "alice-1")
-        assert told == (200, "fwd=uri-miss; fwd-status=200; stored", "MISS")
+        result = await self.outcome("/thing", "alice-1")
+        assert result == (200, "fwd=uri-miss; fwd-status=200; stored", "MISS")
 
     async def test_revalidated(self) -> None:
         """A 304 to the credential's own validator is revalidated."""
-        await self.said("/thing", "alice-1")
-        told = await self.said("/thing", "alice-1")
-        assert told == (200, "fwd=stale; fwd-status=304; detail=revalidated", "HIT")
+        await self.outcome("/thing", "alice-1")
+        result = await self.outcome("/thing", "alice-1")
+        assert result == (200, "fwd=stale; fwd-status=304; detail=revalidated", "HIT")
 
     async def test_shared(self) -> None:
         """A 304 to a computed tag is shared."""
-        await self.said("/thing", "alice-1")
-        told = await self.said("/thing", "bob-1")
-        assert told == (200, "fwd=vary-miss; fwd-status=304; detail=shared", "HIT")
+        await self.outcome("/thing", "alice-1")
+        result = await self.outcome("/thing", "bob-1")
+        assert result == (200, "fwd=vary-miss; fwd-status=304; detail=shared", "HIT")
 
     async def test_empty(self) -> None:
         """A 304 to the tag of `[]` is empty."""
         self.github.put("/none", [])
-        told = await self.said("/none", "alice-1")
-        assert told == (200, "fwd=uri-miss; fwd-status=304; detail=empty", "HIT")
+        result = await self.outcome("/none", "alice-1")
+        assert result == (200, "fwd=uri-miss; fwd-status=304; detail=empty", "HIT")
 
     async def test_no_cache_prevents_the_guess_of_an_empty_list(self) -> None:
         """A client's `no-cache` prevents the guess, and is charged."""
         self.github.put("/none", [])
-        told = await self.said("/none", "alice-1", **{"Cache-Control": "no-cache"})
-        assert told == (200, "fwd=uri-miss; fwd-status=200; stored", "MISS")
+        result = await self.outcome("/none", "alice-1", **{"Cache-Control": "no-cache"})
+        assert result == (200, "fwd=uri-miss; fwd-status=200; stored", "MISS")
 
     async def test_changed(self) -> None:
         """A 200 that differs from all known content is changed."""
-        await self.said("/thing", "alice-1")
+        await self.outcome("/thing", "alice-1")
         self.github.put("/thing", {"a": 2})
-        told = await self.said("/thing", "alice-1")
-        assert told == (200, "fwd=stale; fwd-status=200; stored; detail=changed", "MISS")
+        result = await self.outcome("/thing", "alice-1")
+        assert result == (200, "fwd=stale; fwd-status=200; stored; detail=changed", "MISS")
 
     async def test_pass(self) -> None:
         """Another method, a reason of the client, or an unstorable response is a pass."""
-        got = await self.home.ask("DELETE", "/thing", token="alice-1")
+        got = await self.home.send("DELETE", "/thing", token="alice-1")
         assert (got.outcome, got.field("x-cache")) == ("fwd=method", "MISS")
-        told = await self.said("/thing", "alice-1", **{"Cache-Control": "no-store"})
-        assert told[1:] == ("fwd=bypass", "MISS")
-        told = await self.said("/nowhere", "alice-1")
-        assert told == (404, "fwd=uri-miss; fwd-status=404", "MISS")
+        result = await self.outcome("/thing", "alice-1", **{"Cache-Control": "no-store"})
+        assert result[1:] == ("fwd=bypass", "MISS")
+        result = await self.outcome("/nowhere", "alice-1")
+        assert result == (404, "fwd=uri-miss; fwd-status=404", "MISS")
 
     async def test_x_cache_mode_has_the_modes_of_ghproxy(self) -> None:
         """`X-Cache-Mode` shows Prow which responses were free of charge."""
@@ -89,7 +89,7 @@ class Outcomes(TestCase):
         self.github.put("/thing", {"a": 2})
         got = await self.home.get("/thing", token="alice-1")
         assert got.field("x-cache-mode") == "CHANGED"
-        got = await self.home.ask("POST", "/thing", token="alice-1", body=b"{}")
+        got = await self.home.send("POST", "/thing", token="alice-1", body=b"{}")
         assert got.field("x-cache-mode") == "SKIP"
 
     async def test_error(self) -> None:
@@ -110,10 +110,10 @@ class Outcomes(TestCase):
             "/dated", {"a": 1}, etag=False, last_modified="Mon, 05 Oct 2026 10:00:00 GMT"
         )
         for path, tag, date in (("/thing", True, False), ("/dated", False, True)):
-            await self.said(path, "alice-1")
-            told = await self.said(path, "alice-1")
-            assert told[1].endswith("detail=revalidated")
-            exchange = self.github.asked(path)[-1]
+            await self.outcome(path, "alice-1")
+            result = await self.outcome(path, "alice-1")
+            assert result[1].endswith("detail=revalidated")
+            exchange = self.github.exchanges(path)[-1]
             assert (exchange.field(b"if-none-match") is not None) is tag
             assert (exchange.field(b"if-modified-since") is not None) is date
 
@@ -122,14 +122,14 @@ class Outcomes(TestCase):
         self.github.put(
             "/dated", {"a": 1}, etag=False, last_modified="Mon, 05 Oct 2026 10:00:00 GMT"
         )
-        await self.said("/dated", "alice-1")
-        await self.said("/dated", "bob-1")
+        await self.outcome("/dated", "alice-1")
+        await self.outcome("/dated", "bob-1")
         assert self.github.paid["bob", "/dated"] == 1
 
     async def test_fields_of_a_credential_are_not_shared(self) -> None:
         """Scopes and limits of a shared response are from the 304 of the client's credential."""
         self.github.user("poor", tokens=["poor-1"], scopes="gist", limit=77)
-        await self.said("/thing", "alice-1")
+        await self.outcome("/thing", "alice-1")
         got = await self.home.get("/thing", token="poor-1")
         assert got.outcome.endswith("detail=shared")
         assert (got.field("x-oauth-scopes"), got.field("x-ratelimit-limit")) == ("gist", "77")
@@ -148,24 +148,24 @@ class Outcomes(TestCase):
             self.github.put("/odd", {"a": 1})
             fault = self.github.fault("/odd", kind)
             for _ in range(2):
-                told = await self.said("/odd", "alice-1")
-                assert told == (200, "fwd=uri-miss; fwd-status=200", "MISS"), kind
+                result = await self.outcome("/odd", "alice-1")
+                assert result == (200, "fwd=uri-miss; fwd-status=200", "MISS"), kind
             fault.end()
 
     async def test_lost_representation_is_requested_without_validators(self) -> None:
         """A grant without its representation validates nothing."""
-        await self.said("/thing", "alice-1")
+        await self.outcome("/thing", "alice-1")
         store = self.home.parts.store
         for name in [n for n in store.names() if n.kind is REPRESENTATION]:
             store.remove(name)
-        told = await self.said("/thing", "alice-1")
-        assert told == (200, "fwd=stale; fwd-status=200; stored; detail=changed", "MISS")
+        result = await self.outcome("/thing", "alice-1")
+        assert result == (200, "fwd=stale; fwd-status=200; stored; detail=changed", "MISS")
 
     async def test_304_without_tag_is_followed_by_a_request_with_one_tag(self) -> None:
         """A 304 to several tags is resolved by a second request; content is never guessed."""
-        await self.said("/thing", "alice-1")
+        await self.outcome("/thing", "alice-1")
         self.github.put("/thing", {"a": 2})
-        await self.said("/thing", "bob-1")
+        await self.outcome("/thing", "bob-1")
         self.github.tag_in_304 = False
         for token, content in (("carol-1", 2), ("alice-1", 2)):
             got = await self.home.get("/thing", token=token)

@@ -9,10 +9,10 @@ from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
 from twisted.internet.protocol import Protocol
 from twisted.trial.unittest import TestCase
 
-from tests.harness.home import Got, Home, open_home
+from tests.harness.home import Home, Received, open_home
 
 
-def together(*asking: Any) -> Deferred[list[Got]]:
+def together(*asking: Any) -> Deferred[list[Received]]:
     """Ask all at once."""
     return gatherResults([Deferred.fromCoroutine(each) for each in asking], consumeErrors=True)
 
@@ -45,7 +45,7 @@ class Promises(TestCase):
             made.append(token)
         return made
 
-    async def round(self, paths: list[str], tokens: list[str]) -> list[Got]:
+    async def round(self, paths: list[str], tokens: list[str]) -> list[Received]:
         """Ask for all, as all, at once."""
         return await together(*(self.home.get(p, token=t) for p in paths for t in tokens))
 
@@ -214,7 +214,7 @@ class Promises(TestCase):
         checked = await home.get("/thing", token="alice-1", headers=no_cache)
         assert checked.outcome.endswith("detail=revalidated")
         assert len(self.github.log) == asked + 1
-        await home.ask("POST", "/graphql", token="alice-1", body=b'{"query":"mutation{x}"}')
+        await home.send("POST", "/graphql", token="alice-1", body=b'{"query":"mutation{x}"}')
         again = await home.get("/thing", token="alice-1")
         assert again.outcome.endswith("detail=revalidated")
         assert (await home.get("/thing", token="alice-1")).outcome == "hit; detail=fresh"
@@ -222,10 +222,10 @@ class Promises(TestCase):
     async def test_head_is_answered_from_a_stored_get(self) -> None:
         """HEAD is answered from the stored response of GET, and is not stored."""
         self.github.put("/thing", {"a": 1})
-        passed = await self.home.ask("HEAD", "/thing", token="alice-1")
+        passed = await self.home.send("HEAD", "/thing", token="alice-1")
         assert (passed.status, passed.outcome) == (200, "fwd=uri-miss; fwd-status=200")
         await self.home.get("/thing", token="alice-1")
-        known = await self.home.ask("HEAD", "/thing", token="alice-1")
+        known = await self.home.send("HEAD", "/thing", token="alice-1")
         assert known.outcome.endswith("detail=revalidated")
         assert known.content == b""
 
@@ -247,7 +247,7 @@ class Promises(TestCase):
         for answer in await gatherResults(others):
             assert answer.json == {"a": 1}
             assert answer.outcome.endswith("; collapsed")
-        assert len(self.github.asked("/thing")) == 1
+        assert len(self.github.exchanges("/thing")) == 1
 
 
 class Sceptics(TestCase):
@@ -306,7 +306,7 @@ class Sceptics(TestCase):
         transport: Any = reader.transport
         transport.pauseProducing()
         transport.write(b"GET /big HTTP/1.1\r\nHost: x\r\nUser-Agent: t\r\n\r\n")
-        while not home.github.asked("/big") and not home.parts.resource.in_flight:
+        while not home.github.exchanges("/big") and not home.parts.resource.in_flight:
             await _tick(home)
         got = await home.get("/thing", token="alice-1")
         assert got.json == {"a": 1}

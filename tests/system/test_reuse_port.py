@@ -16,7 +16,7 @@ from tests.harness.certificates import Authority
 from tests.harness.running import STOPPED, Mirror, Sections, start_mirror
 
 
-def ask(port: int, path: str, authority: Authority | None = None) -> int:
+def send(port: int, path: str, authority: Authority | None = None) -> int:
     """GET over a connection of its own; return the status."""
     with socket.create_connection(("127.0.0.1", port), timeout=30) as plain:
         connection: socket.socket = plain
@@ -41,7 +41,7 @@ class Several(TestCase):
         """Return when each of the mirrors has been sent a request by the kernel."""
         asked = 0
         while not all("/to-whom" in mirror.log_text for mirror in mirrors):
-            await deferToThread(ask, port, "/to-whom", *more)
+            await deferToThread(send, port, "/to-whom", *more)
             asked += 1
             assert asked < 1000, "one of them is never asked"
 
@@ -53,7 +53,7 @@ class Several(TestCase):
         await self.both_answer(port, [first, second])
         assert await first.stop() == STOPPED
         for _ in range(20):
-            assert await deferToThread(ask, port, "/readyz") == 200
+            assert await deferToThread(send, port, "/readyz") == 200
 
     async def test_two_processes_share_a_port_with_tls(self) -> None:
         """With TLS each of the two makes its own handshakes."""

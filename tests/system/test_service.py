@@ -22,12 +22,12 @@ from twisted.trial.unittest import TestCase
 from ghmirror_tw.config.settings import OPTIONS, SECTIONS
 from ghmirror_tw.wiring import service_parts, settings_reload
 from tests.harness.certificates import Authority
-from tests.harness.home import Got, Raw, fetch, open_github, open_home, reactor
+from tests.harness.home import Raw, Received, fetch, open_github, open_home, reactor
 from tests.harness.redis_servers import start_redis
 from tests.harness.running import ROOT, STOPPED, TWISTD, start_mirror
 
 
-async def get(url: str, target: str = "/", token: str | None = None) -> Got:
+async def get(url: str, target: str = "/", token: str | None = None) -> Received:
     """GET a target of the server at *url*."""
     return await fetch("GET", int(url.rpartition(":")[2]), target, token=token)
 
@@ -223,7 +223,7 @@ async def listens(url: str) -> bool:
     return True
 
 
-def fetch_later(url: str, target: str) -> Deferred[Got]:
+def fetch_later(url: str, target: str) -> Deferred[Received]:
     """Begin to GET a target."""
     return Deferred.fromCoroutine(get(url, target))
 

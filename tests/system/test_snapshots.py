@@ -29,7 +29,7 @@ from ghmirror_tw.store.record_encoding import REPRESENTATION
 from ghmirror_tw.store.store_interface import Pair
 from ghmirror_tw.wiring.snapshot_parts import snapshot_owner
 from tests.fakes.s3 import Fault, open_bucket
-from tests.harness.home import Got, Home, fetch, open_github, open_home, reactor
+from tests.harness.home import Home, Received, fetch, open_github, open_home, reactor
 from tests.harness.redis_servers import start_redis
 from tests.harness.redis_stores import settled
 from tests.harness.running import STOPPED, Mirror, start_mirror
@@ -110,7 +110,7 @@ class InMemory(Kept):
         }
         return await start_mirror(self, sections)
 
-    async def ask(self, mirror: Mirror, path: str, token: str) -> Got:
+    async def send(self, mirror: Mirror, path: str, token: str) -> Received:
         port = int(mirror.url.rpartition(":")[2])
         got = await fetch("GET", port, path, token=token)
         assert (got.status, got.json) == (200, {"path": path})
@@ -119,7 +119,7 @@ class InMemory(Kept):
     async def poll(self, mirror: Mirror) -> None:
         for token in TOKENS:
             for path in PATHS:
-                await self.ask(mirror, path, token)
+                await self.send(mirror, path, token)
 
     async def test_sigterm_saves_all_records(self) -> None:
         """The mirror saves a last snapshot after SIGTERM."""
@@ -142,7 +142,7 @@ class InMemory(Kept):
         self.github.reset_counts()
         mirror = await self.start(interval="1h")
         asked = [
-            Deferred.fromCoroutine(self.ask(mirror, path, token))
+            Deferred.fromCoroutine(self.send(mirror, path, token))
             for path in PATHS
             for token in TOKENS
         ]
@@ -177,7 +177,7 @@ class InMemory(Kept):
         await mirror.stop()
         self.github.reset_counts()
         mirror = await self.start(interval="1h", restore=False)
-        await self.ask(mirror, PATHS[0], TOKENS[0])
+        await self.send(mirror, PATHS[0], TOKENS[0])
         assert self.github.total_paid == 1
         await mirror.stop()
         assert len(self.snapshots()) == 2
@@ -186,7 +186,7 @@ class InMemory(Kept):
         """The target has at most `keep` snapshots."""
         for count in (1, 2, 2):
             mirror = await self.start(interval="1h", keep=2)
-            await self.ask(mirror, PATHS[0], TOKENS[0])
+            await self.send(mirror, PATHS[0], TOKENS[0])
             await mirror.stop()
             assert len(self.snapshots()) == count
 
@@ -258,7 +258,7 @@ class InMemory(Kept):
         denied.write_text("")
         mirror = await self.start(target=f"file://{denied}", restore_wait="1h")
         await mirror.logged("cannot be listed: Not a directory")
-        await self.ask(mirror, PATHS[0], TOKENS[0])
+        await self.send(mirror, PATHS[0], TOKENS[0])
 
 
 @pytest.mark.usefixtures("s3_server")
@@ -361,9 +361,9 @@ class InRedis(Kept):
         for home in homes:
             await self.saved(home)
         assert len(self.snapshots()) == 1
-        [lease] = self.server.ask("KEYS", "*lease*")
-        assert self.server.ask("PTTL", lease) > 3000 * 1000
-        self.server.ask("DEL", lease)
+        [lease] = self.server.send("KEYS", "*lease*")
+        assert self.server.send("PTTL", lease) > 3000 * 1000
+        self.server.send("DEL", lease)
         await self.saved(homes[1])
         assert len(self.snapshots()) == 2
 
@@ -422,7 +422,7 @@ class InRedis(Kept):
         for home in homes:
             await self.poll(home)
         assert self.github.total_paid == 0
-        while not self.server.ask("KEYS", "*filled*"):
+        while not self.server.send("KEYS", "*filled*"):
             await deferLater(reactor, 0.01)
         for home in (*homes, await self.another()):
             await self.poll(home)
@@ -457,9 +457,9 @@ class InRedis(Kept):
         home = await self.another()
         await self.poll(home)
         await self.saved(home)
-        self.server.ask("FLUSHALL")
+        self.server.send("FLUSHALL")
         await self.saved(home)
-        while not self.server.ask("KEYS", "*filled*"):
+        while not self.server.send("KEYS", "*filled*"):
             await deferLater(reactor, 0.01)
         assert len(self.snapshots()) == 1
         self.github.reset_counts()
@@ -478,19 +478,19 @@ class InRedis(Kept):
         async def emptied(archive: RedisArchive) -> AsyncGenerator[list[Pair]]:
             async for pairs in dump(archive):
                 yield pairs
-            self.server.ask("FLUSHALL")
+            self.server.send("FLUSHALL")
             if mark_comes_back:
                 await archive.mark_filled()
 
         for mark_comes_back in (True, False):
-            self.server.ask("DEL", *self.server.ask("KEYS", "*lease*"), "none")
+            self.server.send("DEL", *self.server.send("KEYS", "*lease*"), "none")
             self.patch(RedisArchive, "dump", emptied)
             await snapshots.schedules[0]._save()
             self.patch(RedisArchive, "dump", dump)
             assert len(self.snapshots()) == 1
             assert not list(self.directory.glob(".*.tmp"))
             assert self.failures(home) == (1 if mark_comes_back else 2)
-        while not self.server.ask("KEYS", "*filled*"):
+        while not self.server.send("KEYS", "*filled*"):
             await deferLater(reactor, 0.01)
         self.github.reset_counts()
         await self.poll(await self.another())
@@ -527,9 +527,9 @@ class InRedis(Kept):
         assert snapshots._mark_checks.running
         await snapshots._check_mark()
         assert not home.parts.barrier.is_shut
-        self.server.ask("FLUSHALL")
+        self.server.send("FLUSHALL")
         await snapshots._check_mark()
-        while not self.server.ask("KEYS", "*filled*"):
+        while not self.server.send("KEYS", "*filled*"):
             await deferLater(reactor, 0.01)
         self.github.reset_counts()
         await self.poll(await self.another())
@@ -587,10 +587,10 @@ class InRedis(Kept):
         self.github.private(PATHS[0], set())
         assert (await home.get(PATHS[0], token="alice-1")).status == 404
         await settled(home.parts.store)
-        self.server.ask(
-            "DEL", *self.server.ask("KEYS", "*:g:*"), *self.server.ask("KEYS", "*filled*")
+        self.server.send(
+            "DEL", *self.server.send("KEYS", "*:g:*"), *self.server.send("KEYS", "*filled*")
         )
         await self.saved(home)
-        while not self.server.ask("KEYS", "*filled*"):
+        while not self.server.send("KEYS", "*filled*"):
             await deferLater(reactor, 0.01)
-        assert len(self.server.ask("KEYS", "*:g:*")) == 2 * len(PATHS) - 1
+        assert len(self.server.send("KEYS", "*:g:*")) == 2 * len(PATHS) - 1

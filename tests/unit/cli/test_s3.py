@@ -43,9 +43,9 @@ class InABucket(TestCase):
                 },
             }
         )
-        await bucket.ask("PUT", f"/copies/{OLDER}", packed(some(1), at_ms=AT_MS - 1000))
-        await bucket.ask("PUT", f"/copies/{NEWEST}", packed(some()))
-        await bucket.ask("PUT", "/copies/notes.txt", b"not ours")
+        await bucket.send("PUT", f"/copies/{OLDER}", packed(some(1), at_ms=AT_MS - 1000))
+        await bucket.send("PUT", f"/copies/{NEWEST}", packed(some()))
+        await bucket.send("PUT", "/copies/notes.txt", b"not ours")
         return operator, bucket
 
     async def run_command(self, operator: Operator, *arguments: str) -> Ended:
@@ -96,11 +96,11 @@ class InABucket(TestCase):
         first, second = ended.out.splitlines()
         assert first.startswith(f"unread   {NEWEST}  s3://{bucket.name}/copies: reading: ")
         assert second.startswith(f"whole    {OLDER}  6 records, ")
-        await bucket.ask("PUT", f"/copies/{OLDER}", b"")
+        await bucket.send("PUT", f"/copies/{OLDER}", b"")
         assert (await self.run_command(operator, "verify")).status == 1
-        await bucket.ask("PUT", f"/copies/{OLDER}", packed([], at_ms=AT_MS - 1000))
+        await bucket.send("PUT", f"/copies/{OLDER}", packed([], at_ms=AT_MS - 1000))
         assert (await self.run_command(operator, "verify")).status == 1
-        await bucket.ask("PUT", f"/copies/{OLDER}", packed(some(1), at_ms=AT_MS - 1000))
+        await bucket.send("PUT", f"/copies/{OLDER}", packed(some(1), at_ms=AT_MS - 1000))
         said = (await self.run_command(operator, "verify", "--json")).json
         assert not said["whole"]
         faults = {each["name"]: each["error"] for each in said["snapshots"]}
@@ -121,8 +121,8 @@ class InABucket(TestCase):
         operator, _ = await self.home()
         redis = start_redis(self)
         name = record_names.grant(CacheKey(b"/no"), BOB)
-        redis.ask("SET", b"ghmirror:" + name, CODEC.seal(GRANT, name, grant(time.time())))
-        redis.ask("SET", OWN_MARK_KEY, "1")
+        redis.send("SET", b"ghmirror:" + name, CODEC.seal(GRANT, name, grant(time.time())))
+        redis.send("SET", OWN_MARK_KEY, "1")
         operator.configure(
             {
                 "cache": {"backend": "redis"},

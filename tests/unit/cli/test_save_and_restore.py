@@ -40,7 +40,7 @@ def pairs_in(path: Path) -> list[Pair]:
 def keys_of(redis: RedisServer) -> set[bytes]:
     """Return the names of the records in Redis, and of the mark."""
     beside = {each.encode() for each in LEASES.values()}
-    return {*redis.ask("KEYS", "*")} - beside - {b"ghmirror:probe"}
+    return {*redis.send("KEYS", "*")} - beside - {b"ghmirror:probe"}
 
 
 def with_mark(pairs: list[Pair]) -> set[bytes]:
@@ -51,8 +51,8 @@ def store_some(redis: RedisServer) -> None:
     """Store a few records, and mark the store as filled."""
     for name, blob in some():
         if b":l" not in name:
-            redis.ask("SET", b"ghmirror:" + name, blob)
-    redis.ask("SET", OWN_MARK_KEY, "1")
+            redis.send("SET", b"ghmirror:" + name, blob)
+    redis.send("SET", OWN_MARK_KEY, "1")
 
 
 def test_there_and_back(operator: Operator, kept: Path, redis: RedisServer) -> None:
@@ -64,7 +64,7 @@ def test_there_and_back(operator: Operator, kept: Path, redis: RedisServer) -> N
     assert ended.out == f"Restored 753 of 753 records from {name}\n"
     assert [line.split(" (")[0] for line in ended.err.splitlines()] == ["Checking", "Restoring"]
     assert keys_of(redis) == with_mark(pairs)
-    assert not redis.ask("EXISTS", LEASES["restore"])
+    assert not redis.send("EXISTS", LEASES["restore"])
 
     ended = operator.run("snapshot", "save", "--json")
     assert ended.status == 0, ended.err
@@ -78,7 +78,7 @@ def test_there_and_back(operator: Operator, kept: Path, redis: RedisServer) -> N
     assert path.stat().st_size == said["size_bytes"]
     assert {each for each, _ in pairs_in(path)} == {each for each, _ in pairs}
     # as mirrors do, so that none of them makes the next one at once
-    assert 0.8 * 900_000 < redis.ask("PTTL", LEASES["save"]) <= 0.9 * 900_000
+    assert 0.8 * 900_000 < redis.send("PTTL", LEASES["save"]) <= 0.9 * 900_000
 
 
 def test_what_is_superseded_goes(operator: Operator, kept: Path, redis: RedisServer) -> None:
@@ -101,12 +101,12 @@ def test_a_store_without_records_is_not_saved(
     """An empty snapshot would stand before a full one; the lease is released."""
     operator.configure({"snapshot": {"keep": 1}})
     old = put(kept, packed(some()))
-    redis.ask("SET", OWN_MARK_KEY, "1")
+    redis.send("SET", OWN_MARK_KEY, "1")
     status, code, message = operator.run("snapshot", "save", "--json").error
     assert (status, code) == (1, "no-records")
     assert message == "the store has no records; no snapshot was written"
     assert [path.name for path in kept.iterdir()] == [old]
-    assert not redis.ask("EXISTS", LEASES["save"])
+    assert not redis.send("EXISTS", LEASES["save"])
 
 
 def test_the_first_one_makes_the_directory(
@@ -122,9 +122,9 @@ def test_the_first_one_makes_the_directory(
 def test_one_at_a_time(operator: Operator, kept: Path, redis: RedisServer) -> None:
     """While a mirror has the lease it is said so, with what was saved last; nothing is done."""
     name = put(kept, packed(some()))
-    redis.ask("SET", OWN_MARK_KEY, "1")
+    redis.send("SET", OWN_MARK_KEY, "1")
     for lease in LEASES.values():
-        redis.ask("SET", lease, "a mirror", "PX", "100000000")
+        redis.send("SET", lease, "a mirror", "PX", "100000000")
     status, code, message = operator.run("snapshot", "save", "--json").error
     assert (status, code) == (1, "lease")
     said = "another replica has the lease: it saves the store now, or has done so within 15m"
@@ -134,7 +134,7 @@ def test_one_at_a_time(operator: Operator, kept: Path, redis: RedisServer) -> No
     assert (status, code) == (1, "lease")
     assert message == "another replica has the lease: it restores the store now"
     assert keys_of(redis) == {OWN_MARK_KEY}
-    assert {redis.ask("GET", lease) for lease in LEASES.values()} == {b"a mirror"}
+    assert {redis.send("GET", lease) for lease in LEASES.values()} == {b"a mirror"}
 
 
 def test_a_store_that_was_not_filled_is_not_saved(
@@ -146,7 +146,7 @@ def test_a_store_that_was_not_filled_is_not_saved(
     assert (status, code) == (1, "not-filled")
     assert "snapshot restore" in message
     assert len(list(kept.iterdir())) == 1
-    assert not redis.ask("EXISTS", LEASES["save"])
+    assert not redis.send("EXISTS", LEASES["save"])
 
 
 def test_nothing_newer_is_replaced(operator: Operator, kept: Path, redis: RedisServer) -> None:
@@ -154,15 +154,15 @@ def test_nothing_newer_is_replaced(operator: Operator, kept: Path, redis: RedisS
     name = record_names.grant(KEY, ALICE)
     old, new = CODEC.seal(GRANT, name, grant(1000.0)), CODEC.seal(GRANT, name, grant(2000.0))
     stored = put(kept, packed([*some(1), (name, old)]))
-    redis.ask("SET", b"ghmirror:" + name, new)
-    redis.ask("SET", OWN_MARK_KEY, "1")
+    redis.send("SET", b"ghmirror:" + name, new)
+    redis.send("SET", OWN_MARK_KEY, "1")
     ended = operator.run("snapshot", "restore", stored)
     assert ended.status == 0, ended.err
     assert ended.out == (
         f"Restored 6 of 7 records from {stored}\n"
         "The others have expired, or the store has them already.\n"
     )
-    assert redis.ask("GET", b"ghmirror:" + name) == new
+    assert redis.send("GET", b"ghmirror:" + name) == new
 
 
 def test_of_another_secret_nothing_comes_back(
@@ -183,7 +183,7 @@ def test_a_restore_of_nothing_is_no_success(
     """Status 1, and the store does not count as filled."""
     name = record_names.grant(KEY, ALICE)
     stored = put(kept, packed([(name, CODEC.seal(GRANT, name, grant(1000.0)))]))
-    redis.ask("SET", b"ghmirror:" + name, CODEC.seal(GRANT, name, grant(2000.0)))
+    redis.send("SET", b"ghmirror:" + name, CODEC.seal(GRANT, name, grant(2000.0)))
     ended = operator.run("snapshot", "restore")
     assert ended.status == 1, ended.err
     assert ended.out == (
@@ -285,7 +285,7 @@ def test_redis_wants_another_password(operator: Operator, kept: Path, command: s
 def test_redis_takes_no_changes(operator: Operator, kept: Path, redis: RedisServer) -> None:
     """Nothing can be agreed on, and nothing is half done."""
     put(kept, packed(some()))
-    redis.ask("CONFIG", "SET", "maxmemory", "1")
+    redis.send("CONFIG", "SET", "maxmemory", "1")
     for command in ("save", "restore"):
         status, code, message = operator.run("snapshot", command, "--json").error
         assert (status, code) == (3, "store")
@@ -302,7 +302,7 @@ def test_a_directory_that_cannot_be_written(
     ended = operator.run("snapshot", "save", "--quiet")
     assert (ended.status, ended.out) == (3, "")
     assert ended.err == f"error: {kept.as_uri()} cannot be written to: File exists\n"
-    assert not redis.ask("EXISTS", LEASES["save"])
+    assert not redis.send("EXISTS", LEASES["save"])
 
 
 def test_the_log_can_be_read(operator: Operator, kept: Path, redis: RedisServer) -> None:

@@ -142,7 +142,7 @@ def test_what_was_begun_is_taken_back(operator: Operator, kept: Path, redis: Red
         operator.configure({"redis": {"url": f"redis://127.0.0.1:{server.port}"}})
         process = operator.start("snapshot", "save")
         server.held.wait()
-        assert redis.ask("EXISTS", LEASES["save"])
+        assert redis.send("EXISTS", LEASES["save"])
         assert sorted(kept.iterdir()) != before
         interrupt(process)
         says(process, "Stopping")
@@ -150,7 +150,7 @@ def test_what_was_begun_is_taken_back(operator: Operator, kept: Path, redis: Red
         ended = finish(process)
     assert (ended.status, ended.out, ended.err) == (130, "", "error: interrupted\n")
     assert sorted(kept.iterdir()) == before
-    assert not redis.ask("EXISTS", LEASES["save"])
+    assert not redis.send("EXISTS", LEASES["save"])
 
 
 def test_the_cursor_comes_back_at_once(operator: Operator, kept: Path, redis: RedisServer) -> None:

@@ -46,7 +46,7 @@ class WithAMirror(TestCase):
         async def outcome(mirror: Mirror) -> str:
             port = int(mirror.url.rpartition(":")[2])
             # it looks at its start whether its store is filled
-            await until(lambda: bool(redis.ask("EXISTS", "ghmirror:probe:filled")))
+            await until(lambda: bool(redis.send("EXISTS", "ghmirror:probe:filled")))
             return (await fetch("GET", port, "/thing", token="alice-1")).outcome
 
         first = await start_mirror(self, operator.sections)
@@ -54,7 +54,7 @@ class WithAMirror(TestCase):
         saved = (await run("save")).json
         assert saved["records"] > 0
         await first.stop()
-        redis.ask("FLUSHALL")
+        redis.send("FLUSHALL")
         restored = (await run("restore", saved["name"])).json
         assert restored["restored"] == saved["records"]
         paid = github.total_paid

@@ -7,7 +7,7 @@ from ghmirror_tw.github.charged_304s import ChargeDetector
 RESET = 1000
 
 
-def ask(
+def send(
     charges: ChargeDetector,
     remaining: int,
     *,
@@ -25,9 +25,9 @@ def ask(
 def test_one_less_is_a_charge() -> None:
     """If nothing else can have taken it, and in the same window."""
     charges = ChargeDetector()
-    assert [ask(charges, left) for left in (60, 60, 59, 59)] == [False, False, True, False]
-    assert not ask(charges, 57)
-    assert not ask(charges, 56, reset=RESET + 3600)
+    assert [send(charges, left) for left in (60, 60, 59, 59)] == [False, False, True, False]
+    assert not send(charges, 57)
+    assert not send(charges, 56, reset=RESET + 3600)
     charges.note_sent("b")
     assert not charges.note_response("b", "core", 55, RESET, 0.0, alone=True)
 
@@ -44,7 +44,7 @@ def test_resources_are_bounded() -> None:
 def test_overlapping_requests_prove_no_charge() -> None:
     """Requests that overlap, those without a response, and those of other resources."""
     charges = ChargeDetector()
-    ask(charges, 60)
+    send(charges, 60)
     charges.note_sent("a")
     charges.note_sent("a")
     assert not charges.note_response("a", "core", 59, RESET, 0.0, alone=True)
@@ -52,23 +52,23 @@ def test_overlapping_requests_prove_no_charge() -> None:
     charges.note_sent("a")
     charges.note_end("a", answered=True)
     charges.note_end("a", answered=True)
-    assert not ask(charges, 58)
-    assert ask(charges, 57)
+    assert not send(charges, 58)
+    assert send(charges, 57)
     charges.note_sent("a")
     charges.note_end("a", answered=False)
-    assert not ask(charges, 56)
+    assert not send(charges, 56)
     charges.note_sent("a")
     assert not charges.note_response("a", "search", 55, RESET, 0.0, alone=True)
     charges.note_end("a", answered=True)
-    assert ask(charges, 55)
+    assert send(charges, 55)
 
 
 def test_requests_of_other_replicas_prove_no_charge() -> None:
     """Where there may be some, what remained is soon forgotten."""
     charges = ChargeDetector()
-    ask(charges, 60)
-    assert not ask(charges, 59, now=60.0, alone=False)
-    assert ask(charges, 58, now=61.0, alone=False)
+    send(charges, 60)
+    assert not send(charges, 59, now=60.0, alone=False)
+    assert send(charges, 58, now=61.0, alone=False)
 
 
 def test_tokens_are_bounded() -> None:

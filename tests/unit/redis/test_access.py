@@ -141,9 +141,9 @@ class Passwords(TestCase):
         watched = await working_node(
             self, server.address, credentials=lambda: Credentials("", current[0])
         )
-        server.ask("CONFIG", "SET", "requirepass", "new")
+        server.send("CONFIG", "SET", "requirepass", "new")
         server.password = current[0] = "new"
-        server.ask("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+        server.send("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
         await watched.fails()
         await watched.works()
 
@@ -223,12 +223,12 @@ class Users(TestCase):
         watched.node.open()
         await watched.until(lambda: len(watched.failures) >= 3)
         assert all("NOPERM" in why for why in watched.failures)
-        server.ask("ACL", "SETUSER", "m", "+select")
+        server.send("ACL", "SETUSER", "m", "+select")
         await watched.works()
         assert await watched.outcome(SET, purpose=WRITE) == ["OK"]
         with server.client() as client:
-            client.ask("SELECT", 3)
-            assert client.ask("GET", "t:a") == b"1"
+            client.send("SELECT", 3)
+            assert client.send("GET", "t:a") == b"1"
 
     async def test_a_user_who_may_not_ping(self) -> None:
         """The reason names the command."""
@@ -300,7 +300,7 @@ class Resolving(TestCase):
         port = free_port()
         one = start_redis(self, host="127.0.0.1", port=port)
         other = start_redis(self, host="127.0.0.2", port=port)
-        other.ask("SET", "t:a", "other")
+        other.send("SET", "t:a", "other")
         names = self.names("127.0.0.1")
         watched = await working_node(self, ("redis.example", port))
         assert await watched.outcome(GET) == [None]
@@ -317,13 +317,13 @@ class Resolving(TestCase):
         other = start_redis(self, host="127.0.0.2", port=port)
         names = self.names("127.0.0.1")
         watched = await working_node(self, ("redis.example", port))
-        one.ask("REPLICAOF", *other.address)
+        one.send("REPLICAOF", *other.address)
         names.addresses = ["127.0.0.2"]
         assert await watched.outcome(SET, purpose=WRITE) == "readonly"
         await watched.works()
         await watched.full()
         assert await watched.outcome(SET, purpose=WRITE) == ["OK"]
-        assert other.ask("GET", "t:a") == b"1"
+        assert other.send("GET", "t:a") == b"1"
         assert (False, False) not in watched.changes
 
     async def test_a_name_that_cannot_be_resolved(self) -> None:

@@ -134,7 +134,7 @@ class Orderly(TestCase):
         load = Load.on(self, cluster, *[servers.tag(0)] * 4, timeout_s=PATIENT_S)
         await load.goes_on()
         replica = await aside(servers.replica_of, servers.servers[0])
-        await aside(replica.ask, "CLUSTER", "FAILOVER")
+        await aside(replica.send, "CLUSTER", "FAILOVER")
         await until(lambda: address(replica) in cluster.shards._primaries)
         await load.goes_on()
         await aside(servers.wait_well)
@@ -262,13 +262,13 @@ class Troubled(TestCase):
         tag = servers.tag(0, least=1000)  # nothing is in its slot, not even what trials write
         slot = slot_of_tag(tag.encode())
         first, second = servers.servers[:2]
-        await aside(first.ask, "CLUSTER", "SETSLOT", slot, "NODE", name_of(second))
-        await aside(second.ask, "CLUSTER", "SETSLOT", slot, "NODE", name_of(first))
+        await aside(first.send, "CLUSTER", "SETSLOT", slot, "NODE", name_of(second))
+        await aside(second.send, "CLUSTER", "SETSLOT", slot, "NODE", name_of(first))
         with self.assertRaises(RedisUnavailableError) as raised:
             await cluster.send(tag.encode(), [command("GET", f"{{{tag}}}")], READ, PATIENT_S)
         assert raised.exception.reason == "redirections"
-        await aside(second.ask, "CLUSTER", "SETSLOT", slot, "NODE", name_of(second))
-        await aside(second.ask, "CLUSTER", "BUMPEPOCH")
+        await aside(second.send, "CLUSTER", "SETSLOT", slot, "NODE", name_of(second))
+        await aside(second.send, "CLUSTER", "BUMPEPOCH")
         await aside(servers.wait_well)
         load = Load.on(self, cluster, tag)
         await load.goes_on()
@@ -353,7 +353,7 @@ class Troubled(TestCase):
         second = servers.servers[1]
         tag, slot = servers.tag(0), slot_of_tag(servers.tag(0).encode())
         for server in servers.servers:
-            await aside(server.ask, "CLUSTER", "DELSLOTS", slot)
+            await aside(server.send, "CLUSTER", "DELSLOTS", slot)
         await refused(self, cluster, tag)
         await until(lambda: not cluster.reading and not cluster.writing)
         await refused(self, cluster, tag)
@@ -367,8 +367,8 @@ class Troubled(TestCase):
         await load.stop()
         assert not load.failures
         assert not load.wrong
-        await aside(second.ask, "CLUSTER", "ADDSLOTS", slot)
-        await aside(second.ask, "CLUSTER", "BUMPEPOCH")
+        await aside(second.send, "CLUSTER", "ADDSLOTS", slot)
+        await aside(second.send, "CLUSTER", "BUMPEPOCH")
         await until(lambda: cluster.reading and cluster.writing)
         assert cluster.shards.owner(slot) is cluster.shards.node(address(second))
         load = Load.on(self, cluster, tag)
@@ -391,7 +391,7 @@ class Troubled(TestCase):
 
 def fetched(servers: ClusterSet) -> int:
     """Return how often the running servers were queried for the map."""
-    said = b"".join(server.ask("INFO", "commandstats") for server in servers.running())
+    said = b"".join(server.send("INFO", "commandstats") for server in servers.running())
     return sum(map(int, re.findall(rb"cmdstat_cluster\|slots:calls=(\d+)", said)))
 
 

@@ -40,9 +40,9 @@ class Errors(TestCase):
         """It closes when there is memory again."""
         server = start_redis(self, maxmemory="100mb", options=[("maxmemory-policy", "noeviction")])
         watched = await working_node(self, server.address)
-        server.ask("CONFIG", "SET", "maxmemory", "1")
+        server.send("CONFIG", "SET", "maxmemory", "1")
         await self.refuses_writes(watched, "oom")
-        server.ask("CONFIG", "SET", "maxmemory", "0")
+        server.send("CONFIG", "SET", "maxmemory", "0")
         await watched.works()
         assert await watched.outcome(SET, purpose=WRITE) == ["OK"]
         assert (False, False) not in watched.changes
@@ -51,9 +51,9 @@ class Errors(TestCase):
         """It closes when there are enough."""
         server = start_redis(self)
         watched = await working_node(self, server.address)
-        server.ask("CONFIG", "SET", "min-replicas-to-write", "1")
+        server.send("CONFIG", "SET", "min-replicas-to-write", "1")
         await self.refuses_writes(watched, "noreplicas")
-        server.ask("CONFIG", "SET", "min-replicas-to-write", "0")
+        server.send("CONFIG", "SET", "min-replicas-to-write", "0")
         await watched.works()
 
     async def test_a_demoted_primary_loses_its_connections(self) -> None:
@@ -61,13 +61,13 @@ class Errors(TestCase):
         server, other = start_redis(self), start_redis(self)
         watched = await working_node(self, server.address)
         before = set(watched.connections)
-        server.ask("REPLICAOF", *other.address)
+        server.send("REPLICAOF", *other.address)
         assert await watched.outcome(SET, purpose=WRITE) == "readonly"
         assert not watched.node.writing
         await watched.until(lambda: not before & set(watched.connections))
         assert await watched.outcome(GET) == [None]
         assert await watched.outcome(GET, purpose=CURRENT) == "readonly"
-        server.ask("REPLICAOF", "NO", "ONE")
+        server.send("REPLICAOF", "NO", "ONE")
         await watched.works()
         assert await watched.outcome(GET, purpose=CURRENT) == [None]
         assert (False, False) not in watched.changes
@@ -82,15 +82,15 @@ class Errors(TestCase):
         server = start_redis(self, options=options)
         with server.client() as client:
             for index in range(100):
-                client.ask("SET", f"t:{index}", "x" * 1000)
-            client.ask("SAVE")
+                client.send("SET", f"t:{index}", "x" * 1000)
+            client.send("SAVE")
         watched = await working_node(self, server.address)
         server.restart(wait=False)
         server.wait_for("Loading RDB")
         await watched.until(lambda: any("LOADING" in why for why in watched.failures))
         assert await watched.outcome(GET) == "open"
         assert "LOADING" in watched.node.reason
-        server.ask("CONFIG", "SET", "key-load-delay", "0")
+        server.send("CONFIG", "SET", "key-load-delay", "0")
         await watched.works()
         assert await watched.outcome(command("GET", "t:1")) == [b"x" * 1000]
 
@@ -109,9 +109,9 @@ class Errors(TestCase):
             ),
             (("REPLICAOF", *other.address), ("REPLICAOF", "NO", "ONE"), "readonly"),
         ):
-            server.ask(*fault)
+            server.send(*fault)
             assert await watched.outcome(writing, purpose=WRITE) == reason
-            server.ask(*mended)
+            server.send(*mended)
             await watched.works()
         assert await watched.outcome(writing, purpose=WRITE) == ["OK"]
 
@@ -152,15 +152,15 @@ class Errors(TestCase):
     async def test_asking_precedes_each_command(self) -> None:
         """It precedes the source of a script as well."""
         server = start_redis(self, options=[("cluster-enabled", "yes")])
-        server.ask("CLUSTER", "ADDSLOTSRANGE", "0", "16383")
+        server.send("CLUSTER", "ADDSLOTSRANGE", "0", "16383")
         server.wait_for("Cluster state changed: ok")
         between = interpose(self, server.address)
         watched = await working_node(self, between.address)
-        between.asked.clear()
+        between.received.clear()
         script = command("EVALSHA", "0" * 40, "1", "t:b", script="return 5")
         replies = await watched.node.send([SET, script, GET], WRITE, TIMEOUT_S, asking=True)
         assert replies == ["OK", 5, b"1"]
-        assert between.asked.count(b"ASKING") == 4
+        assert between.received.count(b"ASKING") == 4
 
 
 class Scripts(TestCase):
@@ -172,14 +172,14 @@ class Scripts(TestCase):
         between = interpose(self, server.address)
         watched = await working_node(self, between.address)
         source = "return ARGV[1]"
-        name = server.ask("SCRIPT", "LOAD", source)
-        server.ask("SCRIPT", "FLUSH")
+        name = server.send("SCRIPT", "LOAD", source)
+        server.send("SCRIPT", "FLUSH")
         script = command("EVALSHA", name, "0", "x", script=source)
         for expected in (1, 1, 2):
             assert await watched.outcome(SET, script, GET, purpose=WRITE) == ["OK", b"x", b"1"]
-            assert between.asked.count(source.encode()) == expected
-            if between.asked.count(b"EVALSHA") == 2:
-                server.ask("SCRIPT", "FLUSH")
+            assert between.received.count(source.encode()) == expected
+            if between.received.count(b"EVALSHA") == 2:
+                server.send("SCRIPT", "FLUSH")
 
     async def test_a_script_without_source(self) -> None:
         """The error is the reply."""

@@ -22,7 +22,7 @@ from tests.unit.redis.nodes import GET, SET, SOON_S, WRITE, command, watched_nod
 
 def connected(server: RedisServer) -> int:
     """Return the number of clients that are connected by the server's port."""
-    listed = server.ask("CLIENT", "LIST", "TYPE", "normal").decode()
+    listed = server.send("CLIENT", "LIST", "TYPE", "normal").decode()
     return int(listed.count(f" laddr={server.host}:{server.port} "))
 
 
@@ -69,7 +69,7 @@ class Attempts(TestCase):
     async def test_a_server_at_its_limit_of_clients(self) -> None:
         """The connections that exist are used."""
         server = start_redis(self)
-        server.ask("CONFIG", "SET", "maxclients", "3")
+        server.send("CONFIG", "SET", "maxclients", "3")
         watched = watched_node(self, server.address)
         watched.node.open()
         await watched.until(lambda: any("max number" in why for why in watched.failures))
@@ -165,7 +165,7 @@ class Retirement(TestCase):
         assert await watched.outcome(command("ECHO", "new")) == [b"new"]
         assert not asked.called
         assert connected(server) == 2
-        server.ask("LPUSH", "t:list", "old")
+        server.send("LPUSH", "t:list", "old")
         assert await asked == [[b"t:list", b"old"]]
 
     async def test_an_old_connection_stays_until_there_is_a_new_one(self) -> None:
@@ -204,7 +204,7 @@ class Closing(TestCase):
         assert await asked == ["OK"]
         await closed
         assert connected(server) == 0
-        assert server.ask("GET", "t:a") == b"1"
+        assert server.send("GET", "t:a") == b"1"
 
     async def test_close_does_not_wait_for_long(self) -> None:
         """The server does not reply."""

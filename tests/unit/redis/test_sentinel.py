@@ -120,7 +120,7 @@ class Writer:
     async def lost(self, server: RedisServer, since: int) -> Sequence[int]:
         """Return the successful writes since a number that a server does not have."""
         numbers = [number for number in self.stored if number >= since]
-        got = await aside(server.ask, "MGET", *(f"t:{number}" for number in numbers))
+        got = await aside(server.send, "MGET", *(f"t:{number}" for number in numbers))
         return [number for number, value in zip(numbers, got, strict=True) if value is None]
 
 
@@ -163,8 +163,8 @@ class Found(TestCase):
         other = await aside(RedisServer)
         self.addCleanup(other.remove)
         misled, *rest = servers.sentinels
-        await aside(misled.ask, "SENTINEL", "REMOVE", SERVICE)
-        await aside(misled.ask, "SENTINEL", "MONITOR", SERVICE, *other.address, "2")
+        await aside(misled.send, "SENTINEL", "REMOVE", SERVICE)
+        await aside(misled.send, "SENTINEL", "MONITOR", SERVICE, *other.address, "2")
         for _ in range(5):
             sentinels = watched(self, servers)
             sentinels.open()
@@ -184,7 +184,7 @@ class Found(TestCase):
         places = [each.address for each in between]
         sentinels = await working(self, servers, password=SECRET, places=places)
         assert state(sentinels) == at(servers.servers[0])
-        said = b"".join(bytes(each.asked) for each in between)
+        said = b"".join(bytes(each.received) for each in between)
         assert b"SENTINEL" in said
         assert b"AUTH" not in said
         assert SECRET.encode() not in said
@@ -194,7 +194,7 @@ class Found(TestCase):
         servers = await open_sentinels(self, password=SECRET, sentinel_password=SECRET)
         user = f"mirror on >{SECRET} ~* &* +@all"
         for server in servers.servers:
-            await aside(server.ask, "ACL", "SETUSER", *user.split())
+            await aside(server.send, "ACL", "SETUSER", *user.split())
         for username in ("", "mirror"):
             sentinels = await working(self, servers, password=SECRET, username=username)
             assert state(sentinels) == at(servers.servers[0])
@@ -281,11 +281,11 @@ class FailedOver(TestCase):
         former = servers.servers[0]
         sentinels = await working(self, servers, check_s=0.2)
         # Telling it, Sentinels end all connections of its clients in the same step.
-        await aside(former.ask, "ACL", "SETUSER", "default", "-client|kill")
-        await aside(servers.sentinels[0].ask, "SENTINEL", "FAILOVER", SERVICE)
+        await aside(former.send, "ACL", "SETUSER", "default", "-client|kill")
+        await aside(servers.sentinels[0].send, "SENTINEL", "FAILOVER", SERVICE)
         successor = await aside(servers.wait_other, former)
         await until(lambda: state(sentinels) == at(successor))
-        assert (await aside(former.ask, "ROLE"))[0] == b"master"
+        assert (await aside(former.send, "ROLE"))[0] == b"master"
 
     async def test_readonly_begins_a_search(self) -> None:
         """Without waiting for the next check."""
@@ -305,11 +305,11 @@ class FailedOver(TestCase):
         """Exchange primary and replica by hand; their clients stay connected."""
         former, successor = servers.servers
         for sentinel in servers.sentinels:
-            sentinel.ask("SENTINEL", "REMOVE", SERVICE)
-        successor.ask("REPLICAOF", "NO", "ONE")
-        former.ask("REPLICAOF", *successor.address)
+            sentinel.send("SENTINEL", "REMOVE", SERVICE)
+        successor.send("REPLICAOF", "NO", "ONE")
+        former.send("REPLICAOF", *successor.address)
         for sentinel in servers.sentinels:
-            sentinel.ask("SENTINEL", "MONITOR", SERVICE, *successor.address, "2")
+            sentinel.send("SENTINEL", "MONITOR", SERVICE, *successor.address, "2")
 
     async def test_a_replica_is_not_used_as_primary(self) -> None:
         """Whatever Sentinels name."""
@@ -317,14 +317,14 @@ class FailedOver(TestCase):
         sentinels = watched(self, servers)
         replica = servers.servers[1]
         for sentinel in servers.sentinels:
-            await aside(sentinel.ask, "SENTINEL", "REMOVE", SERVICE)
-            await aside(sentinel.ask, "SENTINEL", "MONITOR", SERVICE, *replica.address, "2")
+            await aside(sentinel.send, "SENTINEL", "REMOVE", SERVICE)
+            await aside(sentinel.send, "SENTINEL", "MONITOR", SERVICE, *replica.address, "2")
         sentinels.open()
         await sentinels.settled()
         assert sentinels.primary is None
         assert not sentinels.reading
         await until(lambda: "is not a primary" in sentinels._logged)
-        await aside(replica.ask, "REPLICAOF", "NO", "ONE")
+        await aside(replica.send, "REPLICAOF", "NO", "ONE")
         await until(lambda: state(sentinels) == at(replica))
 
     async def test_the_last_primary_is_used_without_sentinels(self) -> None:
@@ -336,7 +336,7 @@ class FailedOver(TestCase):
             sentinel.kill()
         await writer.goes_on()
         await until(lambda: "Connection was refused" in sentinels._logged)
-        await aside(servers.servers[0].ask, "CLIENT", "KILL", "TYPE", "normal")
+        await aside(servers.servers[0].send, "CLIENT", "KILL", "TYPE", "normal")
         await until(lambda: bool(writer.failures))
         await writer.goes_on()
         await writer.stop()

@@ -110,11 +110,11 @@ class Silent(TestCase):
         between.silent = True
         while await watched.outcome(GET) != "open":
             pass
-        between.asked.clear()
+        between.received.clear()
         await watched.until(lambda: not watched.connections)
-        trials = between.asked.count(b"PING")
+        trials = between.received.count(b"PING")
         assert trials >= 1
-        assert between.asked == trials * (
+        assert between.received == trials * (
             b"*1\r\n$4\r\nPING\r\n*2\r\n$3\r\nGET\r\n$7\r\nt:probe\r\n"
         )
 
@@ -162,7 +162,7 @@ class Late(TestCase):
     async def test_a_slow_server_opens_the_circuit(self) -> None:
         """A probe in time closes it."""
         server = start_redis(self)
-        server.ask("SET", "t:a", "x")
+        server.send("SET", "t:a", "x")
         between = interpose(self, server.address)
         watched = await working_node(self, between.address, timeout_s=SOON_S)
         between.delay_s = 2 * SOON_S
@@ -219,7 +219,7 @@ class Broken(TestCase):
     async def test_a_connection_breaks_within_a_reply(self) -> None:
         """The command fails, and the next one succeeds."""
         server = start_redis(self)
-        server.ask("SET", "t:a", "x" * 100_000)
+        server.send("SET", "t:a", "x" * 100_000)
         between = interpose(self, server.address)
         watched = await working_node(self, between.address)
         between.cut_after = 40_000
@@ -231,7 +231,7 @@ class Broken(TestCase):
         """They are replaced."""
         server = start_redis(self)
         watched = await working_node(self, server.address)
-        server.ask("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+        server.send("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
         await watched.fails()
         await watched.works()
         await watched.full()

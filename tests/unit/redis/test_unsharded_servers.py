@@ -65,7 +65,7 @@ class PrimaryWithReader(TestCase):
         started = []
         for name in ("primary", "reader"):
             server = start_redis(self)
-            server.ask("SET", "t:a", name)
+            server.send("SET", "t:a", name)
             started.append(server)
         self.primary = watched_node(self, started[0].address)
         self.between = interpose(self, started[1].address)
@@ -91,9 +91,9 @@ class PrimaryWithReader(TestCase):
         assert await outcome(servers, GET, CURRENT) == b"primary"
         assert await outcome(servers, SET, WRITE) == "OK"
         assert await outcome(servers, GET, CURRENT) == b"1"
-        assert reader.ask("GET", "t:a") == b"reader"
+        assert reader.send("GET", "t:a") == b"reader"
         assert not self.reader.node.writing
-        assert b"probe" not in b"".join(reader.ask("KEYS", "*"))
+        assert b"probe" not in b"".join(reader.send("KEYS", "*"))
 
     async def test_the_primary_replaces_the_reader(self) -> None:
         """Until the reader is available."""
@@ -103,7 +103,7 @@ class PrimaryWithReader(TestCase):
         assert await outcome(servers, GET, READ) == b"primary"
         assert servers.reading
         reader.start()
-        reader.ask("SET", "t:a", "reader")
+        reader.send("SET", "t:a", "reader")
         await self.reads(self.reader, reading=True)
         assert await outcome(servers, GET, READ) == b"reader"
 

@@ -146,44 +146,44 @@ class Faults(TestCase):
 
     async def test_full_memory_without_eviction(self) -> None:
         """Reads work, and writes are queued."""
-        self.server.ask("CONFIG", "SET", "maxmemory-policy", "noeviction")
-        self.server.ask("CONFIG", "SET", "maxmemory", "1")
+        self.server.send("CONFIG", "SET", "maxmemory-policy", "noeviction")
+        self.server.send("CONFIG", "SET", "maxmemory", "1")
         servers = self.home.parts.store.redis.servers
         while servers.writing:
             await self.poll()
         await self.learn()
         await self.poll()
         assert servers.reading
-        self.server.ask("CONFIG", "SET", "maxmemory", "0")
+        self.server.send("CONFIG", "SET", "maxmemory", "0")
         await self.comes_back()
         await self.learned()
 
     async def test_hardly_any_memory(self) -> None:
         """Every response is right, and none fails."""
-        self.server.ask("CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
-        self.server.ask("CONFIG", "SET", "maxmemory", "1")
+        self.server.send("CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
+        self.server.send("CONFIG", "SET", "maxmemory", "1")
         for _ in range(3):
             await self.poll()
         await self.learn()
 
     async def test_a_demoted_primary_is_read(self) -> None:
         """Writes wait for a primary."""
-        self.server.ask("REPLICAOF", "127.0.0.1", "1")
+        self.server.send("REPLICAOF", "127.0.0.1", "1")
         servers = self.home.parts.store.redis.servers
         while servers.writing:
             await self.poll()
         await self.learn()
-        self.server.ask("REPLICAOF", "NO", "ONE")
+        self.server.send("REPLICAOF", "NO", "ONE")
         await self.comes_back()
         await self.learned()
 
     async def test_a_replica_that_serves_no_stale_data(self) -> None:
         """The memory store is used."""
-        self.server.ask("CONFIG", "SET", "replica-serve-stale-data", "no")
-        self.server.ask("REPLICAOF", "127.0.0.1", "1")
+        self.server.send("CONFIG", "SET", "replica-serve-stale-data", "no")
+        self.server.send("REPLICAOF", "127.0.0.1", "1")
         await self.until(available=False)
         await self.learn()
-        self.server.ask("REPLICAOF", "NO", "ONE")
+        self.server.send("REPLICAOF", "NO", "ONE")
         await self.comes_back()
         await self.learned()
 
@@ -192,11 +192,11 @@ class Faults(TestCase):
         operator = self.server.client()
         self.addCleanup(operator.close)
         path = self.password_file("old")
-        operator.ask("CONFIG", "SET", "requirepass", "old")
+        operator.send("CONFIG", "SET", "requirepass", "old")
         self.home = await self.another(password_path=str(path))
         await self.poll()
-        operator.ask("CONFIG", "SET", "requirepass", "new")
-        operator.ask("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+        operator.send("CONFIG", "SET", "requirepass", "new")
+        operator.send("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
         await self.until(available=False)
         await self.learn()
         self.password_file("new")
@@ -260,21 +260,23 @@ class Faults(TestCase):
 
     async def test_garbage_in_every_key(self) -> None:
         """The records count as missing, and are replaced."""
-        for key in self.server.ask("KEYS", "*"):
-            self.server.ask("SET", key, b"\x47\x01garbage")
+        for key in self.server.send("KEYS", "*"):
+            self.server.send("SET", key, b"\x47\x01garbage")
         await self.poll(await self.another())
         await self.poll()
         await self.comes_back()
 
     async def test_every_key_is_of_a_newer_version(self) -> None:
         """A mirror of an older version responds, and changes no record."""
-        for key in self.server.ask("KEYS", "*:[rgx]:*"):
-            self.server.ask("SETRANGE", key, 1, bytes([VERSION + 1]))
-        before = {key: self.server.ask("GET", key) for key in self.server.ask("KEYS", "*:[rgx]:*")}
+        for key in self.server.send("KEYS", "*:[rgx]:*"):
+            self.server.send("SETRANGE", key, 1, bytes([VERSION + 1]))
+        before = {
+            key: self.server.send("GET", key) for key in self.server.send("KEYS", "*:[rgx]:*")
+        }
         await self.poll(await self.another())
         await self.poll()
         await settled(self.home.parts.store)
-        assert {key: self.server.ask("GET", key) for key in before} == before
+        assert {key: self.server.send("GET", key) for key in before} == before
 
 
 class WithoutFallback(TestCase):

@@ -59,7 +59,7 @@ def more(*commands: str) -> list[str]:
 def refused_by(server: RedisServer) -> list[str]:
     """Return the commands and keys that a server has refused, by its ACL LOG."""
     said = []
-    for each in server.ask("ACL", "LOG"):
+    for each in server.send("ACL", "LOG"):
         shown = dict(zip(each[::2], each[1::2], strict=True))
         said.append(shown[b"object"].decode())
     return said
@@ -76,16 +76,16 @@ class LeastPrivilege(TestCase):
 
     def setUp(self) -> None:
         self.server: RedisServer = start_redis(self)
-        self.server.ask(*documented())
+        self.server.send(*documented())
         self.threads = ContentThreads(reactor)
         self.threads.open()
         self.addCleanup(self.threads.close)
 
     async def do_all(self, database: int = 0) -> None:
         """Send every command and script of the mirror, from the first connection on."""
-        self.server.ask("FLUSHALL")
-        self.server.ask("SCRIPT", "FLUSH")
-        self.server.ask("ACL", "LOG", "RESET")
+        self.server.send("FLUSHALL")
+        self.server.send("SCRIPT", "FLUSH")
+        self.server.send("ACL", "LOG", "RESET")
         records = await self.connect(database)
         history = History(reactor, records.servers, b"me", lambda: False, records.change_history)
         semaphores = RedisSemaphores(records, SOON, history)
@@ -153,14 +153,14 @@ class LeastPrivilege(TestCase):
         commands = [each[1:] for each in documented() if each.startswith("+")]
         assert commands
         for each in commands:
-            self.server.ask("ACL", "SETUSER", "mirror", f"-{each}")
+            self.server.send("ACL", "SETUSER", "mirror", f"-{each}")
             await self.do_all()
             assert each in self.log, each
-            self.server.ask("ACL", "SETUSER", "mirror", f"+{each}")
+            self.server.send("ACL", "SETUSER", "mirror", f"+{each}")
 
     async def test_the_keys_are_necessary(self) -> None:
         """The user has no access to other prefixes."""
-        self.server.ask("ACL", "SETUSER", "mirror", "resetkeys", "~another:*")
+        self.server.send("ACL", "SETUSER", "mirror", "resetkeys", "~another:*")
         await self.do_all()
         assert self.log
         assert self.refused
@@ -169,7 +169,7 @@ class LeastPrivilege(TestCase):
         """And nothing else."""
         await self.do_all(database=1)
         assert set(self.log) == {"select"}
-        self.server.ask(*more("select"))
+        self.server.send(*more("select"))
         await self.do_all(database=1)
         assert not self.log
         assert not self.refused
@@ -187,12 +187,12 @@ class LeastPrivilege(TestCase):
         with pytest.raises(RedisUnavailableError):
             await pairs()
         assert self.log == ["scan"]
-        self.server.ask(*more("scan"))
-        self.server.ask("ACL", "LOG", "RESET")
+        self.server.send(*more("scan"))
+        self.server.send("ACL", "LOG", "RESET")
         assert await archive.acquire_lease("save", "me", SOON)
         copied = await pairs()
         await archive.release_lease("save", "me")
-        self.server.ask("FLUSHALL")
+        self.server.send("FLUSHALL")
         assert await archive.admit(copied) == len(copied)
         await archive.mark_filled()
         assert await archive.mark()
@@ -214,13 +214,13 @@ class Sets(TestCase):
         cluster = Cluster(shards, reactor)
         self.addCleanup(cluster.close)
         for server in servers.servers:
-            server.ask(*documented())
+            server.send(*documented())
         cluster.open()
         await cluster.settled()
         assert "cluster|slots" in refused_by(servers.servers[0])
         for server in servers.servers:
-            server.ask(*more("cluster|slots", "asking"))
-            server.ask("ACL", "LOG", "RESET")
+            server.send(*more("cluster|slots", "asking"))
+            server.send("ACL", "LOG", "RESET")
         await until(lambda: cluster.reading and cluster.writing)
 
         tag, target = servers.tag(0).encode(), servers.servers[1]
@@ -228,7 +228,7 @@ class Sets(TestCase):
         get = command("GET", b"ghmirror:{%s}:r:0" % tag)
         assert await cluster.send(tag, [get], Purpose.READ, SOON) == [None]
         assert not any(map(refused_by, servers.servers))
-        target.ask("ACL", "SETUSER", "mirror", "-asking")
+        target.send("ACL", "SETUSER", "mirror", "-asking")
         with contextlib.suppress(RedisUnavailableError):
             await cluster.send(tag, [get], Purpose.READ, SOON)
         assert "asking" in refused_by(target)
@@ -251,11 +251,11 @@ class Sets(TestCase):
         )
         self.addCleanup(sentinels.close)
         (primary, *_) = servers.servers
-        primary.ask(*documented())
+        primary.send(*documented())
         sentinels.open()
         await sentinels.settled()
         assert refused_by(primary) == ["role"]
-        primary.ask(*more("role"))
-        primary.ask("ACL", "LOG", "RESET")
+        primary.send(*more("role"))
+        primary.send("ACL", "LOG", "RESET")
         await until(lambda: sentinels.reading and sentinels.writing)
         assert not refused_by(primary)

@@ -84,7 +84,7 @@ class Histories(Mirrors):
 
     async def test_an_earlier_copy_permits_nothing(self) -> None:
         """A refusal is missing in it, and the grant is there."""
-        self.server.ask("SAVE")
+        self.server.send("SAVE")
         self.other.deny(KEY, ALICE, 2.0)
         self.other.revoke(ALICE, ANOTHER)
         await settled(self.other)
@@ -103,7 +103,7 @@ class Histories(Mirrors):
 
     async def test_a_later_mirror_finds_another_server(self) -> None:
         """By the run id: it has seen no beat before."""
-        self.server.ask("SAVE")
+        self.server.send("SAVE")
         for store in (self.one, self.other):
             await store.close()
         self.server.kill()
@@ -119,30 +119,30 @@ class Histories(Mirrors):
 
     async def test_unwatched_time_ends_permissions(self) -> None:
         """No mirror was running."""
-        (key,) = self.server.ask("KEYS", "*:history")
-        assert 20_000 < self.server.ask("PTTL", key) <= 30_000
+        (key,) = self.server.send("KEYS", "*:history")
+        assert 20_000 < self.server.send("PTTL", key) <= 30_000
         for store in (self.one, self.other):
             await store.close()
-        self.server.ask("DEL", key)
+        self.server.send("DEL", key)
         assert not await usable(await self.mirror())
 
     async def test_a_lower_number_of_beats_ends_permissions(self) -> None:
         """The content was replaced by an earlier copy while the server ran."""
-        (key,) = self.server.ask("KEYS", "*:history")
+        (key,) = self.server.send("KEYS", "*:history")
         before = self.one.redis.history
-        self.server.ask("HSET", key, "count", "0")
+        self.server.send("HSET", key, "count", "0")
         self.one.history.look()
         await until(lambda: self.one.redis.history != before)
         assert not await usable(self.one)
 
     async def test_garbage_begins_a_history(self) -> None:
         """Whatever is stored under the key."""
-        (key,) = self.server.ask("KEYS", "*:history")
+        (key,) = self.server.send("KEYS", "*:history")
         for garbage in (("SET", key, "x"), ("RPUSH", key, "x"), ("HSET", key, "count", "x")):
-            self.server.ask("DEL", key)
-            self.server.ask(*garbage)
+            self.server.send("DEL", key)
+            self.server.send(*garbage)
             self.one.history.look()
-            await until(lambda: self.server.ask("TYPE", key) == b"hash")
+            await until(lambda: self.server.send("TYPE", key) == b"hash")
             await self.one.history.looked_up(SOON)
             await granted(self.one, reactor.seconds())
             assert await usable(self.one)
@@ -153,21 +153,21 @@ class Histories(Mirrors):
         for _ in range(3):
             self.other.history.look()
             await until(lambda: not self.other.history._beating)
-        self.server.ask("FLUSHALL")
+        self.server.send("FLUSHALL")
         self.one.history.look()
-        await until(lambda: bool(self.server.ask("KEYS", "*:history")))
+        await until(lambda: bool(self.server.send("KEYS", "*:history")))
         assert not await usable(self.one)
         assert not await usable(self.other)
         await granted(self.one, 2.0)
         self.other.history.look()
-        await until(lambda: bool(self.server.ask("KEYS", "*:history")))
+        await until(lambda: bool(self.server.send("KEYS", "*:history")))
         assert await usable(self.one)
         assert await usable(self.other)
         assert self.one.redis.history == self.other.redis.history == before
 
     async def test_without_permission_for_info(self) -> None:
         """It is logged once, and the rest works."""
-        self.server.ask("ACL", "SETUSER", "default", "-info")
+        self.server.send("ACL", "SETUSER", "default", "-info")
         store = await self.mirror()
         for _ in range(5):
             store.history.note_connection()
@@ -180,27 +180,27 @@ class Histories(Mirrors):
         """A refusal has deleted the grant."""
         self.other.deny(KEY, ALICE, 2.0)
         await settled(self.other)
-        self.server.ask("DEL", b"ghmirror:" + record_names.refusal(KEY, ALICE))
+        self.server.send("DEL", b"ghmirror:" + record_names.refusal(KEY, ALICE))
         assert not await usable(self.one)
         await granted(self.one, 3.0)
         assert await usable(self.one)
-        (epoch,) = self.server.ask("KEYS", "*:e:*")
-        self.server.ask("DEL", epoch)
+        (epoch,) = self.server.send("KEYS", "*:e:*")
+        self.server.send("DEL", epoch)
         assert not await usable(self.one)
 
     async def test_a_full_server_deletes_grants_and_epochs(self) -> None:
         """It cannot store the refusals and epochs that end them."""
         await granted(self.one, 5.0)
-        self.server.ask("CONFIG", "SET", "maxmemory", "1")
+        self.server.send("CONFIG", "SET", "maxmemory", "1")
         self.other.revoke(ALICE, ANOTHER)
         await settled(self.other)
         assert not await usable(self.one)
-        self.server.ask("CONFIG", "SET", "maxmemory", "0")
+        self.server.send("CONFIG", "SET", "maxmemory", "0")
         await until(lambda: not self.other.writes.queue)
         await granted(self.one, 6.0)
         await until(lambda: self.one.history.is_settled)
         assert await usable(self.one)
-        self.server.ask("CONFIG", "SET", "maxmemory", "1")
+        self.server.send("CONFIG", "SET", "maxmemory", "1")
         self.other.deny(KEY, ALICE, 7.0)
         await settled(self.other)
         assert not await usable(self.one)
@@ -217,8 +217,8 @@ class Members(Mirrors):
 
     async def rows(self) -> int:
         """Return the number of members on the server."""
-        (key,) = self.server.ask("KEYS", "*:history")
-        return sum(name.startswith(b"member ") for name in self.server.ask("HKEYS", key))
+        (key,) = self.server.send("KEYS", "*:history")
+        return sum(name.startswith(b"member ") for name in self.server.send("HKEYS", key))
 
     async def test_each_mirror_counts_once(self) -> None:
         """However many beats it sends."""
@@ -236,8 +236,8 @@ class Members(Mirrors):
         self.patch(history_module, "_COUNTED_S", 0.0)
         self.one.history.look()
         await until(lambda: self.one.history.members == 1)
-        (key,) = self.server.ask("KEYS", "*:history")
-        self.server.ask("HSET", key, "member gone", "1 0")
+        (key,) = self.server.send("KEYS", "*:history")
+        self.server.send("HSET", key, "member gone", "1 0")
         looked_at = self.one.history.looked_at
         self.one.history.look()
         await until(lambda: self.one.history.looked_at > looked_at)
@@ -248,7 +248,7 @@ class Members(Mirrors):
         """The number from before counts for a while."""
         await self.members(2)
         await self.other.close()
-        self.server.ask("FLUSHALL")
+        self.server.send("FLUSHALL")
         looked_at = self.one.history.looked_at
         self.one.history.look()
         await until(lambda: self.one.history.looked_at > looked_at)
@@ -268,7 +268,7 @@ class Members(Mirrors):
     async def test_an_error_is_no_response(self) -> None:
         """For example READONLY."""
         await self.members(2)
-        self.server.ask("CONFIG", "SET", "min-replicas-to-write", "3")
+        self.server.send("CONFIG", "SET", "min-replicas-to-write", "3")
         looked_at = self.one.history.looked_at
         self.one.history.look()
         await until(lambda: not self.one.history._beating)

@@ -52,7 +52,7 @@ class Lost(TestCase):
         self.other.deny(KEY, ALICE, 2.0)
         await settled(self.other)
         assert (await self.known(self.store)).grant is None
-        self.server.ask("DEL", *self.server.ask("KEYS", "*:[grlx]*"))
+        self.server.send("DEL", *self.server.send("KEYS", "*:[grlx]*"))
         known = await self.known(self.store)
         assert known.current
         assert known.grant == grant(1.0, epoch=None)
@@ -65,16 +65,16 @@ class Lost(TestCase):
         """There may have been refusals since the snapshot."""
         self.store.freshen(KEY, ALICE, grant(2.0), entry(2.0))
         await settled(self.store)
-        (name,) = self.server.ask("KEYS", "*:g:*")
+        (name,) = self.server.send("KEYS", "*:g:*")
         codec = self.store.redis.codec
         blob = codec.seal(GRANT, name.removeprefix(b"ghmirror:"), grant(1.0, epoch=None))
-        self.server.ask("SET", name, blob)
+        self.server.send("SET", name, blob)
         assert (await self.known(self.store)).grant == grant(2.0, epoch=None)
 
     async def test_a_look_up_in_a_server_without_writes_is_not_current(self) -> None:
         """Refusals of other mirrors cannot be written there."""
         assert (await self.known(self.store)).current
-        self.server.ask("CONFIG", "SET", "maxmemory", "1")
+        self.server.send("CONFIG", "SET", "maxmemory", "1")
         while self.store.available:
             self.store.mark_unstorable(KEY)
             await settled(self.store)

@@ -125,7 +125,7 @@ class Confirmations(TestCase):
 
     async def test_a_lost_grant_is_written(self) -> None:
         """The look-up shows that Redis does not have it."""
-        self.redis.ask("DEL", GRANT)
+        self.redis.send("DEL", GRANT)
         await self.look_up()
         await self.confirm(3.0)
         assert (await self.in_redis()).grant == grant(3.0)
@@ -165,7 +165,7 @@ class Confirmations(TestCase):
             self.store.freshen(KEY, ALICE, grant(2.0), new)
             await settled(self.store)
             assert (await self.in_redis()).entries == (new,)
-        self.redis.ask("DEL", LIST)
+        self.redis.send("DEL", LIST)
         await self.look_up()
         self.store.freshen(KEY, ALICE, grant(3.0), evolve(new, validated_at=3.0))
         await settled(self.store)
@@ -231,7 +231,7 @@ class Mirrors(TestCase):
         elsewhere = await there.get("/thing", token="alice-1")
         assert here.outcome.endswith("detail=secondary-limit")
         assert elsewhere.outcome == "hit; detail=secondary-limit"
-        assert self.github.asked() == []
+        assert self.github.exchanges() == []
 
     async def test_the_interval(self) -> None:
         """It is 10 s, or a hundredth of ``stale_limit``; none where responses are fresh."""
@@ -254,6 +254,6 @@ class Mirrors(TestCase):
         got = await there.get("/thing", token="alice-1")
         assert got.outcome == "hit; detail=fresh"
         self.github.put("/thing", {"a": 1})
-        assert (await here.ask("PATCH", "/thing", token="alice-1", body=b"{}")).status < 500
+        assert (await here.send("PATCH", "/thing", token="alice-1", body=b"{}")).status < 500
         await written(here.parts.store)
         assert (await there.get("/thing", token="alice-1")).json == {"a": 1}

@@ -43,8 +43,8 @@ class Records(TestCase):
         self.addCleanup(self.redis.close)
         self.store = await open_store(self, self.server.address)
 
-    def ask(self, *parts: Any) -> Any:
-        return self.redis.ask(*parts)
+    def send(self, *parts: Any) -> Any:
+        return self.redis.send(*parts)
 
     async def reader(self, **more: Any) -> FailoverStore:
         return await open_store(self, self.server.address, **more)
@@ -64,7 +64,7 @@ class Records(TestCase):
         self.store.mark_unstorable(KEY)
         await self.store.try_acquire(LockName(KEY, BOB), "a", Deadline(SOON))
         await settled(self.store)
-        keys = [key.decode() for key in self.ask("KEYS", "*")]
+        keys = [key.decode() for key in self.send("KEYS", "*")]
         ours = [key for key in keys if "{" in key]
         assert len(ours) >= 4
         assert {key.split("{")[1].split("}")[0] for key in ours} == {KEY.name}
@@ -72,7 +72,7 @@ class Records(TestCase):
     async def test_names_contain_only_hashes(self) -> None:
         """Neither targets nor credentials."""
         await self.remember()
-        everything = b" ".join(self.ask("KEYS", "*"))
+        everything = b" ".join(self.send("KEYS", "*"))
         assert b"/x" not in everything
         assert KEY.name.encode() in everything
 
@@ -84,7 +84,7 @@ class Records(TestCase):
         await settled(self.store)
         (limit,) = (await self.known()).limits
         assert 0 < limit.until - reactor.seconds() <= 60
-        assert 0 < self.ask("PTTL", at(record_names.limit(ALICE, "core"))) <= 60_000
+        assert 0 < self.send("PTTL", at(record_names.limit(ALICE, "core"))) <= 60_000
         # And what is met by a clock that is right is not outlasted by that one.
         now = reactor.seconds()
         reader = await self.reader()
@@ -99,7 +99,7 @@ class Records(TestCase):
         until = reactor.seconds() + 60.0
         for scope in ("", "core"):
             name = record_names.limit(ALICE, scope)
-            self.ask("SET", at(name), CODEC.seal(REFUSAL, name, until), "PX", 60_000)
+            self.send("SET", at(name), CODEC.seal(REFUSAL, name, until), "PX", 60_000)
         limits = (await self.known()).limits
         kinds = [(each.scope, each.kind) for each in limits]
         assert kinds == [("", LimitKind.SECONDARY), ("core", LimitKind.PRIMARY)]
@@ -116,10 +116,10 @@ class Records(TestCase):
             b"junk",
             Codec(b"other").seal(REFUSAL, name, reactor.seconds() + 60.0),
         ):
-            self.ask("SET", at(name), strange, "PX", 60_000)
+            self.send("SET", at(name), strange, "PX", 60_000)
             assert (await self.known()).limits == ()
-        self.ask("DEL", at(name))
-        self.ask("LPUSH", at(name), "x")
+        self.send("DEL", at(name))
+        self.send("LPUSH", at(name), "x")
         assert (await self.known()).limits == ()
         limit = Limit(LimitKind.PRIMARY, "core", reactor.seconds() + 60.0)
         self.store.set_limit(ALICE, limit)
@@ -148,29 +148,29 @@ class Records(TestCase):
             at(record_names.unstorable(names_key)): 60.0,
             at(record_names.lock(LockName(KEY, "e" * 32))): 3.0,
         }
-        keys = {key.decode() for key in self.ask("KEYS", "*")} - {f"{PREFIX}:probe"}
+        keys = {key.decode() for key in self.send("KEYS", "*")} - {f"{PREFIX}:probe"}
         assert keys == set(lives_s)
         for key, life_s in lives_s.items():
-            left_s = self.ask("PTTL", key) / 1000
+            left_s = self.send("PTTL", key) / 1000
             assert life_s * 0.5 < left_s <= life_s * 1.1, key
         # A refusal is never forgotten before what it outweighs.
-        refused_ms = self.ask("PTTL", at(record_names.refusal(KEY, "c" * 32)))
-        assert refused_ms > self.ask("PTTL", at(record_names.grant(KEY, BOB)))
+        refused_ms = self.send("PTTL", at(record_names.refusal(KEY, "c" * 32)))
+        assert refused_ms > self.send("PTTL", at(record_names.grant(KEY, BOB)))
 
     async def test_a_confirmation_renews_lives(self) -> None:
         """Those of the representation and of the recency list."""
         await self.remember()
         for key in (at(CONTENT), at(LIST)):
-            self.ask("PEXPIRE", key, 60_000)
+            self.send("PEXPIRE", key, 60_000)
         self.store.freshen(KEY, BOB, grant(2.0), entry(2.0))
         await settled(self.store)
         for key in (at(CONTENT), at(LIST)):
-            assert self.ask("PTTL", key) > 29 * DAY_S * 1000
+            assert self.send("PTTL", key) > 29 * DAY_S * 1000
 
     async def test_a_lost_representation_is_written_again(self) -> None:
         """A replica that still has it confirms a grant."""
         await self.remember()
-        self.ask("DEL", at(CONTENT))
+        self.send("DEL", at(CONTENT))
         self.store.freshen(KEY, ALICE, grant(2.0), entry(2.0))
         await settled(self.store)
         store = await self.reader()
@@ -181,10 +181,10 @@ class Records(TestCase):
         await self.remember(requested_at=2.0)
         self.store.deny(KEY, ALICE, 1.0)
         await settled(self.store)
-        assert self.ask("EXISTS", at(GRANT_NAME)) == 1
+        assert self.send("EXISTS", at(GRANT_NAME)) == 1
         self.store.deny(KEY, ALICE, 2.0)
         await settled(self.store)
-        assert self.ask("EXISTS", at(GRANT_NAME)) == 0
+        assert self.send("EXISTS", at(GRANT_NAME)) == 0
 
     async def test_records_of_a_newer_version_are_not_changed(self) -> None:
         """They are neither read nor replaced, whatever the times are."""
@@ -195,27 +195,27 @@ class Records(TestCase):
         newer = bytes([VERSION + 1])
         digest = bytes.fromhex(HELD.digest)
         for key in (at(GRANT_NAME), refusal, at(CONTENT)):
-            self.ask("SETRANGE", key, 1, newer)
-        listed = self.ask("HGET", at(LIST), digest)
-        self.ask("HSET", at(LIST), digest, listed[:1] + newer + listed[2:])
-        before = [self.ask("GET", key) for key in (at(GRANT_NAME), refusal, at(CONTENT))]
+            self.send("SETRANGE", key, 1, newer)
+        listed = self.send("HGET", at(LIST), digest)
+        self.send("HSET", at(LIST), digest, listed[:1] + newer + listed[2:])
+        before = [self.send("GET", key) for key in (at(GRANT_NAME), refusal, at(CONTENT))]
         assert (await self.known()).grant is None
         store = await self.reader()
         store.store_response(KEY, ALICE, HELD, grant(9.0), entry(9.0))
         store.deny(KEY, BOB, 9.0)
         await settled(store)
-        assert [self.ask("GET", key) for key in (at(GRANT_NAME), refusal, at(CONTENT))] == before
-        assert self.ask("HGET", at(LIST), digest)[1:2] == newer
+        assert [self.send("GET", key) for key in (at(GRANT_NAME), refusal, at(CONTENT))] == before
+        assert self.send("HGET", at(LIST), digest)[1:2] == newer
 
     async def test_garbage_is_a_miss_and_is_replaced(self) -> None:
         """Invalid bytes, incomplete records, and keys of another type."""
         await self.remember()
         for spoil in (
-            lambda key: self.ask("SET", key, b"garbage"),
-            lambda key: self.ask("SET", key, b""),
-            lambda key: self.ask("SET", key, bytes(range(256)) * 4),
-            lambda key: (self.ask("DEL", key), self.ask("LPUSH", key, b"garbage")),
-            lambda key: (self.ask("DEL", key), self.ask("HSET", key, b"field", b"garbage")),
+            lambda key: self.send("SET", key, b"garbage"),
+            lambda key: self.send("SET", key, b""),
+            lambda key: self.send("SET", key, bytes(range(256)) * 4),
+            lambda key: (self.send("DEL", key), self.send("LPUSH", key, b"garbage")),
+            lambda key: (self.send("DEL", key), self.send("HSET", key, b"field", b"garbage")),
         ):
             for key in (at(GRANT_NAME), at(REFUSAL_NAME), at(LIST), at(CONTENT)):
                 spoil(key)
@@ -235,16 +235,16 @@ class Records(TestCase):
     async def test_garbage_in_the_list_of_entries_hides_no_others(self) -> None:
         """Invalid entries are left out."""
         await self.remember()
-        self.ask("HSET", at(LIST), b"x" * 32, b"garbage")
+        self.send("HSET", at(LIST), b"x" * 32, b"garbage")
         assert (await self.known(BOB)).entries == (entry(),)
 
     async def test_a_full_list_of_garbage_makes_room(self) -> None:
         """Invalid entries are removed first."""
         for number in range(RECENCY_LENGTH + 2):
-            self.ask("HSET", at(LIST), bytes([number]) * 32, b"garbage")
+            self.send("HSET", at(LIST), bytes([number]) * 32, b"garbage")
         await self.remember()
         assert (await self.known(BOB)).entries == (entry(),)
-        assert self.ask("HLEN", at(LIST)) == RECENCY_LENGTH
+        assert self.send("HLEN", at(LIST)) == RECENCY_LENGTH
 
     async def test_a_key_copied_onto_another_is_a_miss(self) -> None:
         """A record is sealed for its own name."""
@@ -258,7 +258,7 @@ class Records(TestCase):
             (record_names.recency_list(KEY), record_names.recency_list(other)),
             (CONTENT, record_names.representation(other, OTHER.digest)),
         ):
-            self.ask("COPY", at(source), at(target), "REPLACE")
+            self.send("COPY", at(source), at(target), "REPLACE")
         store = await self.reader()
         known = await store.look_up(other, ALICE, Deadline(SOON))
         assert (known.grant, known.entries) == (None, ())
@@ -277,7 +277,7 @@ class Records(TestCase):
         store.store_response(KEY, ALICE, HELD, grant(1.0), entry())
         await settled(store)
         forged = evolve(held(b"[666]"), digest=HELD.digest)
-        self.ask("SET", at(CONTENT), Codec().seal(REPRESENTATION, CONTENT, forged))
+        self.send("SET", at(CONTENT), Codec().seal(REPRESENTATION, CONTENT, forged))
         reader = await self.reader(secret=b"")
         assert await reader.fetch(KEY, (HELD.digest,), Deadline(SOON)) == {}
 
@@ -288,23 +288,23 @@ class Records(TestCase):
         for each in two:
             self.store.freshen(KEY, ALICE, grant(1.0), each)
             await settled(self.store)
-        assert set(self.ask("HKEYS", at(LIST))) == {digest, b"b" + digest}
+        assert set(self.send("HKEYS", at(LIST))) == {digest, b"b" + digest}
         self.store.freshen(KEY, ALICE, grant(1.0), entry(10.0))
         await settled(self.store)
-        assert self.ask("HKEYS", at(LIST)) == [digest]
+        assert self.send("HKEYS", at(LIST)) == [digest]
 
     async def test_a_lock_expires_with_its_owner(self) -> None:
         """The lease is renewed while the process runs."""
         assert await self.store.try_acquire(COLD, "a", Deadline(SOON)) is LockOutcome.ACQUIRED
         key = at(record_names.lock(COLD))
-        self.ask("PEXPIRE", key, 1500)
-        while self.ask("PTTL", key) <= 1500:
+        self.send("PEXPIRE", key, 1500)
+        while self.send("PTTL", key) <= 1500:
             await self.turn()
         other = await self.reader()
         assert await other.try_acquire(COLD, "b", Deadline(SOON)) is LockOutcome.HELD
         waiting = other.released(COLD, SOON)
         self.store.locks.leases.close()  # as if it had died
-        self.ask("PEXPIRE", key, 1)
+        self.send("PEXPIRE", key, 1)
         await waiting
         assert await other.try_acquire(COLD, "b", Deadline(SOON)) is LockOutcome.ACQUIRED
 
@@ -312,13 +312,13 @@ class Records(TestCase):
         """Unless another owner has acquired it."""
         assert await self.store.try_acquire(COLD, "a", Deadline(SOON)) is LockOutcome.ACQUIRED
         key = at(record_names.lock(COLD))
-        self.ask("DEL", key)
-        while self.ask("GET", key) != b"a":
+        self.send("DEL", key)
+        while self.send("GET", key) != b"a":
             await self.turn()
-        self.ask("SET", key, b"b")
+        self.send("SET", key, b"b")
         await self.store.redis.renew(COLD, "a", 3.0, SOON)
         await self.store.redis.release(COLD, "a", SOON)
-        assert self.ask("GET", key) == b"b"
+        assert self.send("GET", key) == b"b"
 
     async def turn(self) -> None:
         """Wait for an iteration of the reactor."""

@@ -140,7 +140,7 @@ class RedisSemaphoresTests(TestCase):
         """A replica without permits leaves no row."""
         await self.renew("one", 10)
         await self.renew("one", 0, held=0)
-        assert not self.server.ask("EXISTS", KEY)
+        assert not self.server.send("EXISTS", KEY)
         assert (await self.renew("two", 10)).held == 10
 
     async def test_lease_without_renewal_ends(self) -> None:
@@ -151,7 +151,7 @@ class RedisSemaphoresTests(TestCase):
         del self.held["dead"]
         assert (await self.renew("two", 10, lease_s=0.01)).held == 10
         await deferLater(reactor, 0.02)
-        assert not self.server.ask("EXISTS", KEY)
+        assert not self.server.send("EXISTS", KEY)
 
     async def test_delayed_request_changes_nothing(self) -> None:
         """Requests of a replica may arrive out of order."""
@@ -195,17 +195,17 @@ class RedisSemaphoresTests(TestCase):
         other = await open_semaphores(self, self.server)
         assert (await self.renew("one", 1)).limited_s == 0
         other.note_secondary_limit(ALICE, 3600.0)
-        while not self.server.ask("EXISTS", f"{PREFIX}:{{{ALICE}}}:c"):
+        while not self.server.send("EXISTS", f"{PREFIX}:{{{ALICE}}}:c"):
             await deferLater(reactor, 0)
         assert 3500 < (await self.renew("one", 1)).limited_s <= 3600
 
     async def test_unreadable_rows_are_replaced(self) -> None:
         """Whatever they hold."""
-        self.server.ask("SET", KEY, "x")
+        self.server.send("SET", KEY, "x")
         assert (await self.renew("one", 2)).held == 2
-        self.server.ask("HSET", KEY, "nonsense", "yes", "more", "1 2 3")
+        self.server.send("HSET", KEY, "nonsense", "yes", "more", "1 2 3")
         assert (await self.renew("one", 10)).held == 10
-        assert self.server.ask("HLEN", KEY) == 1
+        assert self.server.send("HLEN", KEY) == 1
 
     async def test_unreachable_server_fails_the_request(self) -> None:
         """A note of a secondary limit that cannot be stored is no failure."""

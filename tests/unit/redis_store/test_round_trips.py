@@ -170,13 +170,13 @@ class Reader(TestCase):
 
     def is_replicated(self) -> bool:
         """Return whether the replica has received everything."""
-        told = self.primary.ask("INFO", "replication").decode()
+        told = self.primary.send("INFO", "replication").decode()
         offsets = set(re.findall(r"(?:master_repl_offset:|slave0:.*offset=)(\d+)", told))
         return "slave0:" in told and len(offsets) == 1
 
     def lag(self) -> None:
         """Let the replica receive nothing from now on; it still replies."""
-        self.replica.ask("REPLICAOF", "127.0.0.1", "1")
+        self.replica.send("REPLICAOF", "127.0.0.1", "1")
 
     async def test_the_reader_replies_to_look_ups(self) -> None:
         """Content is fetched from it as well."""
@@ -186,7 +186,7 @@ class Reader(TestCase):
         )
         assert got.outcome.endswith("detail=revalidated")
         assert self.github.total_paid == 0
-        assert b"cmdstat_evalsha" in self.replica.ask("INFO", "commandstats")
+        assert b"cmdstat_evalsha" in self.replica.send("INFO", "commandstats")
 
     async def test_a_refusal_of_another_mirror_is_respected(self) -> None:
         """The reader has not received it."""
@@ -226,7 +226,7 @@ class Reader(TestCase):
         """For its credential, in the whole fleet."""
         self.lag()
         body = b'{"query":"mutation{x}"}'
-        await self.writer.ask("POST", "/graphql", token="alice-1", body=body)
+        await self.writer.send("POST", "/graphql", token="alice-1", body=body)
         await settled(self.writer.parts.store)
         got = await self.reader.get("/thing", token="alice-1")
         assert got.outcome.endswith("detail=revalidated")

@@ -111,10 +111,10 @@ class SingleConnection(TestCase):
         self.store.store_response(KEY, ALICE, large, grant(1.0), entry(1.0))
         await settled(self.store)
         name = self.store.redis.key(record_names.representation(KEY, large.digest)).decode()
-        assert self.server.ask("DEL", name) == 1
+        assert self.server.send("DEL", name) == 1
         self.store.freshen(KEY, ALICE, grant(2.0), entry(2.0))
         await self.store.close()
-        assert self.server.ask("EXISTS", name) == 1
+        assert self.server.send("EXISTS", name) == 1
         assert not self.store.writes.queue
 
     async def test_an_error_queues_one_of_them(self) -> None:
@@ -142,7 +142,7 @@ class Sharded(TestCase):
 
         def redirected() -> list[str]:
             """Return how many commands each server has redirected."""
-            said = (server.ask("INFO", "errorstats").decode() for server in servers.servers)
+            said = (server.send("INFO", "errorstats").decode() for server in servers.servers)
             return [line for each in said for line in each.split() if "MOVED" in line]
 
         before = redirected()

@@ -160,7 +160,7 @@ class Snapshots(TestCase):
         for at in olds:
             self.elasticache.add(NAMED.at(at), GROUP)
             for key in self.keys(at):
-                await self.bucket.ask("PUT", f"/{key}", b"x")
+                await self.bucket.send("PUT", f"/{key}", b"x")
         theirs = [
             "nightly",
             "ghmirror-sessions-x-20261101t120000z",
@@ -168,7 +168,7 @@ class Snapshots(TestCase):
         ]
         for name in theirs:
             self.elasticache.add(name, "other")
-            await self.bucket.ask("PUT", f"/{name}-0001.rdb", b"x")
+            await self.bucket.send("PUT", f"/{name}-0001.rdb", b"x")
         self.elasticache.add("automatic.sessions-2026", GROUP, source="automated")
         self.elasticache.add(NAMED.at(NOON - 90 * HOUR), GROUP, source="automated")
         await snapshots.run()
@@ -202,10 +202,10 @@ class Snapshots(TestCase):
         snapshots = await self.opened()
         at = NOON - HOUR
         self.elasticache.add(NAMED.at(at), GROUP)
-        await self.bucket.ask("PUT", f"/{self.keys(at)[0]}", b"half")
+        await self.bucket.send("PUT", f"/{self.keys(at)[0]}", b"half")
         await snapshots.run()
         assert await self.bucket.keys() == self.keys(at)
-        assert (await self.bucket.ask("GET", f"/{self.keys(at)[0]}")).content == b"REDIS0011"
+        assert (await self.bucket.send("GET", f"/{self.keys(at)[0]}")).content == b"REDIS0011"
 
     async def test_partial_export_of_an_older_snapshot_is_deleted(self) -> None:
         """It would only take the place of a whole one."""
@@ -213,7 +213,7 @@ class Snapshots(TestCase):
         for at, shards in ((NOON - 7 * HOUR, (2,)), (NOON - 14 * HOUR, (1, 2))):
             self.elasticache.add(NAMED.at(at), GROUP)
             for key in self.keys(at, shards=shards):
-                await self.bucket.ask("PUT", f"/{key}", b"x")
+                await self.bucket.send("PUT", f"/{key}", b"x")
         await snapshots.run()
         assert await self.bucket.keys() == self.keys(NOON - 14 * HOUR, NOON)
 

@@ -25,7 +25,7 @@ from ghmirror_tw.snapshots.s3_target import FETCHED_BYTES, S3Target
 from ghmirror_tw.snapshots.snapshot_errors import NoSuchSnapshotError, TargetError
 from ghmirror_tw.snapshots.snapshot_names import CHUNK_BYTES, LEFTOVER_S, SnapshotName
 from ghmirror_tw.snapshots.target_interface import ITarget
-from tests.fakes.s3 import KEY_ID, PART_BYTES, SECRET, Asked, Bucket, Fault, open_bucket
+from tests.fakes.s3 import KEY_ID, PART_BYTES, SECRET, Bucket, Fault, S3Request, open_bucket
 from tests.harness.running import ROOT
 
 reactor: Any = global_reactor
@@ -46,24 +46,24 @@ async def content_of(target: Any, name: SnapshotName = NAME) -> bytes:
         return b"".join([chunk async for chunk in read])
 
 
-def puts(asked: Asked) -> bool:
-    return asked.method == "PUT"
+def puts(received: S3Request) -> bool:
+    return received.method == "PUT"
 
 
-def second_part(asked: Asked) -> bool:
-    return asked.query.get("partNumber") == ["2"]
+def second_part(received: S3Request) -> bool:
+    return received.query.get("partNumber") == ["2"]
 
 
-def completes(asked: Asked) -> bool:
-    return asked.method == "POST" and "uploadId" in asked.query
+def completes(received: S3Request) -> bool:
+    return received.method == "POST" and "uploadId" in received.query
 
 
-def begins(asked: Asked) -> bool:
-    return asked.method == "POST" and "uploads" in asked.query
+def begins(received: S3Request) -> bool:
+    return received.method == "POST" and "uploads" in received.query
 
 
-def fetches(asked: Asked) -> bool:
-    return asked.method == "GET" and "range" in asked.fields
+def fetches(received: S3Request) -> bool:
+    return received.method == "GET" and "range" in received.fields
 
 
 class WithBucket(TestCase):
@@ -134,7 +134,7 @@ class Keeping(WithBucket):
         assert await bucket.keys() == [
             f"some/prefix/{SnapshotName('o', at).text}" for at in range(4)
         ]
-        parts = [each for each in bucket.way.asked if "partNumber" in each.query]
+        parts = [each for each in bucket.way.requests if "partNumber" in each.query]
         assert [each.size for each in parts] == [PART_BYTES, PART_BYTES, 12_345]
 
     async def test_content_is_read_in_small_chunks(self) -> None:
@@ -157,7 +157,7 @@ class Keeping(WithBucket):
             "/p/ghmirror-o-20261325T093000.123Z.snap",
         ]
         for key in others:
-            assert (await bucket.ask("PUT", key, b"x")).status == 200
+            assert (await bucket.send("PUT", key, b"x")).status == 200
         assert await target.listing() == ()
         await target.write(NAME, chunks(SMALL))
         assert [each.name for each in await target.listing()] == [NAME]
@@ -169,7 +169,7 @@ class Keeping(WithBucket):
         """S3 gives a thousand at once."""
         bucket, target = await self.opened()
         for at in range(1001):
-            got = await bucket.ask("PUT", "/" + SnapshotName("o", at).text, b"")
+            got = await bucket.send("PUT", "/" + SnapshotName("o", at).text, b"")
             assert got.status == 200
         assert [each.name.at_ms for each in await target.listing()] == list(range(1000, -1, -1))
 
@@ -180,12 +180,14 @@ class Keeping(WithBucket):
             for content in (SMALL, LARGE):
                 await target.write(NAME, chunks(content))
             (put,) = [
-                each for each in bucket.way.asked if puts(each) and "partNumber" not in each.query
+                each
+                for each in bucket.way.requests
+                if puts(each) and "partNumber" not in each.query
             ]
-            (begun,) = filter(begins, bucket.way.asked)
-            for asked in (put, begun):
-                assert asked.fields.get("x-amz-server-side-encryption", "") == sse
-                assert asked.fields.get("x-amz-server-side-encryption-aws-kms-key-id", "") == key
+            (begun,) = filter(begins, bucket.way.requests)
+            for received in (put, begun):
+                assert received.fields.get("x-amz-server-side-encryption", "") == sse
+                assert received.fields.get("x-amz-server-side-encryption-aws-kms-key-id", "") == key
 
     async def test_boto3_is_called_only_in_threads(self) -> None:
         """Not on the reactor, and not in its pool, which resolves names."""
@@ -294,7 +296,7 @@ class Trouble(WithBucket):
             target.clean(),
         ):
             assert "there is no such bucket (NoSuchBucket)" in await self.fails(coroutine)
-        assert bucket.way.asked
+        assert bucket.way.requests
 
     async def test_refused_connection(self) -> None:
         """No connection: said so, without the address's secrets."""
@@ -354,7 +356,9 @@ class Trouble(WithBucket):
         """The first trouble is what is told; the rest is logged and cleaned up a day later."""
         bucket, target = await self.opened()
         bucket.way.fault(second_part, Fault(403, "AccessDenied"))
-        bucket.way.fault(lambda asked: asked.method == "DELETE", Fault(403, "RequestTimeTooSkewed"))
+        bucket.way.fault(
+            lambda received: received.method == "DELETE", Fault(403, "RequestTimeTooSkewed")
+        )
         assert "access is denied" in await self.fails(target.write(NAME, chunks(LARGE)))
         assert await bucket.uploads() == [NAME.text]
         assert await bucket.keys() == []
@@ -371,7 +375,7 @@ class Trouble(WithBucket):
         """However old they are."""
         bucket, target = await self.opened("p")
         for key in (f"/{NAME.text}", "/p/other", f"/p/{NAME.text}.x"):
-            assert (await bucket.ask("POST", f"{key}?uploads")).status == 200
+            assert (await bucket.send("POST", f"{key}?uploads")).status == 200
         target.now = lambda: time.time() + LEFTOVER_S + 1
         assert await target.clean() == 0
         assert len(await bucket.uploads()) == 3
@@ -434,13 +438,13 @@ class Trouble(WithBucket):
         bucket, target = await self.opened()
         await target.write(NAME, chunks(LARGE))
         bucket.way.fault(
-            lambda asked: asked.fields.get("range", "").startswith(f"bytes={FETCHED_BYTES}-"),
+            lambda received: received.fields.get("range", "").startswith(f"bytes={FETCHED_BYTES}-"),
             Fault(cut_answer=True),
             1,
         )
         assert await content_of(target) == LARGE
         parts = -(-len(LARGE) // FETCHED_BYTES)
-        assert len([*filter(fetches, bucket.way.asked)]) == parts + 1
+        assert len([*filter(fetches, bucket.way.requests)]) == parts + 1
 
     async def test_response_that_is_always_interrupted(self) -> None:
         """Said so."""
@@ -448,7 +452,7 @@ class Trouble(WithBucket):
         await target.write(NAME, chunks(SMALL))
         bucket.way.fault(fetches, Fault(cut_answer=True))
         assert "reading: " in await self.fails(content_of(target))
-        assert len([*filter(fetches, bucket.way.asked)]) == 2
+        assert len([*filter(fetches, bucket.way.requests)]) == 2
 
     async def test_object_that_changes_during_the_read(self) -> None:
         """Two halves of different objects are not one."""
@@ -456,7 +460,7 @@ class Trouble(WithBucket):
         await target.write(NAME, chunks(LARGE))
         async with aclosing(target.read(NAME)) as read:
             await anext(read)
-            assert (await bucket.ask("PUT", f"/{NAME.text}", LARGE[::-1])).status == 200
+            assert (await bucket.send("PUT", f"/{NAME.text}", LARGE[::-1])).status == 200
 
             async def rest() -> None:
                 async for _ in read:

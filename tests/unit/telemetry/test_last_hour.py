@@ -29,7 +29,7 @@ class Scene:
     def now(self) -> TotalsSample:
         return TotalsSample(self.clock.seconds(), self.totals())
 
-    def ask(self, times: int, outcome: str = "shared", seconds: float = 0.02) -> None:
+    def send(self, times: int, outcome: str = "shared", seconds: float = 0.02) -> None:
         for _ in range(times):
             self.metrics.request(b"GET", 200, outcome, seconds)
 
@@ -51,11 +51,11 @@ def test_last_hour_is_empty_before_open() -> None:
 
 def test_outcomes_are_shown_by_minute(scene: Scene) -> None:
     """They begin with the clock's; the first one when the mirror did, and the last one goes on."""
-    scene.ask(2)
+    scene.send(2)
     scene.clock.advance(50.0)
-    scene.ask(1, "miss")
+    scene.send(1, "miss")
     scene.clock.advance(60.0)
-    scene.ask(3, "fresh")
+    scene.send(3, "fresh")
     scene.clock.advance(59.0)
     assert list(scene.history.minutes(scene.now)) == [
         (1_000_030.0, {"shared": 2}),
@@ -68,7 +68,7 @@ def test_only_an_hour_of_samples_is_kept(scene: Scene) -> None:
     """After days there are sixty minutes, of which all that happened in them is known."""
     scene.clock.pump([60.0] * 3 * MINUTES)
     for _ in range(MINUTES):
-        scene.ask(1)
+        scene.send(1)
         scene.clock.advance(60.0)
     minutes = list(scene.history.minutes(scene.now))
     assert len(minutes) == MINUTES
@@ -79,11 +79,11 @@ def test_only_an_hour_of_samples_is_kept(scene: Scene) -> None:
 def test_period_begins_at_a_sample(scene: Scene) -> None:
     """A window is as long as was asked for, or up to a minute longer; less, if there is less."""
     began = scene.clock.seconds()
-    scene.ask(1)
+    scene.send(1)
     scene.metrics.saved("alice")
     assert scene.history.since(300.0, scene.now)[0] == began
     scene.clock.pump([60.0] * 10)
-    scene.ask(4, seconds=0.2)
+    scene.send(4, seconds=0.2)
     scene.metrics.spent("alice", 3)
     since, five = scene.history.since(300.0, scene.now)
     assert 300.0 <= scene.clock.seconds() - since <= 360.0
@@ -102,13 +102,13 @@ def test_elapsed_is_called_with_the_seconds_since_the_last_sample(scene: Scene) 
 
 def test_samples_after_a_clock_set_back_are_dropped(scene: Scene) -> None:
     """What was noted after now is forgotten; nothing is counted twice, or below nothing."""
-    scene.ask(5)
+    scene.send(5)
     scene.clock.pump([60.0] * 3)
     scene.clock.rightNow -= 150.0
     scene.history.close()
-    scene.ask(1)
+    scene.send(1)
     scene.history.open()
-    scene.ask(1)
+    scene.send(1)
     minutes = list(scene.history.minutes(scene.now))
     assert all(count > 0 for _, ended in minutes for count in ended.values())
     assert sum(ended.get("shared", 0) for _, ended in minutes) in {1, 2, 7}
@@ -131,7 +131,7 @@ def test_sampling_continues_after_a_failure(scene: Scene) -> None:
         readable, scene.history.totals = scene.history.totals, broken
         scene.clock.advance(60.0)
         scene.history.totals = readable
-        scene.ask(1)
+        scene.send(1)
         scene.clock.advance(60.0)
     finally:
         globalLogPublisher.removeObserver(watch)

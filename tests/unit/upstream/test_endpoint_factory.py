@@ -14,7 +14,7 @@ from twisted.trial.unittest import TestCase
 from tests.fakes.github import GitHub
 from tests.fakes.proxies import start_proxy, start_script
 from tests.harness.certificates import Authority
-from tests.harness.home import Got, Home, open_home, start, until
+from tests.harness.home import Home, Received, open_home, start, until
 
 LOGIN = "user:hunter2"
 SECRETS = ("hunter2", base64.b64encode(LOGIN.encode()).decode())
@@ -38,7 +38,7 @@ async def open_tls(case: TestCase, host: str = "127.0.0.1", name: str = "") -> t
     return github, str(paths["authority"])
 
 
-async def got_and_said(home: Home, target: str = "/zen") -> tuple[Got, str]:
+async def got_and_said(home: Home, target: str = "/zen") -> tuple[Received, str]:
     """Ask for something; return the answer, and what was logged."""
     home.accept("alice-1")
     with capturedLogs() as events:
@@ -59,13 +59,13 @@ class Tunnels(TestCase):
         for target in ("/zen", "/user", "/zen"):
             got = await home.get(target, token="alice-1")
             assert got.status == 200, got
-        assert (github.connections_made, proxy.asked) == (1, [where])
+        assert (github.connections_made, proxy.targets) == (1, [where])
         github.put("/x", {}, method="POST", status=201)
-        got = await home.ask("POST", "/x", token="alice-1", body=b"{}")
+        got = await home.send("POST", "/x", token="alice-1", body=b"{}")
         assert got.status == 201
-        await proxy.seen(lambda: len(proxy.asked) == 2)
-        assert (github.connections_made, proxy.asked) == (2, [where] * 2)
-        for exchange in github.asked():
+        await proxy.seen(lambda: len(proxy.targets) == 2)
+        assert (github.connections_made, proxy.targets) == (2, [where] * 2)
+        for exchange in github.exchanges():
             names = {name.lower() for name, _ in exchange.fields}
             assert not {each for each in names if each.startswith(b"proxy")}
             assert not {each for _, each in exchange.fields if b"hunter2" in each}
@@ -76,7 +76,7 @@ class Tunnels(TestCase):
         home = await open_home(self, github={"proxy": proxy.url})
         for _ in range(2):
             assert (await home.get("/user", token="alice-1")).json["login"] == "alice"
-        assert proxy.asked == [home.github.api_url.removeprefix("http://")]
+        assert proxy.targets == [home.github.api_url.removeprefix("http://")]
         assert home.github.connections_made == 1
 
     async def test_large_content_passes_the_tunnel(self) -> None:
@@ -86,7 +86,7 @@ class Tunnels(TestCase):
         got = await home.get("/_stream/3000000", token="alice-1")
         assert len(got.content) == 3_000_000
         sent = bytes(range(256)) * 10_000
-        got = await home.ask("POST", "/_sink", token="alice-1", body=sent)
+        got = await home.send("POST", "/_sink", token="alice-1", body=sent)
         assert got.json["bytes"] == len(sent)
 
     async def test_ipv6_addresses(self) -> None:
@@ -96,7 +96,7 @@ class Tunnels(TestCase):
         options = {"api_url": github.api_url, "ca_path": authority, "proxy": proxy.url}
         home = await open_home(self, github, github=options)
         assert (await home.get("/zen", token="alice-1")).status == 200
-        assert proxy.asked == [github.api_url.removeprefix("https://")]
+        assert proxy.targets == [github.api_url.removeprefix("https://")]
 
     async def test_status_page_uses_the_proxy(self) -> None:
         """With and without TLS."""
@@ -106,7 +106,7 @@ class Tunnels(TestCase):
         for github in (plain.github, secure):
             page = {"components": [{"name": "API Requests", "status": "major_outage"}]}
             github.put("/status", page)
-            before = len(proxy.asked)
+            before = len(proxy.targets)
             options = {
                 "api_url": plain.github.api_url,
                 "status_url": f"{github.api_url}/status",
@@ -116,7 +116,7 @@ class Tunnels(TestCase):
             home = await open_home(self, plain.github, github=options)
             github_breaker = home.parts.github_breaker
             await until(lambda: github_breaker.is_open)  # noqa: B023 - it is over before the next
-            (where,) = proxy.asked[before:]
+            (where,) = proxy.targets[before:]
             assert where == github.api_url.partition("://")[2]
             await home.close()
 
@@ -253,10 +253,10 @@ class Nonsense(TestCase):
             assert (got.status, got.outcome) == (502, "detail=connect-error"), answer[:50]
             assert words in said
             assert not [secret for secret in SECRETS if secret in said + str(got)]
-            (asked,) = script.asked
+            (asked,) = script.received
             assert asked.startswith(b"CONNECT ")
             assert b"alice-1" not in asked
-            await script.went
+            await script.disconnected
 
     async def test_proxy_that_answers_in_place_of_github(self) -> None:
         """TLS fails."""
@@ -266,7 +266,7 @@ class Nonsense(TestCase):
         )
         got, _ = await got_and_said(home)
         assert got.status == 504
-        connect, hello = script.asked
+        connect, hello = script.received
         assert connect.startswith(b"CONNECT 127.0.0.1:1 HTTP/1.1\r\n")
         assert hello.startswith(b"\x16\x03")
 
@@ -277,7 +277,7 @@ class Nonsense(TestCase):
         got, said = await got_and_said(home)
         assert (got.status, got.outcome) == (502, "detail=connect-error")
         assert "no tunnel within 0.05 s" in said
-        await script.went
+        await script.disconnected
 
     async def test_cancelled_request_closes_connection_to_proxy(self) -> None:
         """Its tunnel is not needed any more."""
@@ -285,7 +285,7 @@ class Nonsense(TestCase):
         home = await open_home(self, github={"proxy": script.url})
         getting = start(home.get("/zen", token="alice-1"))
         getting.addErrback(lambda _: None)
-        await script.came
+        await script.contacted
         getting.cancel()
         await home.close()
-        await script.went
+        await script.disconnected

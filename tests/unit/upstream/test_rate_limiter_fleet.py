@@ -111,7 +111,7 @@ class Fleet(TestCase):
         self.fleet += started
         return started
 
-    async def ask(self, replica: RateLimiter, who: str = ALICE, points: int = 1) -> None:
+    async def send(self, replica: RateLimiter, who: str = ALICE, points: int = 1) -> None:
         """Send one request by way of a replica, after a look-up."""
         with replica.prefetch(who):
             await turn()
@@ -126,14 +126,14 @@ class Fleet(TestCase):
     ) -> Deferred[Any]:
         """Send so many requests by way of each replica, all at once."""
         chosen = self.fleet if fleet is None else fleet
-        asked = [start(self.ask(each, **more)) for each in chosen for _ in range(times)]
+        asked = [start(self.send(each, **more)) for each in chosen for _ in range(times)]
         return DeferredList(asked, fireOnOneErrback=True, consumeErrors=True)
 
     async def poll(self, replica: RateLimiter, who: str = ALICE) -> None:
         """Send one request after the other, until `stopping`."""
         while not self.stopping:
             try:
-                await self.ask(replica, who)
+                await self.send(replica, who)
             except MirrorError:
                 self.refused += 1
 
@@ -155,7 +155,7 @@ class Fleet(TestCase):
 
         async def bursts(replica: RateLimiter) -> None:
             while self.github.answered[replica] < 300:
-                asked = [start(self.ask(replica)) for _ in range(rng.randrange(1, 12))]
+                asked = [start(self.send(replica)) for _ in range(rng.randrange(1, 12))]
                 await DeferredList(asked, fireOnOneErrback=True, consumeErrors=True)
                 await deferLater(reactor, rng.choice((0.0, 0.01, 0.1)))
 
@@ -209,7 +209,7 @@ class Fleet(TestCase):
 
     def renewals(self) -> int:
         """Return how many renewals of leases the server has received."""
-        told = self.server.ask("INFO", "commandstats").decode()
+        told = self.server.send("INFO", "commandstats").decode()
         return sum(map(int, re.findall(r"cmdstat_evalsha:calls=(\d+)", told)))
 
     async def test_credentials_have_limits_of_their_own(self) -> None:
@@ -229,7 +229,7 @@ class Fleet(TestCase):
         await self.start(2)
         await self.ask_all(10)
         await until(lambda: not any(each.queues.accepted for each in self.fleet))
-        assert self.server.ask("KEYS", "*:b:*") == []
+        assert self.server.send("KEYS", "*:b:*") == []
 
     async def test_permits_of_a_killed_replica_are_free_after_its_lease(self) -> None:
         """Until then the others use the rest."""
@@ -242,7 +242,7 @@ class Fleet(TestCase):
         await until(lambda: self.renewals() > before + 2)
         assert not asked.called
         (await asked).release()
-        assert not self.server.ask("HEXISTS", f"ghmirror:{{{ALICE}}}:b:f", slots_of(dead).owner)
+        assert not self.server.send("HEXISTS", f"ghmirror:{{{ALICE}}}:b:f", slots_of(dead).owner)
         assert len(permits) == 8
 
     async def test_closed_replica_gives_back_at_once(self) -> None:
@@ -251,7 +251,7 @@ class Fleet(TestCase):
         for _ in range(8):
             (await first.acquire(ALICE, "core")).release()
         await first.close()
-        assert self.server.ask("KEYS", "*:b:*") == []
+        assert self.server.send("KEYS", "*:b:*") == []
         (await second.acquire(ALICE, "core")).release()
 
     async def test_burst_of_requests_needs_two_round_trips(self) -> None:
@@ -322,7 +322,7 @@ class Fleet(TestCase):
         await until(lambda: sum(self.github.answered.values()) > done + 500)
         assert not self.refused
         self.server.restart()
-        await until(lambda: bool(self.server.ask("KEYS", "*:b:*")))
+        await until(lambda: bool(self.server.send("KEYS", "*:b:*")))
         await until(lambda: all(slots_of(each).is_connected for each in self.fleet))
         await until(lambda: sum(slots_of(each).allowed() for each in self.fleet) <= 8)
         self.github.most_in_flight = 0
@@ -447,10 +447,10 @@ class Fleet(TestCase):
         self.patch(fleet_semaphore, "LEASE_S", 3600.0)
         await self.ask_all(1)
         key = f"ghmirror:{{{ALICE}}}:b:f"
-        (row,) = self.server.ask("HVALS", key)
+        (row,) = self.server.send("HVALS", key)
         owner = slots_of(one).owner
         await until(lambda: not one.queues.accepted)
-        self.server.ask("HSET", key, owner, row.replace(row.split()[0], b"0", 1))
+        self.server.send("HSET", key, owner, row.replace(row.split()[0], b"0", 1))
         (await one.acquire(ALICE, "core")).release()
 
     async def test_single_replica_without_redis_has_the_whole_limit(self) -> None:

@@ -159,14 +159,14 @@ class Reading(TestCase):
         self.server.put(PAGE, page_with("major_outage"))
         self.page()
         await self.again()
-        assert [each.status for each in self.server.asked(PAGE)] == [200, 304]
+        assert [each.status for each in self.server.exchanges(PAGE)] == [200, 304]
         assert self.breaker.is_open
         self.server.put(PAGE, {"components": []})
         assert await self.again() == 2 * INTERVAL_S
         assert self.breaker.is_open
         self.server.put(PAGE, page_with("operational"))
         assert await self.again() == INTERVAL_S
-        last = self.server.asked(PAGE)[-1]
+        last = self.server.exchanges(PAGE)[-1]
         assert (last.status, last.field(b"if-none-match")) == (200, None)
         assert self.changes == [False, True]
 
@@ -179,14 +179,14 @@ class Reading(TestCase):
             self.server.put(PAGE, page_with("operational"), etag=False, fields={"ETag": tag})
             assert await self.again() == INTERVAL_S
             assert await self.again() == INTERVAL_S
-            assert self.server.asked(PAGE)[-1].field(b"if-none-match") is None
+            assert self.server.exchanges(PAGE)[-1].field(b"if-none-match") is None
 
     async def test_page_gets_no_credential_and_no_cookie(self) -> None:
         """Requests for the page identify nobody."""
         self.server.put(PAGE, page_with("operational"), fields={"Set-Cookie": "a=b"})
         self.page()
         await self.again()
-        for each in self.server.asked(PAGE):
+        for each in self.server.exchanges(PAGE):
             assert each.field(b"cookie") is None
             assert each.field(b"authorization") is None
 
@@ -221,7 +221,7 @@ class Reading(TestCase):
         self.server.put(PAGE, {}, status=302, fields={"Location": self.server.api_url + "/zen"})
         self.page()
         assert await self.pause() == 2 * INTERVAL_S
-        assert not self.server.asked("/zen")
+        assert not self.server.exchanges("/zen")
 
     async def test_oversized_page_is_unreadable(self) -> None:
         """Coded or not, of known length or not. Its connection is closed."""

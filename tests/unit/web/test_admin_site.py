@@ -37,7 +37,7 @@ class Admin(TestCase):
     async def status(self, path: str, host: str) -> int:
         """Return the status of a page for a request with this `Host`."""
         home = self.home
-        got = await home.ask("GET", path, port=home.admin_port, headers={"Host": host})
+        got = await home.send("GET", path, port=home.admin_port, headers={"Host": host})
         return got.status
 
     async def test_only_expected_hosts_get_pages(self) -> None:
@@ -68,7 +68,7 @@ class Admin(TestCase):
         """So no page of another origin can read them."""
         asked = [("GET", path) for path in ("/", "/status.json", "/metrics", "/readyz", "/x")]
         for method, path in (*asked, ("HEAD", "/metrics"), ("OPTIONS", "/status.json")):
-            got = await self.home.ask(
+            got = await self.home.send(
                 method,
                 path,
                 headers={"Origin": "http://elsewhere", "Access-Control-Request-Method": "GET"},
@@ -84,7 +84,7 @@ class Admin(TestCase):
     async def test_refusal_names_the_option(self) -> None:
         """The message names `admin_hosts`."""
         home = self.home
-        got = await home.ask("GET", "/", port=home.admin_port, headers={"Host": "mirror"})
+        got = await home.send("GET", "/", port=home.admin_port, headers={"Host": "mirror"})
         assert "[server] admin_hosts" in got.json["message"]
         assert got.json["status"] == "421"
 

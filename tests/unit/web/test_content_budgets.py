@@ -12,7 +12,7 @@ from twisted.internet.task import Clock
 from ghmirror_tw.upstream.byte_budget import SMALL_BYTES
 from ghmirror_tw.web.mirror_site import LEAST_PACE, UNREAD_EACH_BYTES
 from tests.fakes.scripted import answer
-from tests.harness.home import Got, start, until
+from tests.harness.home import Received, start, until
 from tests.unit.web.test_content_streaming import ETAG, GZIP, JSON, TEXT, Scripted
 from tests.unit.web.test_misbehaving_clients import Wire, get
 
@@ -147,7 +147,7 @@ class Connections(Scripted):
         refused = await self._with_many()
         assert refused.startswith(b"HTTP/1.1 503 ")
         assert b"fields of requests under way" in refused
-        got: Got = await self.home.get("/x", token="alice-1")
+        got: Received = await self.home.get("/x", token="alice-1")
         assert got.content == b"ok"
         await until(lambda: not heads.held)
 

@@ -9,7 +9,7 @@ from typing import Any
 from twisted.trial.unittest import TestCase
 
 from tests.fakes.github import JSON
-from tests.harness.home import Got, Home, open_home
+from tests.harness.home import Home, Received, open_home
 
 VERSION = "3.17.0"
 FIELD = "X-GitHub-Enterprise-Version"
@@ -22,10 +22,10 @@ class Enterprise(TestCase):
         self.home: Home = await open_home(self, server={"enterprise_version": VERSION})
         self.github = self.home.github
 
-    async def meta(self, method: str = "GET", prefix: str = "/api/v3", **headers: str) -> Got:
+    async def meta(self, method: str = "GET", prefix: str = "/api/v3", **headers: str) -> Received:
         """Return the response to GET /meta."""
         fields: dict[str, Any] = {name.replace("_", "-"): value for name, value in headers.items()}
-        return await self.home.ask(method, f"{prefix}/meta", token="alice-1", headers=fields)
+        return await self.home.send(method, f"{prefix}/meta", token="alice-1", headers=fields)
 
     async def test_version_field_is_sent_below_the_prefix_only(self) -> None:
         """With errors, too."""
@@ -41,10 +41,10 @@ class Enterprise(TestCase):
             ("BREW", "/api/v3/list", 501),
         ):
             body = b'{"query": "{viewer{login}}"}' if method == "POST" else None
-            got = await self.home.ask(method, target, token="alice-1", body=body)
+            got = await self.home.send(method, target, token="alice-1", body=body)
             assert (got.status, got.field(FIELD)) == (status, VERSION), (method, target)
             bare = target.replace("/api/v3", "").replace("/api/", "/") or "/"
-            got = await self.home.ask(method, bare, token="alice-1", body=body)
+            got = await self.home.send(method, bare, token="alice-1", body=body)
             assert (got.status, got.field(FIELD)) == (status, None), (method, bare)
 
     async def test_configured_version_replaces_that_of_the_origin(self) -> None:
@@ -117,7 +117,7 @@ class Enterprise(TestCase):
         assert tag is not None
         got = await self.meta(If_None_Match=tag)
         assert (got.status, got.json["installed_version"]) == (200, VERSION)
-        (asked,) = [each for each in self.github.asked("/meta")[1:] if each.method == b"GET"]
+        (asked,) = [each for each in self.github.exchanges("/meta")[1:] if each.method == b"GET"]
         assert tag.encode() not in (asked.field(b"If-None-Match") or b"")
 
     async def test_dates_are_not_evaluated(self) -> None:
@@ -216,7 +216,7 @@ class Uploads(TestCase):
             assert bare["url"] == home.url + path
             assert bare["upload_url"] == upload_url
         content = gzip.compress(b"x" * 300_000, mtime=0)
-        got = await home.ask(
+        got = await home.send(
             "POST",
             f"/api/uploads{path}/assets?name=a.gz&label=",
             token="alice-1",
@@ -224,7 +224,7 @@ class Uploads(TestCase):
             body=content,
         )
         assert (got.status, got.json) == (201, {"url": f"{home.url}/api/v3{path}/assets/7"})
-        sent = github.asked(f"/api/uploads{path}/assets?name=a.gz&label=")[-1]
+        sent = github.exchanges(f"/api/uploads{path}/assets?name=a.gz&label=")[-1]
         assert sent.login == "alice"
         assert sent.field(b"content-length") == str(len(content)).encode()
         assert sent.body == content[: len(sent.body)]
@@ -236,5 +236,5 @@ class Uploads(TestCase):
         github = home.github
         github.put("/api/uploads/x", {"a": 1}, method="POST", status=201)
         outer = await open_home(self, github, github={"api_url": home.url})
-        got = await outer.ask("POST", "/api/uploads/x", token="alice-1", body=b"{}")
+        got = await outer.send("POST", "/api/uploads/x", token="alice-1", body=b"{}")
         assert (got.status, got.json) == (201, {"a": 1})

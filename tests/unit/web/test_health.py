@@ -58,7 +58,7 @@ class PageTests(TestCase):
         self.readiness = Readiness(listening=True)
         self.admin = Admin(self.readiness, self.metrics, lambda: {"version": "1"})
 
-    def ask(
+    def send(
         self, path: str, method: str = "GET", resource: Any = None, **more: Any
     ) -> tuple[Any, bytes]:
         """Return response and content."""
@@ -73,23 +73,23 @@ class PageTests(TestCase):
 
     def test_healthz_is_ok(self) -> None:
         """While the process serves."""
-        response, content = self.ask("/healthz?verbose=1")
+        response, content = self.send("/healthz?verbose=1")
         assert (response.code, content) == (200, b"ok\n")
         assert response.headers.getRawHeaders("Cache-Control") == ["no-store"]
 
     def test_readyz_follows_the_state(self) -> None:
         """Without a restart."""
-        assert self.ask("/readyz")[0].code == 503
+        assert self.send("/readyz")[0].code == 503
         self.readiness.restored = True
-        assert self.ask("/readyz")[0].code == 200
+        assert self.send("/readyz")[0].code == 200
         self.readiness.stopping = True
-        response, content = self.ask("/readyz")
+        response, content = self.send("/readyz")
         assert (response.code, content) == (503, b"stopping\n")
 
     def test_metrics(self) -> None:
         """A scrape gets all metrics, which must not be stored."""
         self.metrics.collapsed()
-        response, content = self.ask("/metrics")
+        response, content = self.send("/metrics")
         assert response.code == 200
         assert b"ghmirror_collapsed_total 1.0\n" in content
         assert response.headers.getRawHeaders("Cache-Control") == ["no-store"]
@@ -100,28 +100,28 @@ class PageTests(TestCase):
     def test_metrics_in_the_open_metrics_format(self) -> None:
         """`Accept` selects the format."""
         accept = {"Accept": "application/openmetrics-text;version=1.0.0,text/plain;q=0.5"}
-        response, content = self.ask("/metrics", headers=accept)
+        response, content = self.send("/metrics", headers=accept)
         assert "application/openmetrics-text" in response.headers.getRawHeaders("Content-Type")[0]
         assert content.endswith(b"# EOF\n")
 
     def test_head_gets_the_fields(self) -> None:
         """Of each page."""
         for path in ("/metrics", "/healthz", "/readyz", "/nothing", *PARTS):
-            expected, _ = self.ask(path)
-            response, content = self.ask(path, "HEAD")
+            expected, _ = self.send(path)
+            response, content = self.send(path, "HEAD")
             assert (response.code, content) == (expected.code, b"")
 
     def test_other_methods_are_not_allowed(self) -> None:
         """`Allow` lists the methods."""
         for path in ("/metrics", "/healthz", "/readyz", *PARTS):
             for method in ("POST", "DELETE", "OPTIONS"):
-                response, _ = self.ask(path, method)
+                response, _ = self.send(path, method)
                 assert response.code == 405
                 assert response.headers.getRawHeaders("Allow") == ["GET, HEAD"]
 
     def test_page_links_to_all_pages(self) -> None:
         """With or without scripts."""
-        response, content = self.ask("/")
+        response, content = self.send("/")
         assert response.code == 200
         assert response.headers.getRawHeaders("Content-Type") == ["text/html; charset=utf-8"]
         for path in (b"/metrics", b"/healthz", b"/readyz", b"/status.json"):
@@ -129,7 +129,7 @@ class PageTests(TestCase):
 
     def test_figures_are_json(self) -> None:
         """For the page, and for scripts."""
-        response, content = self.ask("/status.json?now")
+        response, content = self.send("/status.json?now")
         assert response.code == 200
         assert response.headers.getRawHeaders("Content-Type") == ["application/json; charset=utf-8"]
         assert json.loads(content) == {"version": "1"}
@@ -137,7 +137,7 @@ class PageTests(TestCase):
     def test_content_security_policy(self) -> None:
         """No foreign scripts, no frames, no embedding."""
         for path in PARTS:
-            response, content = self.ask(path)
+            response, content = self.send(path)
             assert response.code == 200
             assert content
             fields = {
@@ -154,7 +154,7 @@ class PageTests(TestCase):
     def test_other_paths_are_not_found(self) -> None:
         """In JSON like GitHub's, for any method."""
         for method in ("GET", "POST"):
-            response, content = self.ask("/metrics/x", method)
+            response, content = self.send("/metrics/x", method)
             assert response.code == 404
             assert json.loads(content)["message"] == "Not Found"
 
@@ -162,5 +162,5 @@ class PageTests(TestCase):
         """Only the admin listener shows them."""
         health = Health(READY)
         for path in ("/metrics", *PARTS):
-            assert self.ask(path, resource=health)[0].code == 404
-        assert self.ask("/readyz", resource=health)[0].code == 200
+            assert self.send(path, resource=health)[0].code == 404
+        assert self.send("/readyz", resource=health)[0].code == 200

@@ -126,7 +126,7 @@ class Failures(TestCase):
         for path, method in (("/thing", "GET"),):
             fault = self.github.fault(path, kind)
             no_cache = {"Cache-Control": "no-cache"}
-            got = await self.home.ask(method, path, token="alice-1", headers=no_cache)
+            got = await self.home.send(method, path, token="alice-1", headers=no_cache)
             fault.end()
             assert got.status == status, (kind, got)
             assert {"message", "documentation_url"} <= set(got.json)
@@ -171,12 +171,12 @@ class Failures(TestCase):
             assert got.outcome == f"fwd=uri-miss; fwd-status=503{collapsed}"
             assert got.field("x-github-request-id") is not None
             assert got.field("x-cache") == "MISS"
-        assert len(self.github.asked("/thing")) == 1
+        assert len(self.github.exchanges("/thing")) == 1
 
     async def test_server_error_to_head_has_no_content(self) -> None:
         """As for any response to HEAD."""
         self.github.fault("/thing", "502")
-        got = await self.home.ask("HEAD", "/thing", token="alice-1")
+        got = await self.home.send("HEAD", "/thing", token="alice-1")
         assert (got.status, got.outcome) == (502, "fwd=uri-miss; fwd-status=502")
         assert got.field("x-github-request-id") is not None
 
@@ -195,7 +195,7 @@ class Failures(TestCase):
         await home.get("/thing", token="alice-1")
         await self.github.go_away()
         got = await home.get("/thing", token="alice-1", headers={"Cache-Control": "no-cache"})
-        write = await home.ask("POST", "/thing", token="alice-1", body=b"{}")
+        write = await home.send("POST", "/thing", token="alice-1", body=b"{}")
         assert (got.status, write.status) == (502, 502)
         await self.github.come_back()
         assert (await home.get("/thing", token="alice-1")).status == 200
@@ -237,7 +237,7 @@ class Passing(TestCase):
             "Proxy-Authorization": "Basic secret",
             "Content-Type": "application/json",
         }
-        await self.home.ask("PATCH", "/thing", token="alice-1", headers=sent, body=b"{}")
+        await self.home.send("PATCH", "/thing", token="alice-1", headers=sent, body=b"{}")
         exchange = self.github.log[-1]
         assert exchange.body == b"{}"
         assert exchange.field(b"x-own") == b"1"
@@ -271,7 +271,7 @@ class Passing(TestCase):
         self.github.graphql = lambda *_: {"url": f"{api}/x"}
         for path, base in (("/graphql", ""), ("/api/graphql", "/api/v3")):
             for coding in ({}, {"Accept-Encoding": "gzip"}):
-                got = await self.home.ask(
+                got = await self.home.send(
                     "POST", path, token="alice-1", body=b'{"query":"{x}"}', headers=coding
                 )
                 assert got.json == {"data": {"url": f"{self.home.url}{base}/x"}}

@@ -37,7 +37,7 @@ from ghmirror_tw.web.client_channel import MirrorChannel
 from ghmirror_tw.web.mirror_site import RESERVED_CONNECTIONS
 from ghmirror_tw.web.sequential_channel import CLIENT_TIMEOUT_S, CLOSE_TIMEOUT_S, PIECE_BYTES
 from tests.harness.certificates import Authority
-from tests.harness.home import Got, Home, Raw, open_home, start, until
+from tests.harness.home import Home, Raw, Received, open_home, start, until
 from tests.harness.running import start_mirror
 
 TRACES = find_spec("_tracemalloc") is not None
@@ -208,7 +208,7 @@ class Misbehaving(TestCase):
             self.clock.advance(CLIENT_TIMEOUT_S / 20)
             await self.well()
         assert (await wire.ended()).startswith(b"HTTP/1.1 408 ")
-        assert not self.home.github.asked("/things")
+        assert not self.home.github.exchanges("/things")
         self.clock.advance(CLOSE_TIMEOUT_S)
         await self.nothing_left()
 
@@ -264,7 +264,7 @@ class Misbehaving(TestCase):
         """It is closed by the idle timeout."""
         wire, channel = await self.connected()
         await wire.send(get(b"/thing"))
-        await until(lambda: channel.idle and bool(self.home.github.asked("/thing")))
+        await until(lambda: channel.idle and bool(self.home.github.exchanges("/thing")))
         await until(lambda: self.home.parts.resource.in_flight == 0)
         self.clock.advance(CLIENT_TIMEOUT_S)
         await until(lambda: not self.home.site.channels)
@@ -347,7 +347,7 @@ class Misbehaving(TestCase):
             await until(lambda: channel.request_begun)
             wire.socket.close()
             await self.nothing_left()
-        assert not self.home.github.asked()
+        assert not self.home.github.exchanges()
         await self.well()
 
     async def test_disconnect_while_others_wait_for_the_same_flight(self) -> None:
@@ -368,7 +368,7 @@ class Misbehaving(TestCase):
         for wire in wires[1:]:
             await until(lambda: wire.read() or b"\r\n\r\n" in wire.received)
             wire.socket.close()
-        assert len(self.home.github.asked("/thing")) == 1
+        assert len(self.home.github.exchanges("/thing")) == 1
         await until(lambda: resource.in_flight == 0)
         wires = [self.wire() for _ in range(2)]
         for wire in wires:
@@ -417,7 +417,7 @@ class Misbehaving(TestCase):
         await full(channel)
         for _ in range(3):
             await self.well()
-        assert len(self.home.github.asked("/large")) == 1
+        assert len(self.home.github.exchanges("/large")) == 1
         got = await wire.ended()
         assert len(re.findall(rb"HTTP/1\.1 200 OK\r\n", got)) == 6
         assert got.count(noise[-1000:]) == 5
@@ -512,7 +512,7 @@ class Misbehaving(TestCase):
         got = await wire.ended()
         assert tracemalloc.get_traced_memory()[1] < 4 << 20
         assert got.startswith(b"HTTP/1.1 201 ")
-        assert home.github.asked("/things")[0].body == content[: 1 << 16]
+        assert home.github.exchanges("/things")[0].body == content[: 1 << 16]
         await self.nothing_left()
 
     # Many connections.
@@ -597,13 +597,13 @@ class Misbehaving(TestCase):
         github = self.home.github
         mirror = await start_mirror(self, {"github": {"api_url": github.api_url}})
         port = int(mirror.url.rpartition(":")[2])
-        behaved = await self.ask(port)
+        behaved = await self.send(port)
         assert behaved.status == 200
         before, count = resident_bytes(mirror.pid), 2000
         wires = []
         for _ in range(count // 100):
             wires += [self.wire(port=port) for _ in range(100)]
-            assert (await self.ask(port)).status == 200
+            assert (await self.send(port)).status == 200
         assert descriptors(mirror.pid) >= count
         assert resident_bytes(mirror.pid) - before < count * 32 * 1024
         for wire in wires:
@@ -612,9 +612,9 @@ class Misbehaving(TestCase):
         assert await mirror.stop() == 0
         assert "Traceback" not in mirror.log_text
 
-    async def ask(self, port: int) -> Got:
+    async def send(self, port: int) -> Received:
         """Ask another mirror than this process's."""
-        return await self.home.ask("GET", "/thing", token="bob-1", port=port)
+        return await self.home.send("GET", "/thing", token="bob-1", port=port)
 
     # TLS.
 

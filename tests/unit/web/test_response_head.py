@@ -180,7 +180,7 @@ class Preflights(TestCase):
                 "Access-Control-Request-Headers": "authorization",
             }
             for target in ("/repos/o/r", "/api/v3/user", "/graphql"):
-                got = await home.ask("OPTIONS", target, headers=asking)
+                got = await home.send("OPTIONS", target, headers=asking)
                 assert (got.status, got.content) == (204, b"")
                 for name, value in ON_PREFLIGHT:
                     assert got.field(name.decode()) == value.decode()
@@ -195,8 +195,8 @@ class Preflights(TestCase):
     async def test_other_options_requests_are_forwarded(self) -> None:
         """With the same checks as all requests."""
         home = await open_home(self, server={"allowed_users": frozenset({"alice"})})
-        assert (await home.ask("OPTIONS", "/repos/o/r")).status == 401
-        await home.ask("OPTIONS", "/repos/o/r", token="alice-1")
+        assert (await home.send("OPTIONS", "/repos/o/r")).status == 401
+        await home.send("OPTIONS", "/repos/o/r", token="alice-1")
         assert home.github.log[-1].method == b"OPTIONS"
 
     async def test_exposed_fields_include_those_of_github(self) -> None:
@@ -204,7 +204,7 @@ class Preflights(TestCase):
         home = await open_home(self)
         home.github.put("/thing", {"a": 1})
         port = int(home.github.api_url.rpartition(":")[2])
-        direct = await home.ask("GET", "/thing", token="alice-1", port=port)
+        direct = await home.send("GET", "/thing", token="alice-1", port=port)
         exposed = EXPOSED.decode().split(", ")
         theirs = (direct.field("access-control-expose-headers") or "").split(", ")
         assert set(theirs) <= set(exposed)
