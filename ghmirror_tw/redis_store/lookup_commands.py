@@ -11,7 +11,7 @@ from ghmirror_tw.caching.records import Known
 from ghmirror_tw.github.rate_limit_resources import scopes_of_read
 from ghmirror_tw.redis import Command
 from ghmirror_tw.redis_store import scripts
-from ghmirror_tw.store import record_names as names
+from ghmirror_tw.store import record_names
 
 
 @define(eq=False)
@@ -26,7 +26,7 @@ class LookupCommands:
     hash_tag: bytes
     grant: bytes
     refusal: bytes
-    recency: bytes
+    recency_list: bytes
     keys: tuple[bytes, ...]
     unstorable: bytes
     token: str
@@ -46,15 +46,18 @@ class LookupCommands:
         sharded: bool,
     ) -> LookupCommands:
         """Build the names and commands; *key_of* returns the key of a record in Redis."""
-        grant, refusal = names.grant(key, credential), names.refusal(key, credential)
-        recency, unstorable = names.recency_list(key), key_of(names.unstorable(key))
-        keys = key_of(grant), key_of(refusal), key_of(recency)
-        epoch = key_of(names.epoch(credential, history))
+        grant, refusal = record_names.grant(key, credential), record_names.refusal(key, credential)
+        recency_list, unstorable = (
+            record_names.recency_list(key),
+            key_of(record_names.unstorable(key)),
+        )
+        keys = key_of(grant), key_of(refusal), key_of(recency_list)
+        epoch = key_of(record_names.epoch(credential, history))
         scopes = scopes_of_read(key.path)
-        limits = [key_of(names.limit(token, scope)) for scope in scopes]
+        limits = [key_of(record_names.limit(token, scope)) for scope in scopes]
         hash_tag, credential_tag = (
-            names.hash_tag_of_key(key),
-            names.hash_tag_of_credential(credential),
+            record_names.hash_tag_of_key(key),
+            record_names.hash_tag_of_credential(credential),
         )
         of_key = hash_tag, scripts.LOOK_UP.call((*keys[:2], unstorable, keys[2]))
         commands: tuple[tuple[bytes, Command], ...]
@@ -62,8 +65,8 @@ class LookupCommands:
             commands = (
                 of_key,
                 (credential_tag, Command((b"MGET", epoch))),
-                (names.hash_tag_of_credential(token), Command((b"MGET", *limits))),
+                (record_names.hash_tag_of_credential(token), Command((b"MGET", *limits))),
             )
         else:
             commands = of_key, (credential_tag, Command((b"MGET", epoch, *limits)))
-        return cls(hash_tag, grant, refusal, recency, keys, unstorable, token, commands)
+        return cls(hash_tag, grant, refusal, recency_list, keys, unstorable, token, commands)

@@ -21,7 +21,7 @@ from ghmirror_tw.redis_store.lookup_commands import LookupCommands
 from ghmirror_tw.redis_store.recent_confirmations import is_recent
 from ghmirror_tw.redis_store.redis_limits import RedisLimits
 from ghmirror_tw.runtime.deferreds import gather
-from ghmirror_tw.store import record_names as names
+from ghmirror_tw.store import record_names
 from ghmirror_tw.store.record_encoding import ENTRY, EPOCH, GRANT, REPRESENTATION
 
 #: A list with so many entries has an order.
@@ -78,7 +78,7 @@ class RecordLookups(RedisLimits):
         """Return what the replies contain, with limits by the clocks of other replicas."""
         of_key, *parts = replies
         grant, refusal, unstorable, blobs = _unpacked(of_key)
-        opened = [self.codec.open(ENTRY, lookup.recency, blob) for blob in blobs]
+        opened = [self.codec.open(ENTRY, lookup.recency_list, blob) for blob in blobs]
         entries = [entry for entry in opened if entry is not None]
         now = self.now()
         epoch: bytes | None = None
@@ -88,7 +88,7 @@ class RecordLookups(RedisLimits):
             scopes = scopes_of_read(key.path)
             limits = self.limits_in(lookup.token, scopes, limit_blobs)
             if self.history is not None and sealed:
-                epoch = self.codec.open(EPOCH, names.epoch(credential, self.history), sealed)
+                epoch = self.codec.open(EPOCH, record_names.epoch(credential, self.history), sealed)
         known = Known(
             grant=self.codec.open(GRANT, lookup.grant, grant),
             entries=tuple(entries) if len(entries) < _SEVERAL else recency_list(entries),
@@ -119,9 +119,9 @@ class RecordLookups(RedisLimits):
         self, key: CacheKey, digests: Sequence[str], timeout_s: float, *, current: bool = False
     ) -> dict[str, Representation]:
         """Return those of the representations that are stored and intact."""
-        wanted = [names.representation(key, digest) for digest in digests]
+        wanted = [record_names.representation(key, digest) for digest in digests]
         command = Command((b"MGET", *self.keys(*wanted)), large=True)
-        hash_tag = names.hash_tag_of_key(key)
+        hash_tag = record_names.hash_tag_of_key(key)
         purpose = Purpose.CURRENT if current else Purpose.READ
         (blobs,) = await self.send(hash_tag, (command,), purpose, timeout_s)
         if not isinstance(blobs, list):

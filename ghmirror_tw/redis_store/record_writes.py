@@ -16,7 +16,7 @@ from ghmirror_tw.redis import Command, Purpose, RedisUnavailableError, Reply
 from ghmirror_tw.redis_store import scripts
 from ghmirror_tw.redis_store.recent_confirmations import is_listed
 from ghmirror_tw.redis_store.record_base import RecordAccess
-from ghmirror_tw.store import record_names as names
+from ghmirror_tw.store import record_names
 from ghmirror_tw.store.record_encoding import ENTRY, EPOCH, GRANT, REFUSAL, REPRESENTATION
 from ghmirror_tw.store.remote_interface import EpochWrite
 from ghmirror_tw.store.store_interface import LockName
@@ -55,11 +55,11 @@ class RecordWrites(RecordAccess):
         content = b""
         if representation is not None:
             size = len(representation.packed)
-            name = names.representation(key, grant.digest)
+            name = record_names.representation(key, grant.digest)
             seal = self.codec.seal
             content = await self.threads.run(size, seal, REPRESENTATION, name, representation)
         command = self.confirmation(key, credential, grant, entry, content)
-        return bool(await self.write(names.hash_tag_of_key(key), command, timeout_s))
+        return bool(await self.write(record_names.hash_tag_of_key(key), command, timeout_s))
 
     def confirmation(
         self, key: CacheKey, credential: str, grant: Grant, entry: Entry, content: bytes = b""
@@ -76,13 +76,13 @@ class RecordWrites(RecordAccess):
         return scripts.CONFIRM.call(
             (
                 *lookup.keys,
-                self.key(names.representation(key, grant.digest)),
+                self.key(record_names.representation(key, grant.digest)),
                 lookup.unstorable,
             ),
             self.codec.seal(GRANT, lookup.grant, grant),
             self.life(max(left_s, 1.0)),
             bytes.fromhex(entry.digest),
-            self.codec.seal(ENTRY, lookup.recency, entry),
+            self.codec.seal(ENTRY, lookup.recency_list, entry),
             life,
             content,
             life,
@@ -93,18 +93,18 @@ class RecordWrites(RecordAccess):
         self, key: CacheKey, confirmations: Sequence[Command], timeout_s: float
     ) -> Deferred[list[Reply]]:
         """Send several confirmations together; all are of *key* where servers are sharded."""
-        return self.send(names.hash_tag_of_key(key), confirmations, Purpose.WRITE, timeout_s)
+        return self.send(record_names.hash_tag_of_key(key), confirmations, Purpose.WRITE, timeout_s)
 
     async def deny(
         self, key: CacheKey, credential: str, requested_at: float, timeout_s: float
     ) -> None:
         """Store a refusal of a key to a credential, and delete the grant that it outweighs."""
-        name = names.refusal(key, credential)
-        keys = self.keys(name, names.grant(key, credential))
+        name = record_names.refusal(key, credential)
+        keys = self.keys(name, record_names.grant(key, credential))
         self.commands_for(key, credential).known = None
         life = self.life(self.refusal_life_s)
         command = scripts.DENY.call(keys, self.codec.seal(REFUSAL, name, requested_at), life)
-        await self._write_or_delete(names.hash_tag_of_key(key), command, keys[1], timeout_s)
+        await self._write_or_delete(record_names.hash_tag_of_key(key), command, keys[1], timeout_s)
 
     async def put_epoch(
         self, credential: str, epoch: bytes, timeout_s: float, over: EpochWrite
@@ -115,13 +115,13 @@ class RecordWrites(RecordAccess):
         """
         if self.history is None:
             raise RedisUnavailableError("history", "Redis: its history is not known yet")
-        name = names.epoch(credential, self.history)
+        name = record_names.epoch(credential, self.history)
         keys = self.keys(name)
         begins = over is not EpochWrite.IF_PRESENT and not epoch_shows_acceptance(epoch)
         life = self.life(_UNACCEPTED_S if begins else self.refusal_life_s)
         sealed = self.codec.seal(EPOCH, name, epoch)
         command = scripts.PUT_EPOCH.call(keys, sealed, life, over.value)
-        hash_tag = names.hash_tag_of_credential(credential)
+        hash_tag = record_names.hash_tag_of_credential(credential)
         if over is EpochWrite.IF_ABSENT:
             reply = await self.write(hash_tag, command, timeout_s)
         else:
@@ -146,9 +146,9 @@ class RecordWrites(RecordAccess):
 
     async def mark_unstorable(self, key: CacheKey, timeout_s: float) -> None:
         """Note that responses to *key* cannot be stored, and release any lock of it."""
-        hash_tag = names.hash_tag_of_key(key)
-        note = self.key(names.unstorable(key))
+        hash_tag = record_names.hash_tag_of_key(key)
+        note = self.key(record_names.unstorable(key))
         life = b"%d" % round(UNSTORABLE_S * 1000)
-        release = Command((b"DEL", self.key(names.lock(LockName(key)))))
+        release = Command((b"DEL", self.key(record_names.lock(LockName(key)))))
         commands = Command((b"SET", note, b"1", b"PX", life)), release
         await self.send(hash_tag, commands, Purpose.WRITE, timeout_s)

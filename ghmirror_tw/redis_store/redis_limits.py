@@ -10,7 +10,7 @@ from ghmirror_tw.github.reported_limits import Limit
 from ghmirror_tw.redis import Command, Purpose, RedisUnavailableError, Reply
 from ghmirror_tw.redis_store import scripts
 from ghmirror_tw.redis_store.record_base import RecordAccess
-from ghmirror_tw.store import record_names as names
+from ghmirror_tw.store import record_names
 from ghmirror_tw.store.record_encoding import limit_kind
 
 
@@ -26,27 +26,29 @@ class RedisLimits(RecordAccess):
         self, token: str, scopes: tuple[str, ...], timeout_s: float
     ) -> tuple[Limit, ...]:
         """Return the limits in force in any of *scopes*."""
-        command = Command((b"MGET", *self.keys(*(names.limit(token, each) for each in scopes))))
-        hash_tag = names.hash_tag_of_credential(token)
+        command = Command(
+            (b"MGET", *self.keys(*(record_names.limit(token, each) for each in scopes)))
+        )
+        hash_tag = record_names.hash_tag_of_credential(token)
         (blobs,) = await self.send(hash_tag, (command,), Purpose.CURRENT, timeout_s)
         limits = self.limits_in(token, scopes, blobs) if isinstance(blobs, list) else ()
         return await self.in_force(token, limits, timeout_s) if limits else ()
 
     async def set_limit(self, token: str, limit: Limit, timeout_s: float) -> None:
         """Store a limit for as long as it lasts."""
-        name = names.limit(token, limit.scope)
+        name = record_names.limit(token, limit.scope)
         life = b"%d" % max(1, round((limit.until - self.now()) * 1000))
         command = scripts.SET_LIMIT.call(
             self.keys(name), self.codec.seal(limit_kind(limit.scope), name, limit), life
         )
-        await self.write(names.hash_tag_of_credential(token), command, timeout_s)
+        await self.write(record_names.hash_tag_of_credential(token), command, timeout_s)
 
     def limits_in(
         self, token: str, scopes: Sequence[str], blobs: Sequence[Reply]
     ) -> tuple[Limit, ...]:
         """Return the limits in *blobs*, with their ends by the clocks of other replicas."""
         opened = [
-            self.codec.open_limit(names.limit(token, scope), blob, scope)
+            self.codec.open_limit(record_names.limit(token, scope), blob, scope)
             for scope, blob in zip(scopes, blobs, strict=True)
             if isinstance(blob, bytes)
         ]
@@ -59,9 +61,9 @@ class RedisLimits(RecordAccess):
 
         This second command is sent only if there is a limit.
         """
-        keys = self.keys(*(names.limit(token, limit.scope) for limit in limits))
+        keys = self.keys(*(record_names.limit(token, limit.scope) for limit in limits))
         commands = [Command((b"PTTL", key)) for key in keys]
-        hash_tag = names.hash_tag_of_credential(token)
+        hash_tag = record_names.hash_tag_of_credential(token)
         try:
             lives_ms = await self.send(hash_tag, commands, Purpose.CURRENT, timeout_s)
         except RedisUnavailableError:

@@ -11,7 +11,7 @@ from attrs import define
 from ghmirror_tw.redis import Command, Purpose, Reply
 from ghmirror_tw.redis_store import scripts
 from ghmirror_tw.redis_store.record_base import RecordAccess
-from ghmirror_tw.store import record_names as names
+from ghmirror_tw.store import record_names
 from ghmirror_tw.store.store_interface import LockName, LockOutcome
 
 
@@ -24,7 +24,11 @@ class RedisLocks(RecordAccess):
     ) -> LockOutcome:
         """Try to acquire a lock for *lease_s* seconds; no owner can if the key is known already."""
         key, credential = lock.key, lock.credential
-        known = names.recency_list(key) if credential is None else names.grant(key, credential)
+        known = (
+            record_names.recency_list(key)
+            if credential is None
+            else record_names.grant(key, credential)
+        )
         outcome = await self._run(scripts.ACQUIRE, lock, timeout_s, owner, lease_s, known)
         return LockOutcome(outcome.decode("ascii"))
 
@@ -45,13 +49,13 @@ class RedisLocks(RecordAccess):
         lease_s: float,
         *more: bytes,
     ) -> Reply:
-        keys = self.keys(names.lock(lock), names.unstorable(lock.key), *more)
+        keys = self.keys(record_names.lock(lock), record_names.unstorable(lock.key), *more)
         command = script.call(keys, owner.encode("ascii"), b"%d" % round(lease_s * 1000))
-        return await self.write(names.hash_tag_of_key(lock.key), command, timeout_s)
+        return await self.write(record_names.hash_tag_of_key(lock.key), command, timeout_s)
 
     async def is_locked(self, lock: LockName, timeout_s: float) -> bool:
         """Return whether any owner holds a lock."""
-        command = Command((b"EXISTS", self.key(names.lock(lock))))
-        hash_tag = names.hash_tag_of_key(lock.key)
+        command = Command((b"EXISTS", self.key(record_names.lock(lock))))
+        hash_tag = record_names.hash_tag_of_key(lock.key)
         (held,) = await self.send(hash_tag, (command,), Purpose.CURRENT, timeout_s)
         return bool(held)

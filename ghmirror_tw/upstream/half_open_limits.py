@@ -111,7 +111,7 @@ class LimitProbes:
             self.limits.clear(check)
             return False
         if outcome is LockOutcome.HELD:
-            self.limits.probed_elsewhere(check, self.now())
+            self.limits.note_probe_elsewhere(check, self.now())
             raise RateLimitedError(check.ended[0])
         return True
 

@@ -116,7 +116,7 @@ class UpstreamClient:
         sent = send_upload(pool, request, target, self.via, content)
         return sent.addCallbacks(timed.response_received, timed.request_failed)
 
-    def exchange_ended(self) -> None:
+    def note_exchange_end(self) -> None:
         """Note that an exchange has ended, and its connection is free or closed."""
         self.open_exchanges -= 1
 
@@ -127,7 +127,7 @@ class UpstreamClient:
 
         def end() -> None:
             self.receiving.pop(content, None)
-            self.exchange_ended()
+            self.note_exchange_end()
             on_end()
 
         length = None if response.length is UNKNOWN_LENGTH else response.length

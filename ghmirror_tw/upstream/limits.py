@@ -138,7 +138,7 @@ class ActiveLimits:
         for active in check.ended:
             active.probed = False
 
-    def probed_elsewhere(self, check: LimitCheck, now: float) -> None:
+    def note_probe_elsewhere(self, check: LimitCheck, now: float) -> None:
         """Note that another replica has the probe."""
         for active in check.ended:
             active.probed_elsewhere_until = now + _PROBED_ELSEWHERE_S

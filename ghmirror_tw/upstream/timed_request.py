@@ -52,7 +52,7 @@ class RequestDispatcher(Protocol):
     ) -> Cancellable:
         """Start sending a request."""
 
-    def exchange_ended(self) -> None:
+    def note_exchange_end(self) -> None:
         """Note that an exchange has ended."""
 
     def receive(
@@ -159,7 +159,7 @@ class TimedRequest:
         fields = without_invalid_etag(Fields.of(tuple(response.lines)))
         if response.length == 0:
             # The connection is free already.
-            self.client.exchange_ended()
+            self.client.note_exchange_end()
             self.response.callback(UpstreamResponse(response.code, fields, EMPTY_CONTENT))
             self.on_end()
         else:
@@ -169,7 +169,7 @@ class TimedRequest:
     def request_failed(self, reason: Failure) -> None:
         """End the exchange with an error."""
         self._end()
-        self.client.exchange_ended()
+        self.client.note_exchange_end()
         self.on_end()
         if self._is_timed_out:
             text = f"no response within {self.timeout_s:.3g} s"
