@@ -50,7 +50,7 @@ class FaultError(Exception):
 
 @define
 class Snapshot:
-    """One snapshot; *left* is after how many looks it goes on."""
+    """One snapshot; after *left* queries it has its next state."""
 
     name: str
     group: str
@@ -101,7 +101,7 @@ class Model:
         return sent
 
     def answer(self, action: str, result: dict[str, Any]) -> bytes:
-        """Return what an action answers."""
+        """Return the response of an action."""
         shape = self.service.operation_model(action).output_shape
         wrapper = shape.serialization["resultWrapper"]
         inside = "".join(self._members(shape, result))
@@ -112,7 +112,7 @@ class Model:
         ).encode()
 
     def error(self, fault: FaultError) -> bytes:
-        """Return what is answered when an action fails."""
+        """Return the response of a failed action."""
         space = self.service.metadata["xmlNamespace"]
         return (
             f'<ErrorResponse xmlns="{space}"><Error><Type>Sender</Type><Code>{fault.code}</Code>'
@@ -175,11 +175,11 @@ class ElastiCache:
         return made
 
     def actions(self) -> list[str]:
-        """Return what was asked for, looking left out."""
+        """Return the called actions, except DescribeSnapshots."""
         return [action for action, _ in self.calls if action != "DescribeSnapshots"]
 
     async def answer(self, action: str, sent: dict[str, str]) -> bytes:
-        """Do what is asked."""
+        """Execute an action."""
         self.calls.append((action, sent))
         if action in self.denied:
             text = f"User: {_USER} is not authorized to perform: elasticache:{action}"
@@ -338,7 +338,7 @@ class _Gate(Site):
 
 
 def open_elasticache(test: TestCase, bucket: Bucket) -> ElastiCache:
-    """Start one that exports to a bucket and is gone when the test is over."""
+    """Start one that exports to a bucket; it ends with the test."""
     elasticache = ElastiCache(bucket)
     barrier = _Gate(elasticache)
     port = reactor.listenTCP(0, barrier, interface="127.0.0.1")

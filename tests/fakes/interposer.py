@@ -1,4 +1,4 @@
-"""Stands between the mirror and a Redis server, and does to connections what networks do."""
+"""A proxy between the mirror and a Redis server, with the faults of networks."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class _Side(Protocol):
 
 
 class _Mirror(_Side):
-    """The end where the mirror comes in."""
+    """The end that the mirror connects to."""
 
     def connectionMade(self) -> None:
         self.link.begin()
@@ -96,7 +96,7 @@ class _Link:
         self.flow()
 
     def flow(self) -> None:
-        """Let through what was held, unless nothing goes through now."""
+        """Forward held bytes, unless the link is silent."""
         if self.owner.silent:
             return
         if not self.dialled:
@@ -136,7 +136,7 @@ class _Link:
             self.mirror.transport.loseConnection()
 
     def end(self) -> None:
-        """Both ends go together."""
+        """Abort both ends."""
         self.ended = True
         if self in self.owner.links:
             self.owner.links.remove(self)
@@ -185,7 +185,7 @@ class Interposer:
             link.flow()
 
     async def close(self) -> None:
-        """Stop listening, and close what is open."""
+        """Stop listening, and close all connections."""
         links = list(self.links)
         ends = [end.gone for link in links for end in (link.mirror, link.redis) if end is not None]
         for link in links:

@@ -1,4 +1,4 @@
-"""Producers that write down what is asked of them."""
+"""Producers that record the calls of their methods."""
 
 from __future__ import annotations
 

@@ -71,7 +71,7 @@ _running: list[int] = []
 
 @contextmanager
 def serving() -> Iterator[int]:
-    """Let moto's server run, and give its port; `open_bucket` needs it."""
+    """Run moto's server, and yield its port; `open_bucket` needs it."""
     environment = {
         name: value for name, value in os.environ.items() if not name.startswith("COVERAGE")
     }
@@ -111,7 +111,7 @@ def _port_in(said: Iterable[str]) -> int:
 
 @frozen
 class S3Request:
-    """A request that came by."""
+    """A request that was forwarded."""
 
     method: str
     target: str
@@ -132,7 +132,7 @@ Matches = Callable[[S3Request], bool]
 
 @frozen
 class Fault:
-    """What is done instead of passing a request on: an answer, or the end of the connection.
+    """A fault instead of forwarding a request: a response, or the end of the connection.
 
     *after_bytes*: the connection ends when so much content has come. *lose_answer*: it ends when
     the server has done what was asked.
@@ -154,7 +154,7 @@ class Fault:
 
 @define(eq=False)
 class Way:
-    """The way to the server, and what goes wrong on it."""
+    """The proxy before the server, and its faults."""
 
     server: int
     port: int = 0
@@ -167,7 +167,7 @@ class Way:
         self.faults.append((matches, fault, [times]))
 
     def arrival(self, matches: Matches) -> Deferred[S3Request]:
-        """Return the next request that matches, when it has come wholly."""
+        """Return the next matching request, when it is complete."""
         waiting: Deferred[S3Request] = Deferred()
         self.arrivals.append((matches, waiting))
         return waiting
@@ -282,7 +282,7 @@ class _PassOn(Resource):
 
 
 class _Gate(Site):
-    """Listens for one test, and closes what is still open at its end."""
+    """Listens for one test, and closes open connections at its end."""
 
     def __init__(self, way: Way) -> None:
         super().__init__(_PassOn(way), requestFactory=_Passing, reactor=reactor)
@@ -326,7 +326,7 @@ class Bucket:
         )
 
     async def send(self, method: str, target: str = "", body: bytes | None = None) -> Received:
-        """Ask the server itself; no fault is on this way."""
+        """Send a request to the server directly, without faults."""
         return await fetch(
             method,
             self.way.server,
@@ -343,13 +343,13 @@ class Bucket:
         return [found.findtext(f"{name}Key") or "" for found in root.iter(f"{name}{entry}")]
 
     async def begun_at(self) -> float:
-        """Return when the first unfinished upload was begun, as the server says."""
+        """Return the server's time of the first unfinished upload."""
         found = re.search(rb"<Initiated>(.+?)</", (await self.send("GET", "?uploads")).plain)
         assert found is not None
         return datetime.fromisoformat(found[1].decode()).timestamp()
 
     async def keys(self) -> list[str]:
-        """Return what is in the bucket."""
+        """Return the names of the objects in the bucket."""
         return await self._keys("?list-type=2", "Contents")
 
     async def uploads(self) -> list[str]:

@@ -1,4 +1,4 @@
-"""A server whose every byte a test writes: what a stand-in for GitHub would never send."""
+"""A server whose every byte a test writes, for responses that the stand-in never sends."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ reactor: Any = global_reactor
 
 
 class Connection(Protocol):
-    """One connection from the mirror: what has come, and whether it is still open."""
+    """One connection from the mirror: the received bytes, and whether it is open."""
 
     transport: Any
 
@@ -30,7 +30,7 @@ class Connection(Protocol):
 
     @property
     def content(self) -> bytes:
-        """What came behind the fields, of the first 100 kB."""
+        """The content after the fields, of the first 100 kB."""
         return self.received.partition(b"\r\n\r\n")[2]
 
     def send(self, data: bytes) -> None:
@@ -47,7 +47,7 @@ class Connection(Protocol):
 
 
 class Server(Factory):
-    """Takes connections; *answer* is what each gets at once when its request's fields are here."""
+    """Accepts connections; *answer* is sent at once after the fields of each request."""
 
     noisy = False
 
@@ -87,6 +87,6 @@ class _Answering(Connection):
 
 
 def answer(*fields: bytes, content: bytes = b"", status: int = 200) -> bytes:
-    """Return an answer with its length."""
+    """Return a response with Content-Length."""
     lines = [b"HTTP/1.1 %d X" % status, b"Content-Length: %d" % len(content), *fields, b"", content]
     return b"\r\n".join(lines)

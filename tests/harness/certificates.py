@@ -1,4 +1,4 @@
-"""A certificate authority for tests, and what it vouches for."""
+"""A certificate authority for tests, and its certificates."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a client gets when GitHub fails, fault by fault: the table that `test_fault_matrix` goes by.
+"""The client's response for each fault of GitHub: the table that `test_fault_matrix` tests.
 
 A cell is the status and what `Cache-Status` says after the cache's name; `BROKEN` where all that
 can be done is to close the connection.
@@ -27,7 +27,7 @@ Cell = tuple[str, str, str]
 
 @frozen
 class Row:
-    """What becomes of one fault: with a grant of the asker's own, and without."""
+    """The outcomes of one fault, with and without an own grant of the credential."""
 
     own_get: str
     own_head: str
@@ -36,7 +36,7 @@ class Row:
     write: str
 
     def cell(self, holding: str, method: str) -> str:
-        """Return what is to be expected."""
+        """Return the expected outcome."""
         if method == "PATCH":
             return self.write
         own, head = holding == "own", method == "HEAD"
@@ -129,11 +129,11 @@ CELLS: Final[dict[Cell, str]] = {
 
 
 def kind_of(fault: str) -> tuple[str, int | None]:
-    """Return what the stand-in calls a fault, and with what status it tells of a limit."""
+    """Return the stand-in's name of a fault, and the status of a rate limit."""
     name, _, status = fault.rpartition("-")
     return (name, int(status)) if name.endswith("-limit") else (fault, None)
 
 
 def missing() -> set[str]:
-    """Return the faults that the table says nothing about."""
+    """Return the faults that have no row in the table."""
     return (set(FAULTS) | {AWAY}) - {kind_of(fault)[0] for fault in ROWS} - set(NO_TROUBLE)

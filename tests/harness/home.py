@@ -45,7 +45,7 @@ reactor: Any = global_reactor
 
 @frozen
 class Received:
-    """What a client got; *content* is in the coding that *fields* name."""
+    """A received response; *content* is in the coding that *fields* name."""
 
     status: int
     fields: Headers
@@ -68,12 +68,12 @@ class Received:
 
     @property
     def outcome(self) -> str:
-        """What `Cache-Status` says after the cache's name."""
+        """The parameters of `Cache-Status` after the cache's name."""
         return (self.field("cache-status") or "").removeprefix("ghmirror; ")
 
 
 class Raw(Protocol):
-    """Takes all that comes until the end."""
+    """Collects all bytes until the connection closes."""
 
     def __init__(self) -> None:
         self.received = b""
@@ -98,7 +98,7 @@ async def fetch(
     headers: Mapping[str, str | list[str]] | None = None,
     body: bytes | IBodyProducer | None = None,
 ) -> Received:
-    """Send a request as it is to a local port, and return the answer as it came."""
+    """Send a request unchanged to a local port, and return the response as received."""
     lines = Headers({"Host": [f"127.0.0.1:{port}"], "User-Agent": ["tests"]})
     if token is not None:
         lines.setRawHeaders("Authorization", [f"token {token}"])
@@ -113,9 +113,9 @@ async def fetch(
     return Received(response.code, response.headers, await raw.ended)
 
 
-def start(asking: Coroutine[Deferred[Any], Any, Received]) -> Deferred[Received]:
-    """Ask, and go on before the answer has come."""
-    return Deferred.fromCoroutine(asking)
+def start(sending: Coroutine[Deferred[Any], Any, Received]) -> Deferred[Received]:
+    """Start a request without waiting for the response."""
+    return Deferred.fromCoroutine(sending)
 
 
 async def until(condition: Callable[[], bool]) -> None:
@@ -133,9 +133,9 @@ async def turn() -> None:
 
 @define(eq=False)
 class Stopped:
-    """A reactor whose time stands still *at* a moment; what waits for a time waits as before.
+    """A reactor whose clock is stopped *at* a moment; timers are those of the real reactor.
 
-    Each look at it takes a microsecond, so that what comes later is later.
+    Each reading advances the clock by a microsecond, so that times are ordered.
     """
 
     real: Any
@@ -147,7 +147,7 @@ class Stopped:
         return self.at
 
     def __getattr__(self, name: str) -> Any:
-        """Return what the real one has."""
+        """Return an attribute of the real reactor."""
         return getattr(self.real, name)
 
 
@@ -164,7 +164,7 @@ class Home:
     _clock: Stopped | None = None
 
     def move_on(self, seconds: float) -> None:
-        """Let so much time pass at once, as the mirror sees it; from then on it stands still."""
+        """Advance the mirror's clock by so many seconds; afterwards it is stopped."""
         if self._clock is None:
             self._clock = Stopped(reactor, reactor.seconds())
             for part in (self.parts.mirror, self.parts.store, self.parts.resource):
@@ -172,7 +172,7 @@ class Home:
         self._clock.at += seconds
 
     def accept(self, *tokens: str) -> None:
-        """Let the mirror know tokens, so that it does not check them first."""
+        """Mark tokens as valid, so that the mirror sends no check of them."""
         mirror = self.parts.mirror
         for token in tokens:
             mirror.credentials.accept(mirror.credentials.names.name(f"token {token}".encode()))
@@ -192,7 +192,7 @@ class Home:
         body: bytes | IBodyProducer | None = None,
         port: int | None = None,
     ) -> Received:
-        """Send a request as it is and return the answer as it came."""
+        """Send a request unchanged, and return the response as received."""
         return await fetch(
             method, port or self.port, target, token=token, headers=headers, body=body
         )
@@ -206,7 +206,7 @@ class Home:
         return await self.send("GET", target, port=self.admin_port)
 
     async def raw(self, sent: bytes) -> bytes:
-        """Send bytes on a new connection; return all that comes until it is closed."""
+        """Send bytes on a new connection; return all bytes received until it closes."""
         endpoint = TCP4ClientEndpoint(reactor, "127.0.0.1", self.port)
         protocol = await connectProtocol(endpoint, Raw())
         assert protocol.transport is not None

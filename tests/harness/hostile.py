@@ -1,4 +1,4 @@
-"""Clients that mean harm, and a server in GitHub's place whose responses do.
+"""Attacking clients, and a server in GitHub's place with harmful responses.
 
 with BadServer() as github, BlockingMirror(sections(github.url)) as mirror:
     with Victim(mirror.url) as victim, watched(mirror.pid) as seen:
@@ -126,7 +126,7 @@ class BadServer(socketserver.ThreadingTCPServer):
         self.server_close()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Say nothing: the mirror closes connections as it likes."""
+        """Log nothing: the mirror may close connections."""
 
     def large(self, name: str) -> bytes:
         """Return large content, the same each time, in gzip."""
@@ -166,7 +166,7 @@ def _port(url: str) -> int:
 
 
 def connect(url: str) -> socket.socket:
-    """Return a connection that takes next to nothing unless it is read from."""
+    """Return a connection with a minimal receive buffer."""
     end = socket.socket()
     end.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     end.settimeout(_TIMEOUT_S)
@@ -214,7 +214,7 @@ def _unread(url: str, requests: list[bytes], hold_s: float = 1.0) -> list[int]:
 
 
 def bombs(url: str, count: int) -> list[int]:
-    """Read nothing of what unpacks to 250 MB; with and without gzip."""
+    """Read nothing of content that unpacks to 250 MB; with and without gzip."""
     return _unread(
         url,
         [get(f"/bomb/{n}", coding=("gzip", "identity")[n % 2]) for n in range(count)],
@@ -222,7 +222,7 @@ def bombs(url: str, count: int) -> list[int]:
 
 
 def members(url: str, count: int) -> list[int]:
-    """Ask for gzip streams that are nothing but members."""
+    """Request gzip streams that consist of empty members."""
     return _unread(url, [get(f"/members/{n}", coding="identity") for n in range(count)])
 
 
@@ -244,7 +244,7 @@ def unstored(url: str, count: int) -> list[int]:
 
 
 def aborts(url: str, count: int) -> list[int]:
-    """Go away after the first bytes of what is stored, not stored, or unpacked, one by one."""
+    """Disconnect after the first bytes of stored, unstored and unpacked content, one by one."""
     kinds = ("/stored/0", "/unstored/1", "/bomb/1")
     statuses = []
     for n in range(count):
@@ -253,7 +253,7 @@ def aborts(url: str, count: int) -> list[int]:
 
 
 def endless(url: str, count: int) -> list[int]:
-    """Read some of what never ends, and go away."""
+    """Read part of endless content, and disconnect."""
     ends, statuses = begin(url, [get(f"/endless/{n}", coding="identity") for n in range(count)])
     for _ in range(100):
         for end in ends:
@@ -378,7 +378,7 @@ class Victim:
 
 @frozen
 class Open:
-    """What a mirror's process has open, and what its budgets hold."""
+    """The open files of a mirror's process, and the use of its budgets."""
 
     descriptors: int
     held: int
@@ -404,7 +404,7 @@ def opened(pid: int, url: str, admin_url: str) -> Open:
 
 
 def settled(pid: int, url: str, admin_url: str, before: Open, timeout_s: float = 20.0) -> Open:
-    """Return what is open when nothing is left of an attack, or after *timeout_s*."""
+    """Return the open files when an attack has left nothing, or after *timeout_s*."""
     end = time.monotonic() + timeout_s
     while True:
         now = opened(pid, url, admin_url)

@@ -51,7 +51,7 @@ class Description:
         self._all = json.loads((package / "generated" / "api.github.com.json").read_text())
 
     def resolved(self, value: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Return *value*, or what its reference refers to."""
+        """Return *value*, or the target of its reference."""
         while "$ref" in value:
             found = self._all
             for name in value["$ref"].removeprefix("#/").split("/"):
@@ -83,7 +83,7 @@ class Operation:
 
     @property
     def kind(self) -> str | None:
-        """The section of the table, or None where the description does not tell."""
+        """The section of the table, or None where the description has no information."""
         names = self.query.keys()
         if "page" in names:
             return "NUMBERED"

@@ -1,4 +1,4 @@
-"""Real Redis servers for tests and benchmarks: started, killed, paused, asked, and gone after."""
+"""Real Redis servers for tests and benchmarks: start, kill, pause, send commands, remove."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from twisted.trial.unittest import TestCase
 from tests.harness.certificates import Authority
 
 READY = r"Ready to accept connections"
-"""What a server logs when it can be asked; a Sentinel logs ``READY_SENTINEL``."""
+"""A server logs this when it accepts commands; a Sentinel logs ``READY_SENTINEL``."""
 
 READY_SENTINEL = r"Sentinel ID is"
 
@@ -37,7 +37,7 @@ _PORTS = range(10000, 22000)
 
 
 class RedisError(Exception):
-    """What a server answered instead, by its own words."""
+    """An error reply of a server."""
 
 
 class NotStarted(Exception):  # noqa: N818 - it says what is
@@ -45,7 +45,7 @@ class NotStarted(Exception):  # noqa: N818 - it says what is
 
 
 def free_port(host: str = "127.0.0.1") -> int:
-    """Return a port that nobody listens on now."""
+    """Return a port that is free now."""
     while True:
         port = random.choice(_PORTS)
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -56,7 +56,7 @@ def free_port(host: str = "127.0.0.1") -> int:
 
 @define(eq=False)
 class Client:
-    """A tiny client that blocks, for what tests do behind the mirror's back."""
+    """A minimal blocking client, for commands beside the mirror."""
 
     _socket: socket.socket
     _file: IO[bytes] = field(init=False)
@@ -100,7 +100,7 @@ class Client:
         return reply
 
     def calls(self) -> dict[str, int]:
-        """Return how often each command was carried out since this was last asked."""
+        """Return how often each command was executed since the last call."""
         told = self.send("INFO", "commandstats").decode()
         self.send("CONFIG", "RESETSTAT")
         found = re.findall(r"cmdstat_([a-z|]+):calls=(\d+)", told)
@@ -133,7 +133,7 @@ class Client:
 
 @define(eq=False)
 class _Log:
-    """What a server has written; a thread of its own reads it."""
+    """The output of a server; a thread of its own reads it."""
 
     text: str = ""
     ended: bool = False
@@ -150,7 +150,7 @@ class _Log:
             self._change.notify_all()
 
     def wait(self, pattern: str, timeout_s: float) -> bool:
-        """Return whether it says so before it ends."""
+        """Return whether the output matches before the server ends."""
         wanted = re.compile(pattern)
         with self._change:
             self._change.wait_for(lambda: wanted.search(self.text) or self.ended, timeout_s)
@@ -181,7 +181,7 @@ class _Running:
         return cls(process, log, reader)
 
     def kill(self) -> None:
-        """End it with -9, stopped or not, and have it gone."""
+        """Kill it with SIGKILL, stopped or not, and wait for its end."""
         if self.process.poll() is None:
             self.process.kill()
         self.process.wait()
@@ -265,7 +265,7 @@ class RedisServer:
 
     @property
     def log_text(self) -> str:
-        """What it has written since it was last started."""
+        """The output since the last start."""
         return self._life.log.text
 
     @property
@@ -273,7 +273,7 @@ class RedisServer:
         return self._lives[-1]
 
     def start(self, *, wait: bool = True) -> None:
-        """Start it, on the port that it had; return when it can be asked, or at once."""
+        """Start it on its port; return when it accepts commands, or at once."""
         for _ in range(_TRIES):
             self._lives[:] = [_Running.start(self._command(), self.directory)]
             if not wait or self._life.log.wait(self._ready, _START_S):
@@ -296,21 +296,21 @@ class RedisServer:
         return ["redis-server", str(config), *(["--sentinel"] if self._sentinel else [])]
 
     def wait_for(self, pattern: str, timeout_s: float = _START_S) -> None:
-        """Return when its log says so (a regular expression)."""
+        """Return when its log matches a regular expression."""
         if not self._life.log.wait(pattern, timeout_s):
             raise NotStarted(f"it did not say {pattern!r}:\n{self.log_text}")
 
     def kill(self) -> None:
-        """End it with -9; what it stored is lost, unless it was told SAVE."""
+        """Kill it with SIGKILL; its data is lost, except after SAVE."""
         self._life.kill()
 
     def restart(self, *, wait: bool = True) -> None:
-        """Kill it if it still runs, and start it, empty unless told SAVE, on the same port."""
+        """Kill it if it runs, and start it on the same port; empty, except after SAVE."""
         self.kill()
         self.start(wait=wait)
 
     def pause(self) -> None:
-        """Stop it (SIGSTOP): the kernel still takes connections for it, and nobody answers.
+        """Stop it (SIGSTOP): the kernel still accepts connections, which have no replies.
 
         Returns when it has stopped.
         """
@@ -320,11 +320,11 @@ class RedisServer:
             pass
 
     def resume(self) -> None:
-        """Let it go on (SIGCONT)."""
+        """Continue it (SIGCONT)."""
         self._life.process.send_signal(signal.SIGCONT)
 
     def client(self) -> Client:
-        """Return a connection as the default user; it goes through the UNIX socket."""
+        """Return a connection of the default user through the UNIX socket."""
         client = Client.to(self.address if self._sentinel else self.socket)
         if self.password is not None:
             client.send("AUTH", self.password)
@@ -336,7 +336,7 @@ class RedisServer:
             return client.send(*parts)
 
     def remove(self) -> None:
-        """Have it gone, with its directory; may be called again."""
+        """End it and remove its directory; may be called again."""
         self._finalizer()
 
     def __enter__(self) -> Self:
@@ -347,7 +347,7 @@ class RedisServer:
 
 
 def start_redis(test: TestCase, **options: Any) -> RedisServer:
-    """Start a server that can be asked when this returns and is gone when the test is over."""
+    """Start a server that accepts commands; it is removed after the test."""
     server = RedisServer(**options)
     test.addCleanup(server.remove)
     return server

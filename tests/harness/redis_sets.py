@@ -30,7 +30,7 @@ from tests.harness.certificates import Authority
 from tests.harness.redis_servers import RedisError, RedisServer, free_port
 
 SERVICE = "the-mirror"
-"""What the Sentinels call the primary that they watch."""
+"""The Sentinels' name of the primary that they watch."""
 
 Options = Iterable[tuple[str, str]]
 
@@ -41,11 +41,11 @@ T = TypeVar("T")
 
 
 class SetError(Exception):
-    """A set of servers did not become what was waited for."""
+    """A set of servers did not reach the expected state."""
 
 
 def wait_until(condition: Callable[[], T | None], what: str, timeout_s: float = _LONG_S) -> T:
-    """Return what *condition* gives as soon as that is true; servers may be away meanwhile."""
+    """Return the first true value of *condition*; servers may be unreachable meanwhile."""
     end = time.monotonic() + timeout_s
     pause = threading.Event()
     while True:
@@ -58,7 +58,7 @@ def wait_until(condition: Callable[[], T | None], what: str, timeout_s: float = 
 
 
 def runs(server: RedisServer) -> bool:
-    """Tell whether a server is there, and not paused."""
+    """Return whether a server is running, and not paused."""
     try:
         state = Path(f"/proc/{server.pid}/stat").read_text()
     except FileNotFoundError:
@@ -130,7 +130,7 @@ class ClusterSet(_Set):
     node_timeout_ms: int = 1000
 
     def set_up(self) -> None:
-        """Start the nodes, acquaint them, and return when each says that the cluster is well."""
+        """Start the nodes, join them, and return when each reports the cluster as healthy."""
         for _ in range(self.shards * (1 + self.replicas)):
             self._start_node()
         primaries = self.servers[: self.shards]
@@ -182,13 +182,13 @@ class ClusterSet(_Set):
         wait_until(acquainted, "all nodes know each other")
 
     def wait_well(self) -> None:
-        """Return when each node that runs says so, and all say the same about each other."""
+        """Return when all running nodes report a healthy cluster and agree about it."""
         self._wait_acquainted()
         wait_until(lambda: all(map(_is_well, self.running())), "the cluster is well")
         wait_until(lambda: len(set(map(_view, self.running()))) == 1, "all see the same")
 
     def owner(self, slot: int) -> RedisServer:
-        """Return the primary of *slot*, as it says itself."""
+        """Return the primary of *slot* by its own report."""
 
         def owner() -> RedisServer | None:
             return next((server for server in self.running() if _has(server, slot)), None)
@@ -218,7 +218,7 @@ class ClusterSet(_Set):
         moving.finish()
 
     def fail_over(self, primary: RedisServer) -> RedisServer:
-        """Kill *primary*, and return its successor, when all who run say that all is well."""
+        """Kill *primary*, and return its successor when all nodes report a healthy cluster."""
         replica = self.replica_of(primary)
         primary.kill()
         wait_until(lambda: replica.send("ROLE")[0] == b"master", "a replica has taken over")
@@ -249,14 +249,14 @@ class Migration:
         self.source.send("MIGRATE", *self.target.address, "", 0, 5000, *auth, "KEYS", *keys)
 
     def finish(self) -> None:
-        """Give the slot to the target, and return when everybody knows."""
+        """Assign the slot to the target, and return when all nodes know."""
         for server in (self.target, self.source):
             server.send("CLUSTER", "SETSLOT", self.slot, "NODE", name_of(self.target))
         self._cluster.wait_well()
 
 
 def name_of(server: RedisServer) -> str:
-    """Return what the cluster calls a node."""
+    """Return the cluster's name of a node."""
     name: bytes = server.send("CLUSTER", "MYID")
     return name.decode()
 
@@ -277,7 +277,7 @@ def _is_well(server: RedisServer) -> bool:
 
 
 def _view(server: RedisServer) -> frozenset[tuple[int, int, str, frozenset[str]]]:
-    """Return who has which slots, and the replicas of each, as a node sees it."""
+    """Return the owner of each range of slots, and its replicas, as a node sees it."""
     return frozenset(
         (first, last, primary[2], frozenset(replica[2] for replica in replicas))
         for first, last, primary, *replicas in server.send("CLUSTER", "SLOTS")
@@ -373,7 +373,7 @@ class SentinelSet(_Set):
         )
 
     def primary(self) -> RedisServer:
-        """Return who all Sentinels that run say is the primary, when it agrees."""
+        """Return the primary that all running Sentinels report, when it agrees."""
         return wait_until(self._primary, "there is one primary")
 
     def _primary(self) -> RedisServer | None:
@@ -396,12 +396,12 @@ class SentinelSet(_Set):
 
 
 def _is_linked(server: RedisServer) -> bool:
-    """Tell whether a server is a primary, or a replica that is up to date."""
+    """Return whether a server is a primary, or a replica that is up to date."""
     return b"master_link_status:down" not in server.send("INFO", "replication")
 
 
 def _is_good(replica: dict[str, str]) -> bool:
-    """Tell whether what a Sentinel says of a replica is that it does what it shall."""
+    """Return whether a Sentinel reports a replica as healthy."""
     seen = (replica[name] for name in ("flags", "role-reported", "master-link-status"))
     return tuple(seen) == ("slave", "slave", "ok")
 

@@ -38,7 +38,7 @@ from twisted.trial.unittest import TestCase
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 PYTHON = Path(os.environ.get("MIRROR_PYTHON") or sys.executable)
-"""What mirrors run on: this Python, or another one that the mirror is installed for."""
+"""The Python that mirrors run on: this one, or another one with the mirror installed."""
 
 TWISTD = PYTHON.with_name("twistd")
 
@@ -64,7 +64,7 @@ _STOP_S = 30.0
 
 
 class MirrorError(Exception):
-    """A mirror did not do what was waited for; the text has its log."""
+    """A mirror did not reach the expected state; the text has its log."""
 
 
 def merged(sections: Sections) -> dict[str, dict[str, object]]:
@@ -94,7 +94,7 @@ def _text(value: object) -> str:
 
 
 def environment(more: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Give the environment of a mirror: ours, without what would configure it by chance."""
+    """Return the environment of a mirror: ours, without variables that would configure it."""
     inherited = {
         name: value
         for name, value in os.environ.items()
@@ -105,7 +105,7 @@ def environment(more: Mapping[str, str] | None = None) -> dict[str, str]:
 
 @define(eq=False)
 class _Output:
-    """What a mirror has written, line by line, and what it has said about where it listens."""
+    """The output of a mirror by lines, and the addresses that it has logged."""
 
     lines: list[str] = field(factory=list)
     urls: list[str] = field(factory=list)
@@ -166,7 +166,7 @@ class _Prepared:
         return ["--nodaemon", "--pidfile=", "ghmirror", "--config", str(self.config)]
 
     def is_ready(self, output: _Output) -> bool:
-        """Whether the mirror has said of each of its endpoints that it listens there."""
+        """Whether the mirror has logged each of its endpoints."""
         server = self.sections["server"]
         listen, admin = (
             [line for line in _text(server[name]).split("\n") if line.strip()]
@@ -179,7 +179,7 @@ class _Prepared:
 
 
 class _Watching(ProcessProtocol):
-    """Collects what a process writes, and tells when something that was waited for is there."""
+    """Collects the output of a process, and notifies when a condition holds."""
 
     def __init__(self) -> None:
         self.output = _Output()
@@ -215,7 +215,7 @@ class _Watching(ProcessProtocol):
 
 
 def _end(process: IProcessTransport, watching: _Watching, prepared: _Prepared) -> None:
-    """Leave nothing behind, whatever happened to whoever started it."""
+    """Remove everything, whatever the reason of the end."""
     if watching.status is None:
         with contextlib.suppress(ProcessExitedAlready):
             process.signalProcess("KILL")
@@ -260,12 +260,12 @@ class Mirror:
 
     @property
     def log_text(self) -> str:
-        """All that it has written so far, to stdout and stderr."""
+        """Its output so far, on stdout and stderr."""
         return self._watching.output.text
 
     @property
     def directory(self) -> Path:
-        """Its working directory; it is gone after the mirror."""
+        """Its working directory, which is removed after the mirror."""
         return self._prepared.directory
 
     @property
@@ -284,7 +284,7 @@ class Mirror:
         return self._watching.status
 
     def reconfigure(self, sections: Sections) -> None:
-        """Write its file anew; it reads it when it is told to."""
+        """Rewrite its configuration; it is read at the next reload."""
         self._prepared.sections = merged(sections)
         self._prepared.configure()
 
@@ -342,7 +342,7 @@ class Mirror:
 async def start_mirror(
     test: TestCase, sections: Sections, *, environment: Mapping[str, str] | None = None
 ) -> Mirror:
-    """Start a mirror that listens when this returns and is gone when the test is over."""
+    """Start a mirror that listens; it ends with the test."""
     mirror = Mirror(sections, environment=environment)
     test.addCleanup(lambda: Deferred.fromCoroutine(mirror.kill()))
     await mirror.ready()
@@ -412,7 +412,7 @@ class BlockingMirror:
         return self._process.pid
 
     def ready(self, timeout_s: float = _READY_S) -> None:
-        """Return when it listens everywhere; raise if it ends before, or takes too long."""
+        """Return when it listens on all endpoints; raise if it ends before, or is too slow."""
         with self._change:
             self._change.wait_for(
                 lambda: self._prepared.is_ready(self._output) or self._silent,

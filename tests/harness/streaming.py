@@ -40,14 +40,14 @@ def _port(url: str) -> int:
 
 @define(eq=False)
 class _Taking:
-    """One connection of the far end: the fields that came, then how much content is to come."""
+    """One connection of the far end: the received fields, then the content that is left."""
 
     head: bytes = b""
     left: int | None = None
 
 
 class FarEnd:
-    """Stands for GitHub, in a thread: takes content of any size, and has something large."""
+    """Stands for GitHub, in a thread: accepts content of any size, and serves a large resource."""
 
     def __init__(self) -> None:
         self._listening = socket.create_server(("127.0.0.1", 0), backlog=1000)
@@ -91,7 +91,7 @@ class FarEnd:
                     end.close()
 
     def _take(self, end: socket.socket, taking: _Taking) -> bool:
-        """Take what came; tell whether there may be more."""
+        """Process received bytes; return whether there may be more."""
         try:
             size = end.recv_into(self._buffer)
         except OSError:
@@ -120,7 +120,7 @@ class FarEnd:
 
 
 def upload(url: str, *, count: int, size: int, fields: bytes = b"") -> list[bytes]:
-    """Send so many requests with so much content at once; return the answers that are not 201.
+    """Send simultaneous requests with content; return the responses that are not 201.
 
     Each has a credential of its own.
     """
@@ -151,7 +151,7 @@ def upload(url: str, *, count: int, size: int, fields: bytes = b"") -> list[byte
 
 
 def _send(end: socket.socket, left: int) -> int:
-    """Send some of what is left; return how much. After a refusal there is nothing left."""
+    """Send a part of the rest; return its size. After a refusal there is no rest."""
     try:
         return end.send(_PIECE[:left])
     except BlockingIOError:
@@ -161,7 +161,7 @@ def _send(end: socket.socket, left: int) -> int:
 
 
 class Readers:
-    """Clients that ask for 40 MB and read nothing of it, as long as the ``with`` lasts."""
+    """Clients that request 40 MB and read nothing, as long as the ``with`` lasts."""
 
     def __init__(self, url: str, count: int) -> None:
         self._ends = []
@@ -189,7 +189,7 @@ class Readers:
 
 @define(eq=False)
 class Watched:
-    """What was seen of a process: by how many bytes its memory grew, and the files it opened."""
+    """Observations of a process: the growth of its memory, and the files it opened."""
 
     before: int
     most: int = 0
@@ -203,7 +203,7 @@ class Watched:
 
 @contextlib.contextmanager
 def watched(pid: int) -> Iterator[Watched]:
-    """Watch a process, and give what was seen, which is complete after the ``with``."""
+    """Watch a process; the observations are complete after the ``with``."""
     known = set(_files(pid))
     seen = Watched(_resident(pid))
     over = threading.Event()
@@ -229,7 +229,7 @@ def _resident(pid: int) -> int:
 
 
 def _files(pid: int) -> Iterator[str]:
-    """Give the files that a process has open, deleted ones too; no sockets and pipes."""
+    """Return the open files of a process, deleted ones too; no sockets and pipes."""
     for link in Path(f"/proc/{pid}/fd").iterdir():
         with contextlib.suppress(OSError):
             target = str(link.readlink())

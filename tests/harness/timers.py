@@ -1,4 +1,4 @@
-"""A reactor whose long timers a test ends, so that nobody waits for them."""
+"""A reactor whose long timers a test fires, so that no test waits for them."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Timers:
         return later
 
     def end_shortest(self) -> None:
-        """Let as much time pass as has to for the first of what is waited for."""
+        """Advance to the first pending timer."""
         self.calls = [call for call in self.calls if call.active()]
         if self.calls:
             call = min(self.calls, key=lambda each: each.getTime())

@@ -47,12 +47,12 @@ new Promise((done) => {
 
 
 class BrowserError(Exception):
-    """The browser did not do what it was told."""
+    """The browser failed to execute a command."""
 
 
 @define(eq=False)
 class _Answer:
-    """What came of a command, when it has come."""
+    """The result of a command."""
 
     come: threading.Event = field(factory=threading.Event)
     message: dict[str, Any] = field(factory=dict)
@@ -118,7 +118,7 @@ class Browser:
             listener(message["method"], message["params"])
 
     def call(self, method: str, session: str = "", /, **params: Any) -> dict[str, Any]:
-        """Give a command, and return its result."""
+        """Send a command, and return its result."""
         answer = _Answer()
         with self._lock:
             self._last += 1
@@ -151,7 +151,7 @@ class Browser:
 
 @define(eq=False)
 class Page:
-    """A tab: what it has asked for, and what it has complained of."""
+    """A tab: its requests, and its logged errors."""
 
     browser: Browser
     session: str
@@ -177,7 +177,7 @@ class Page:
                 self.complaints.append(json.dumps(params["args"]))
 
     def call(self, method: str, **params: Any) -> dict[str, Any]:
-        """Give a command to this tab, and return its result."""
+        """Send a command to this tab, and return its result."""
         return self.browser.call(method, self.session, **params)
 
     def look(
@@ -189,7 +189,7 @@ class Page:
         scripts: bool = True,
         motion: str = "no-preference",
     ) -> None:
-        """Be a window of this size, of somebody with these preferences."""
+        """Emulate a window of this size, with these preferences."""
         self.call(
             "Emulation.setDeviceMetricsOverride",
             width=width,
@@ -227,7 +227,7 @@ class Page:
         return text
 
     def press(self, key: str) -> None:
-        """Press a key and let it go."""
+        """Press and release a key."""
         number, text = {"Tab": (9, ""), "Enter": (13, "\r")}[key]
         for kind, more in (("keyDown", {"text": text}), ("keyUp", {})):
             self.call(
@@ -240,7 +240,7 @@ class Page:
             )
 
     def picture(self, *, whole: bool = False) -> bytes:
-        """Return what is seen, as a PNG."""
+        """Return a screenshot as a PNG."""
         shot = self.call("Page.captureScreenshot", format="png", captureBeyondViewport=whole)
         return base64.b64decode(shot["data"])
 

@@ -18,7 +18,7 @@ from tests.harness.running import ROOT, BlockingMirror, Sections, environment
 def send(
     url: str, target: str, *, method: str = "GET", token: str = "", body: str = ""
 ) -> tuple[int, bytes]:
-    """Send a request as it is, and return status and content of the answer."""
+    """Send a request unchanged, and return the status and content of the response."""
     parts = urlsplit(url)
     connection = http.client.HTTPConnection(parts.hostname or "", parts.port)
     try:
@@ -63,14 +63,14 @@ class StandIn:
 
 @define(eq=False)
 class Scene:
-    """A mirror, and what it asks."""
+    """A mirror, and its stand-in for GitHub."""
 
     github: StandIn
     mirror: BlockingMirror
     more: Mapping[str, Any] = field(factory=dict)
 
     def get(self, target: str, user: int = 0) -> int:
-        """Ask the mirror as one of the users; return the status."""
+        """Send a request of one of the users to the mirror; return the status."""
         return send(self.mirror.url, target, token=f"token{user}")[0]
 
     @property
@@ -80,7 +80,7 @@ class Scene:
 
     @property
     def figures(self) -> Any:
-        """What the page has to show."""
+        """The status document, which the page shows."""
         return json.loads(send(self.mirror.admin_url, "/status.json")[1])
 
 
