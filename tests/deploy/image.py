@@ -52,7 +52,7 @@ PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
 
 #: What is asked of apt's sources: one that has Debian itself, from where.
-_ASKED = ("CREATED_BY", "COMPONENT", "RELEASE", "ORIGIN", "LABEL", "SITE")
+_SOURCE_FIELDS = ("CREATED_BY", "COMPONENT", "RELEASE", "ORIGIN", "LABEL", "SITE")
 
 #: Where a user may write to in any container.
 ANYBODYS = ("tmp", "var/tmp", "run/lock", "proc", "sys", "dev")
@@ -90,15 +90,15 @@ def mirror() -> str | None:
 
 def _sources(*options: str) -> Iterator[dict[str, str]]:
     """Give what apt says of the sources of packages that debootstrap can use."""
-    form = "\t".join(f"$({name})" for name in _ASKED)
-    for line in _said("apt-get", "indextargets", *options, "--format", form):
-        source = dict(zip(_ASKED, line.split("\t"), strict=True))
+    form = "\t".join(f"$({name})" for name in _SOURCE_FIELDS)
+    for line in _lines_of("apt-get", "indextargets", *options, "--format", form):
+        source = dict(zip(_SOURCE_FIELDS, line.split("\t"), strict=True))
         is_usable = urlsplit(source["SITE"]).scheme in {"http", "https", "file"}
         if (source["CREATED_BY"], source["COMPONENT"]) == ("Packages", "main") and is_usable:
             yield source
 
 
-def _said(*command: str) -> list[str]:
+def _lines_of(*command: str) -> list[str]:
     if not shutil.which(command[0]):
         return []
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -110,7 +110,9 @@ def proxies() -> dict[str, str]:
     return {
         f"{scheme}_proxy": value
         for scheme in ("http", "https")
-        for value in _said("apt-config", "dump", "--format", "%v%n", f"Acquire::{scheme}::Proxy")
+        for value in _lines_of(
+            "apt-config", "dump", "--format", "%v%n", f"Acquire::{scheme}::Proxy"
+        )
         if value and value != "DIRECT"
     }
 
@@ -142,7 +144,7 @@ def debian(made: Path, dockerfile: Dockerfile, packages: str) -> Path:
     release = re.split(r"[-@]", dockerfile.arguments["BASE"])[2]
     options = ("--variant=minbase", f"--include={packages}")
     where = [source for source in [mirror()] if source]
-    say(" ".join(("Debian", release, *(f"from {source}" for source in where))))
+    log_step(" ".join(("Debian", release, *(f"from {source}" for source in where))))
     run("debootstrap", *options, release, str(made), *where, more=proxies())
     return made
 
@@ -181,10 +183,10 @@ class Build:
                     directory = step.text
                     (root / directory.lstrip("/")).mkdir(parents=True, exist_ok=True)
                 case "COPY":
-                    say(f"{stage.name}: COPY {step.text}")
+                    log_step(f"{stage.name}: COPY {step.text}")
                     self.copy(Copy.of(step), root, directory)
                 case "RUN":
-                    say(f"{stage.name}: RUN {step.text}")
+                    log_step(f"{stage.name}: RUN {step.text}")
                     if stage is not self.dockerfile.image:
                         environment |= borrow(root)
                     inside(root, step.text, environment, directory)
@@ -218,7 +220,7 @@ def borrow(root: Path) -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if name in FOR_PIP}
 
 
-def say(text: str) -> None:
+def log_step(text: str) -> None:
     """Say what is being done."""
     sys.stdout.write(f"{text}\n")
     sys.stdout.flush()
@@ -235,11 +237,11 @@ def check_files(root: Path, user: int) -> None:
     known = json.loads((root / "opt/ghmirror/sbom.cdx.json").read_text())
     listed = {(each["name"].lower(), each["version"]) for each in known["components"]}
     lock = (ROOT / "requirements.lock").read_text()
-    wanted = {
+    expected = {
         (name, version) for name, version in re.findall(r"^(\S+)==(\S+) \\$", lock, re.MULTILINE)
     }
     normal = {(name.replace("_", "-").replace(".", "-"), version) for name, version in listed}
-    assert not wanted - normal, wanted - normal
+    assert not expected - normal, expected - normal
     assert "ghmirror" in {name for name, _ in normal}
     found = subprocess.run(
         [
@@ -308,12 +310,12 @@ class Container:
     def log(self, pattern: str) -> str:
         """Return all that it says until something is said."""
         assert self.process.stdout is not None
-        said = []
+        output = []
         for line in self.process.stdout:
-            said.append(line)
+            output.append(line)
             if re.search(pattern, line):
-                return "".join(said)
-        raise SystemExit(f"It never said {pattern!r}:\n{''.join(said)}{self.complaints}")
+                return "".join(output)
+        raise SystemExit(f"It never said {pattern!r}:\n{''.join(output)}{self.complaints}")
 
     def rest(self) -> str:
         """Return what else it says, until it ends."""
@@ -381,32 +383,32 @@ def check_life(root: Path, stage: Stage) -> None:
 
 
 def _live(container: Container, port: int, admin: int) -> None:
-    said = container.log("admin listening on")
-    say("It listens")
-    assert "dropin.cache" not in said, said
+    output = container.log("admin listening on")
+    log_step("It listens")
+    assert "dropin.cache" not in output, output
     pid = container.pid
     status = Path(f"/proc/{pid}/status").read_text()
     assert re.search(r"^NSpid:\t\d+\t1$", status, re.MULTILINE), status
     assert re.search(r"^Uid:\t10001\t10001\t", status, re.MULTILINE), status
     assert container.is_healthy()
-    say("It is healthy")
+    log_step("It is healthy")
     question = urllib.request.Request(
         f"http://127.0.0.1:{port}/repos/bench/repo-0", headers={"Authorization": "token token0"}
     )
-    nobody = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     for outcome in ("MISS", "HIT"):
-        with nobody.open(question, timeout=_ROUGHLY_S) as answer:
+        with opener.open(question, timeout=_ROUGHLY_S) as answer:
             assert answer.headers["X-Cache"] == outcome
-    with nobody.open(f"http://127.0.0.1:{admin}/metrics", timeout=_ROUGHLY_S) as answer:
+    with opener.open(f"http://127.0.0.1:{admin}/metrics", timeout=_ROUGHLY_S) as answer:
         assert b"ghmirror_requests_total" in answer.read()
-    say("It answers")
+    log_step("It answers")
     os.kill(pid, signal.SIGTERM)
     rest = container.rest()
     assert container.process.wait(_ROUGHLY_S) == 0, rest
     assert "Stopped" in rest, rest
-    assert "Traceback" not in said + rest
+    assert "Traceback" not in output + rest
     assert not container.complaints, container.complaints
-    say("It ends well")
+    log_step("It ends well")
 
 
 def build_and_run(folder: Path, base: Path | None) -> None:
@@ -418,7 +420,7 @@ def build_and_run(folder: Path, base: Path | None) -> None:
         build.stage(stage, base)
     root = build.roots[dockerfile.image.name]
     check_files(root, int(dockerfile.image.last("USER").text.partition(":")[0]))
-    say("Its files are as they should be")
+    log_step("Its files are as they should be")
     check_life(root, dockerfile.image)
 
 

@@ -10,7 +10,7 @@ import shutil
 from pathlib import Path
 
 from tests.deploy.dockerfile import Dockerfile
-from tests.deploy.image import PATH, borrow, debian, inside, main, proxies, run, say
+from tests.deploy.image import PATH, borrow, debian, inside, log_step, main, proxies, run
 from tests.harness.running import ROOT
 
 #: What the mirror needs there, and what some of that is compiled with.
@@ -54,14 +54,14 @@ def install_and_test(folder: Path, base: Path | None) -> None:
     shutil.copytree(ROOT, root / "src", ignore=_LEFT, dirs_exist_ok=True)
     environment = {"PATH": f"/opt/pypy/bin:{PATH}", "HOME": "/root", **borrow(root)}
     inside(root, STARTED, {**environment, **proxies()})
-    say("It is installed")
+    log_step("It is installed")
     pip = "python -m pip --quiet --disable-pip-version-check --no-input"
     steps = f"pypy3 -m venv /opt/pypy && {pip} install {INSTALLED} && rm -r build"
     inside(root, steps, environment, directory="/src")
-    say("It is tested")
+    log_step("It is tested")
     command = f"python -m pytest --quiet --numprocesses=2 --dist=loadfile {TESTS}"
     inside(root, f"set -a; . conf/pypy/environment; {command}", environment, directory="/src")
-    say("It runs on PyPy")
+    log_step("It runs on PyPy")
 
 
 if __name__ == "__main__":

@@ -77,10 +77,10 @@ def test_mounted_files_exist() -> None:
 
 def test_haproxy_accepts_its_configuration() -> None:
     """HAProxy reports neither errors nor warnings."""
-    said = subprocess.run(
+    output = subprocess.run(
         ["haproxy", "-c", "-f", str(PROXY)], capture_output=True, text=True, check=False
     )
-    assert (said.returncode, "WARNING" in said.stderr) == (0, False), said.stderr
+    assert (output.returncode, "WARNING" in output.stderr) == (0, False), output.stderr
 
 
 def test_images_have_fixed_versions() -> None:
@@ -143,11 +143,11 @@ def test_prometheus_accepts_its_configuration(tmp_path: Path) -> None:
     beside = tmp_path / "prometheus.yml"
     beside.write_text(text)
     (tmp_path / "rules.yaml").write_text((CONF / "prometheus" / "rules.yaml").read_text())
-    said = subprocess.run(
+    output = subprocess.run(
         ["promtool", "check", "config", str(beside)], capture_output=True, text=True, check=False
     )
-    assert said.returncode == 0, said.stdout + said.stderr
-    assert "rules found" in said.stdout
+    assert output.returncode == 0, output.stdout + output.stderr
+    assert "rules found" in output.stdout
     (job,) = yaml.safe_load(text)["scrape_configs"]
     assert job["job_name"] == "ghmirror"
     (found,) = job["dns_sd_configs"]

@@ -95,8 +95,8 @@ def test_locked_packages_have_hashes(name: str) -> None:
 def test_build_tools_are_locked() -> None:
     """Build requirements are locked, in versions that pyproject.toml accepts."""
     assert {"pip", "setuptools", "cyclonedx-bom"} <= set(locked("requirements-build.lock"))
-    (wanted,) = re.findall(r'requires = \["(.*)"\]', (ROOT / "pyproject.toml").read_text())
-    assert locked("requirements-build.lock")["setuptools"] in Requirement(wanted).specifier
+    (expected,) = re.findall(r'requires = \["(.*)"\]', (ROOT / "pyproject.toml").read_text())
+    assert locked("requirements-build.lock")["setuptools"] in Requirement(expected).specifier
 
 
 def test_base_image_has_an_exact_version() -> None:
@@ -111,10 +111,10 @@ def test_base_image_has_an_exact_version() -> None:
 
 def test_make_image_builds_upon_a_digest(tmp_path: Path) -> None:
     """``make image`` looks up the digest of its base, and builds upon that."""
-    docker, said = tmp_path / "docker", tmp_path / "said"
+    docker, output = tmp_path / "docker", tmp_path / "said"
     digest = f"sha256:{'0123456789abcdef' * 4}"
     docker.write_text(
-        f'#!/bin/sh\necho "$*" >> {said}\nif [ "$1" = buildx ]; then echo {digest}; fi\n'
+        f'#!/bin/sh\necho "$*" >> {output}\nif [ "$1" = buildx ]; then echo {digest}; fi\n'
     )
     docker.chmod(0o755)
     environment = {
@@ -123,10 +123,10 @@ def test_make_image_builds_upon_a_digest(tmp_path: Path) -> None:
     }
     another = "docker.io/library/python:3.12.1-slim-trixie"
     for base, given in ((DOCKERFILE.arguments["BASE"], ()), (another, (f"BASE={another}",))):
-        said.write_text("")
+        output.write_text("")
         command = ["make", "--silent", "image", "IMAGE=here/ghmirror", *given]
         subprocess.run(command, cwd=ROOT, env=environment, check=True)
-        assert said.read_text().splitlines() == [
+        assert output.read_text().splitlines() == [
             f"buildx imagetools inspect {base} --format {{{{.Manifest.Digest}}}}",
             f"build --build-arg BASE={base}@{digest} --tag here/ghmirror .",
         ]

@@ -32,9 +32,9 @@ def test_image_builds_and_serves() -> None:
     What it said is shown if it fails.
     """
     with image() as process:
-        said, _ = process.communicate()
-    assert process.returncode == 0, said
-    assert said.endswith("It ends well\n"), said
+        output, _ = process.communicate()
+    assert process.returncode == 0, output
+    assert output.endswith("It ends well\n"), output
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -55,9 +55,9 @@ def test_failed_build_leaves_nothing(tmp_path: Path) -> None:
     for path in (base / "proc", base / "dev", temporary):
         path.mkdir(parents=True)
     with image(str(base), temporary=temporary) as process:
-        said, _ = process.communicate()
+        output, _ = process.communicate()
     assert process.returncode == 1
-    assert "chroot" in said, said
+    assert "chroot" in output, output
     assert (list(temporary.iterdir()), mounts(tmp_path)) == ([], [])
     assert sorted(path.name for path in base.iterdir()) == ["dev", "proc"]
     assert Path("/dev/null").is_char_device()

@@ -69,8 +69,8 @@ def panels() -> Iterator[tuple[str, str]]:
 
 def promtool(*arguments: str) -> None:
     """Have promtool judge something."""
-    said = subprocess.run(["promtool", *arguments], capture_output=True, text=True, check=False)
-    assert said.returncode == 0, said.stdout + said.stderr
+    output = subprocess.run(["promtool", *arguments], capture_output=True, text=True, check=False)
+    assert output.returncode == 0, output.stdout + output.stderr
 
 
 def test_rules_are_valid() -> None:
@@ -210,12 +210,12 @@ class Queries(TestCase):
         github.put("/broken", {"a": 1})
         github.fault("/broken", 502)
         github.fault("/limited", "secondary-limit", login="bob")
-        wanted = {query for _, query in panels()}
+        expected = {query for _, query in panels()}
         for rule in rules():
-            wanted.update(rule.selectors if rule.alerts else (rule.expression, rule.name))
-        assert set(NEED_AN_EVENT) <= wanted
+            expected.update(rule.selectors if rule.alerts else (rule.expression, rule.name))
+        assert set(NEED_AN_EVENT) <= expected
         port, turn = int(mirror.url.rpartition(":")[2]), 0
-        missing = wanted - set(NEED_AN_EVENT)
+        missing = expected - set(NEED_AN_EVENT)
         deadline = reactor.seconds() + _PATIENCE_S
         while missing and reactor.seconds() < deadline:
             turn += 1

@@ -68,18 +68,18 @@ def listed(tmp_path_factory: pytest.TempPathFactory) -> Listed:
     base = tmp_path_factory.mktemp("sbom")
     run(sys.executable, "-m", "venv", str(base / "build"), directory=base)
     tools = base / "build" / "bin"
-    said = re.search(r"/opt/build/bin/pip (install .*?requirements-build\.lock)", steps())
-    assert said is not None
-    run(tools / "pip", "--quiet", "--no-input", *_here(said[1], base), directory=ROOT)
-    said = re.search(r"/opt/build/bin/cyclonedx-py (.*)$", steps())
-    assert said is not None
-    run(tools / "cyclonedx-py", *_here(said[1], base), directory=base)
+    output = re.search(r"/opt/build/bin/pip (install .*?requirements-build\.lock)", steps())
+    assert output is not None
+    run(tools / "pip", "--quiet", "--no-input", *_here(output[1], base), directory=ROOT)
+    output = re.search(r"/opt/build/bin/cyclonedx-py (.*)$", steps())
+    assert output is not None
+    run(tools / "cyclonedx-py", *_here(output[1], base), directory=base)
     return Listed(base / Path(IN_THE_IMAGE).name, tools)
 
 
-def _here(said: str, base: Path) -> list[str]:
+def _here(output: str, base: Path) -> list[str]:
     """Return arguments of a step with the places that they have here."""
-    inside = said.replace("/opt/ghmirror/bin/python", sys.executable)
+    inside = output.replace("/opt/ghmirror/bin/python", sys.executable)
     return inside.replace("/opt/ghmirror", str(base)).split()
 
 
@@ -96,8 +96,8 @@ def test_sbom_has_each_locked_package(listed: Listed) -> None:
     """Each package of the image is listed with its version and origin."""
     lock = (ROOT / "requirements.lock").read_text()
     lines = [Requirement(line) for line in re.findall(r"^(\S.*?) \\$", lock, re.MULTILINE)]
-    wanted = [each for each in lines if each.marker is None or each.marker.evaluate()]
-    for name in ("ghmirror", *(each.name for each in wanted)):
+    expected = [each for each in lines if each.marker is None or each.marker.evaluate()]
+    for name in ("ghmirror", *(each.name for each in expected)):
         assert listed.versions[canonicalize_name(name)] == version(name), name
     (twisted,) = [each for each in listed.content["components"] if each["name"] == "Twisted"]
     assert twisted["purl"] == f"pkg:pypi/twisted@{version('twisted')}"

@@ -44,21 +44,21 @@ def test_units_pass_systemd_analyze(name: str, tmp_path: Path) -> None:
     text = (UNITS / name).read_text().replace("/opt/ghmirror/bin/twistd", str(TWISTD))
     (tmp_path / name).write_text(text)
     instance = name.replace("@", f"@{PORT}")
-    said = subprocess.run(
+    output = subprocess.run(
         ["systemd-analyze", "verify", "--man=no", str(tmp_path / instance)],
         capture_output=True,
         text=True,
         check=False,
     )
-    ours = [line for line in (said.stdout + said.stderr).splitlines() if "ghmirror" in line]
-    assert (said.returncode, ours) == (0, [])
+    ours = [line for line in (output.stdout + output.stderr).splitlines() if "ghmirror" in line]
+    assert (output.returncode, ours) == (0, [])
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_exposure_of_units_is_below_2(name: str, tmp_path: Path) -> None:
     """systemd rates the exposure of a service up to 10; these units stay below 2."""
     shutil.copy(UNITS / name, tmp_path)
-    said = subprocess.run(
+    output = subprocess.run(
         [
             *("systemd-analyze", "security", "--offline=true", "--threshold=20", "--no-pager"),
             str(tmp_path / name.replace("@", f"@{PORT}")),
@@ -67,7 +67,7 @@ def test_exposure_of_units_is_below_2(name: str, tmp_path: Path) -> None:
         text=True,
         check=False,
     )
-    assert said.returncode == 0, said.stdout + said.stderr
+    assert output.returncode == 0, output.stdout + output.stderr
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -88,7 +88,7 @@ class _Names:
 
 
 class Clock:
-    """A reactor whose time passes only where a dialogue says so.
+    """A reactor whose time passes only by steps of a dialogue.
 
     Timers of less than `SHORT_S` fire by themselves, and move the clock to their time.
     """
@@ -111,7 +111,7 @@ class Clock:
     def callLater(
         self, delay: float, call: Callable[..., object], *args: Any, **kwargs: Any
     ) -> Any:
-        """Call something later, when so much time has passed."""
+        """Call a function after so many seconds."""
         due = self.now + delay
 
         def called() -> None:
@@ -160,7 +160,7 @@ class Clock:
 
 
 class _CountingPoller:
-    """What the reactor waits with, which counts the events."""
+    """A poller for the reactor, which counts events."""
 
     def __init__(self, poller: Any) -> None:
         self.poller = poller
@@ -184,7 +184,7 @@ def _counting() -> _CountingPoller:
 
 
 class Calm:
-    """Knows whether anything happens: on a socket, in a thread, or in the Redis server.
+    """Detects activity: on a socket, in a thread, or in the Redis server.
 
     *busy*: whether a thread works. *barrier*: returns when what was sent to Redis before has been
     done, and its replies have been sent.
@@ -209,7 +209,7 @@ class Calm:
         return self._poller.events
 
     async def looks_calm(self) -> bool:
-        """Let the reactor turn, and tell whether nothing happened."""
+        """Run one turn of the reactor, and return whether it was idle."""
         before = self.events
         for _ in range(_TURNS):
             await turn()

@@ -1,6 +1,6 @@
-"""Dialogues as values: what a text file says, line by line; see README.rst for the format.
+"""Dialogues as values, parsed line by line from a text file; README.rst has the format.
 
-Pure: text in, a `Dialogue` out, or a `DialogueSyntaxError` with the line that is wrong.
+Pure: the input is a text, the output a `Dialogue` or a `DialogueSyntaxError` with a line.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _STEPS: Final = (
 
 
 class DialogueSyntaxError(Exception):
-    """A file is no dialogue: *line* (from 1) is wrong, and why, and what was expected."""
+    """A file is no dialogue: the wrong *line* (from 1), the reason, and what was expected."""
 
     def __init__(self, path: str, line: int, why: str) -> None:
         super().__init__(f"{path}:{line}: {why}")
@@ -66,7 +66,7 @@ class FieldLine:
 class Message:
     """A request or response as the file has it: *start* has the parts of its first line.
 
-    *content* is None where none is given; *empty*: ``no content`` is.
+    *content* is None where the file has none; *empty*: the file has ``no content``.
     """
 
     start: tuple[str, ...]
@@ -77,7 +77,7 @@ class Message:
     empty: bool = False
 
     def field(self, name: str) -> FieldLine | None:
-        """Return the line of a field, whatever the case of its name."""
+        """Return the line of a field by its case-insensitive name."""
         return next((each for each in self.fields if each.name.lower() == name.lower()), None)
 
 
@@ -204,7 +204,7 @@ class RedisStarts:
 
 
 @frozen
-class StatusPageSays:
+class StatusPageStep:
     line: int
     status: str
 
@@ -227,7 +227,7 @@ Step: TypeAlias = (
     | Restarts
     | RedisStops
     | RedisStarts
-    | StatusPageSays
+    | StatusPageStep
 )
 
 
@@ -263,14 +263,14 @@ class Dialogue:
 
     @property
     def replicas(self) -> tuple[str, ...]:
-        """The replicas that take part: A, and others that a step names."""
+        """The replicas of the dialogue: A, and others that a step names."""
         named = {step.replica for step in self.steps if isinstance(step, ClientSends | Restarts)}
         return tuple(each for each in REPLICAS if each == "A" or each in named)
 
     @property
     def reads_status_page(self) -> bool:
         """Whether there is a status page."""
-        return any(isinstance(step, StatusPageSays) for step in self.steps)
+        return any(isinstance(step, StatusPageStep) for step in self.steps)
 
     @property
     def has_uploads_host(self) -> bool:
@@ -294,7 +294,7 @@ def parse(path: str, text: str) -> Dialogue:
 
 
 class _Parser:
-    """Takes a file apart from its first line to its last."""
+    """Parses a file from its first line to its last."""
 
     def __init__(self, path: str, lines: Sequence[str]) -> None:
         self.path = path
@@ -376,7 +376,7 @@ class _Parser:
         self.store, self.store_line = name, number
 
     def _block(self) -> _Block | None:
-        """Take the indented lines that follow; blank ones at their end are not part of them."""
+        """Read the indented lines that follow, without blank ones at their end."""
         first, taken = self.at, []
         while self.at < len(self.lines):
             line = self.lines[self.at]
@@ -447,7 +447,7 @@ class _Parser:
         if words[:3] == ["status", "page", "says"]:
             if len(words) != 4 or words[3] not in STATUSES:
                 raise self.wrong(number, f"no status; expected one of {', '.join(STATUSES)}")
-            return StatusPageSays(number, words[3])
+            return StatusPageStep(number, words[3])
         if len(words) == 2 and words[1] == "restarts":
             if words[0] not in REPLICAS:
                 raise self.wrong(number, f"replica {words[0]!r}; expected A, B or C")

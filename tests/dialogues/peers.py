@@ -20,7 +20,7 @@ _END: Final = b"\r\n\r\n"
 
 
 class MalformedError(Exception):
-    """What came is no HTTP message."""
+    """The received bytes are no HTTP message."""
 
 
 def combined(lines: Lines, name: str) -> str | None:
@@ -40,8 +40,8 @@ def chunked(content: bytes) -> bytes:
 
 
 @define
-class Came:
-    """A message as it came; *content* without its transfer coding."""
+class ReceivedMessage:
+    """A message as received; *content* without its transfer coding."""
 
     start: str
     lines: Lines
@@ -72,11 +72,11 @@ class Came:
 
 @define
 class Taking:
-    """Takes messages out of what has come on a connection."""
+    """Parses messages from the received bytes of a connection."""
 
     buffer: bytearray = field(factory=bytearray)
 
-    def take(self, *, method: str = "", closed: bool = False) -> Came | None:
+    def take(self, *, method: str = "", closed: bool = False) -> ReceivedMessage | None:
         """Return the next message when it is whole, or None.
 
         *method*: of the request that it responds to, empty where it is a request.
@@ -92,7 +92,7 @@ class Taking:
             return None
         content, size = taken
         del self.buffer[: at + size]
-        return Came(start, lines, content)
+        return ReceivedMessage(start, lines, content)
 
     def _content(
         self, start: str, lines: Lines, at: int, method: str, *, closed: bool
@@ -153,13 +153,13 @@ def _dechunked(buffer: bytearray, at: int) -> tuple[bytes, int] | None:
 
 
 class ClientConnection(Protocol):
-    """One request of a client, and what comes back."""
+    """One request of a client, and its response."""
 
     def __init__(self, method: str, sent: bytes) -> None:
         self.method = method
         self.sent = sent
         self.taking = Taking()
-        self.response: Came | None = None
+        self.response: ReceivedMessage | None = None
         self.ended = False
 
     def connectionMade(self) -> None:
@@ -180,18 +180,18 @@ class ClientConnection(Protocol):
     def _look(self) -> None:
         while self.response is None:
             try:
-                came = self.taking.take(method=self.method, closed=self.ended)
+                message = self.taking.take(method=self.method, closed=self.ended)
             except (MalformedError, ValueError):
                 return
-            if came is None:
+            if message is None:
                 return
-            if not came.start.split(" ")[1].startswith("1"):
-                self.response = came
+            if not message.start.split(" ")[1].startswith("1"):
+                self.response = message
                 self._transport.loseConnection()
 
     @property
     def remains(self) -> str:
-        """What came that is no whole response, for people."""
+        """The received bytes of an incomplete response, as text."""
         return bytes(self.taking.buffer).decode("utf-8", "backslashreplace")[:2000]
 
     def send(self, content: bytes) -> None:
@@ -199,7 +199,7 @@ class ClientConnection(Protocol):
         self._transport.write(content)
 
     def abort(self) -> None:
-        """Go away."""
+        """Disconnect."""
         self._transport.abortConnection()
 
 
@@ -210,19 +210,19 @@ class Exchange:
     connection: GitHubConnection
     method: str
     target: str
-    came: Came
+    message: ReceivedMessage
     line: int = 0
     answered: bool = False
     #: So many bytes are missing of what its response says.
     missing: int = 0
 
     @property
-    def is_gone(self) -> bool:
+    def is_disconnected(self) -> bool:
         """Whether the mirror has closed the connection."""
         return self.connection.ended
 
     def field(self, name: str) -> str | None:
-        return combined(self.came.lines, name)
+        return combined(self.message.lines, name)
 
 
 class GitHubConnection(Protocol):
@@ -243,9 +243,9 @@ class GitHubConnection(Protocol):
 
     def dataReceived(self, data: bytes) -> None:
         self.taking.buffer += data
-        while (came := self.taking.take()) is not None:
-            method, target, _ = came.start.split(" ", 2)
-            self.factory.arrive(Exchange(self, method, target, came))
+        while (message := self.taking.take()) is not None:
+            method, target, _ = message.start.split(" ", 2)
+            self.factory.arrive(Exchange(self, method, target, message))
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self.ended = True
@@ -254,7 +254,7 @@ class GitHubConnection(Protocol):
 
 @define(eq=False)
 class Script(Factory):
-    """GitHub, as it stands: what came and was not received yet, and what waits for a response."""
+    """GitHub: the requests that no step has received yet, and those without response."""
 
     arrived: list[Exchange] = field(factory=list)
     received: list[Exchange] = field(factory=list)
@@ -270,14 +270,14 @@ class Script(Factory):
         return connection
 
     def arrive(self, exchange: Exchange) -> None:
-        """Take a request."""
+        """Queue a request."""
         if not self.by_itself(exchange):
             self.arrived.append(exchange)
 
     def send(
         self, exchange: Exchange, status: int, reason: str | None, lines: Lines, content: bytes
     ) -> None:
-        """Send a response, framed as its fields say, or by its length."""
+        """Send a response, framed by its fields, or by its length."""
         exchange.answered = True
         bare = status in _NO_CONTENT or status < 200
         sent = b"" if bare or exchange.method == "HEAD" else content

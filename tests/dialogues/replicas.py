@@ -68,7 +68,7 @@ class SharedRedis:
 
     @property
     def url(self) -> str:
-        """What the option is for it."""
+        """The option for this server."""
         host, port = self.server.address
         return f"redis://{host}:{port}/0"
 
@@ -90,7 +90,7 @@ class SharedRedis:
             self._client = self.server.client()
 
     def barrier(self) -> None:
-        """Return when it has done what it was sent before, and sent the replies."""
+        """Return when it has executed earlier commands, and sent the replies."""
         if self._client is not None and self.runs:
             # The first may be done before what came at the same time, the second may not.
             for _ in range(2):
@@ -166,7 +166,7 @@ class Replica:
 
     @property
     def host(self) -> str:
-        """What its clients call it."""
+        """The host name that its clients use."""
         return f"127.0.0.1:{self.port}"
 
     @property
@@ -178,8 +178,8 @@ class Replica:
         return bool(team.busyWorkerCount or team.backloggedWorkCount)
 
 
-def ini(given: dict[str, dict[str, list[str]]]) -> Iterator[str]:
-    for section, options in given.items():
+def ini(sections: dict[str, dict[str, list[str]]]) -> Iterator[str]:
+    for section, options in sections.items():
         yield f"[{section}]"
         for name, values in options.items():
             yield f"{name} = " + f"\n{INDENT}".join(values)

@@ -27,11 +27,11 @@ from tests.dialogues.clock import API_HOST, UPLOADS_HOST, Calm, Clock
 from tests.dialogues.comparing import DialogueError, alike, differing_field, differing_line
 from tests.dialogues.parsing import Dialogue, Message, Step, Which
 from tests.dialogues.peers import (
-    Came,
     ClientConnection,
     Exchange,
     Lines,
     MalformedError,
+    ReceivedMessage,
     Script,
     chunked,
     combined,
@@ -92,7 +92,7 @@ class Conversation:
     # The whole of it.
 
     async def run(self) -> None:
-        """Go through all steps. Raises `DialogueError` at the first that goes otherwise."""
+        """Execute all steps. Raises `DialogueError` at the first difference."""
         try:
             await self._open()
             for step in self.dialogue.steps:
@@ -140,13 +140,15 @@ class Conversation:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _end(self) -> None:
-        """Find what nobody has taken, at the end."""
+        """Find messages that no step has received, at the end."""
         last = self.dialogue.steps[-1].line
         self._no_surplus(last)
         for exchange in self.script.received:
-            if not exchange.answered and not exchange.is_gone:
+            if not exchange.answered and not exchange.is_disconnected:
                 raise DialogueError(
-                    exchange.line, "at the end, this request is unanswered", exchange.came.shown()
+                    exchange.line,
+                    "at the end, this request is unanswered",
+                    exchange.message.shown(),
                 )
         for sent in self.sent:
             if sent.read:
@@ -159,13 +161,13 @@ class Conversation:
         if self.script.arrived:
             exchange = self.script.arrived[0]
             raise DialogueError(
-                line, "a request reached GitHub that no step receives", exchange.came.shown()
+                line, "a request reached GitHub that no step receives", exchange.message.shown()
             )
 
     # The setting.
 
     def _settings(self) -> Settings:
-        """Return what the options say, by way of the configuration's own reading."""
+        """Return the settings of the options, read by the configuration's own loader."""
         given: dict[str, dict[str, list[str]]] = {
             "github": {"api_url": [self.api_url], "status_url": [""]},
             "cache": {"backend": [self.store]},
@@ -215,7 +217,7 @@ class Conversation:
 
     @property
     def uploads_url(self) -> str:
-        """Where GitHub takes uploads."""
+        """The URL of GitHub's uploads."""
         url = Origin.of(self.api_url).uploads_url
         return f"{self.api_url}/api/uploads" if url is None else url.decode()
 
@@ -228,7 +230,7 @@ class Conversation:
 
     def _check(self, exchange: Exchange) -> bool:
         """Answer the mirror's own check of a credential, in a file that is not about it."""
-        agent = combined(exchange.came.lines, "user-agent")
+        agent = combined(exchange.message.lines, "user-agent")
         if not exchange.target.endswith(_CHECK_TARGET) or agent != "ghmirror":
             return False
         for step in self.dialogue.steps:
@@ -249,7 +251,7 @@ class Conversation:
         return busy
 
     async def _reach(self, condition: Callable[[], bool]) -> bool:
-        """Wait until something holds; tell whether it does when nothing more happens."""
+        """Wait until a condition holds; return whether it does when the mirror is idle."""
         await self._calm.settle()
         until = reactor.seconds() + self.patience_s
         while not condition():
@@ -284,7 +286,7 @@ class Conversation:
         return _FILLED.sub(value, text)
 
     def _tagged(self, text: str, target: str, lines: Lines, own: Content | None = None) -> str:
-        """Return *text* with entity-tags where it says ``computed``."""
+        """Return *text* with entity-tags in the place of ``computed``."""
 
         def value(matched: re.Match[str]) -> str:
             weak, name, content = matched.groups()
@@ -360,13 +362,13 @@ class Conversation:
         sent = self._pending(step.line, step.client, step.which)
         connection = sent.connection
         if not await self._reach(lambda: connection.response is not None or connection.ended):
-            waits = [exchange.came.shown() for exchange in self._unanswered()]
-            came = ["no response has come"]
+            waits = [exchange.message.shown() for exchange in self._unanswered()]
+            message = ["no response has come"]
             if waits:
-                came += ["", "GitHub has not responded to:", *waits]
+                message += ["", "GitHub has not responded to:", *waits]
             if connection.remains:
-                came += ["", connection.remains]
-            raise DialogueError(step.line, "no response has come", "\n".join(came))
+                message += ["", connection.remains]
+            raise DialogueError(step.line, "no response has come", "\n".join(message))
         sent.read = True
         response = connection.response
         if response is None:
@@ -382,36 +384,38 @@ class Conversation:
             if not exchange.answered:
                 yield exchange
 
-    def _compare_response(self, expected: Message, came: Came, sent: Sent) -> None:
-        status, _, reason = came.start.partition(" ")[2].partition(" ")
+    def _compare_response(self, expected: Message, message: ReceivedMessage, sent: Sent) -> None:
+        status, _, reason = message.start.partition(" ")[2].partition(" ")
         if status != expected.start[0].replace("xx", status[1:]):
             why = f"the status is {status}, expected {expected.start[0]}"
-            raise DialogueError(expected.line, why, came.shown())
+            raise DialogueError(expected.line, why, message.shown())
         if len(expected.start) > 1 and reason != expected.start[1]:
             why = f"the reason phrase is {reason!r}, expected {expected.start[1]!r}"
-            raise DialogueError(expected.line, why, came.shown())
+            raise DialogueError(expected.line, why, message.shown())
 
         def value(text: str) -> str:
             return self._tagged(self._filled(text, sent.replica), sent.target, sent.lines)
 
-        difference = differing_field(expected, came, value, spelled=True)
+        difference = differing_field(expected, message, value, spelled=True)
         if difference is not None:
-            raise DialogueError(*difference, came.shown())
-        self._compare_content(expected, came, sent.replica)
+            raise DialogueError(*difference, message.shown())
+        self._compare_content(expected, message, sent.replica)
 
-    def _compare_content(self, expected: Message, came: Came, replica: Replica) -> None:
+    def _compare_content(
+        self, expected: Message, message: ReceivedMessage, replica: Replica
+    ) -> None:
         try:
-            content = came.plain
+            content = message.plain
         except MalformedError as error:
-            raise DialogueError(expected.line, str(error), came.shown()) from None
+            raise DialogueError(expected.line, str(error), message.shown()) from None
         if expected.empty and content:
             line = expected.line
-            raise DialogueError(line, "there is content, expected none", came.shown())
+            raise DialogueError(line, "there is content, expected none", message.shown())
         wanted = self._content(expected, replica)
         if wanted is not None and not alike(wanted.decode(), content.decode("utf-8", "replace")):
             at = differing_line(wanted.decode(), content.decode("utf-8", "replace"))
             line = min(expected.content_line + at, len(self.dialogue.lines))
-            raise DialogueError(line, "the content differs", came.shown())
+            raise DialogueError(line, "the content differs", message.shown())
 
     @_take.register
     async def _(self, step: parsing.ClientWaits) -> None:
@@ -421,8 +425,8 @@ class Conversation:
         for sent in waiting:
             response = sent.connection.response
             if response is not None or sent.connection.ended:
-                came = response.shown() if response is not None else sent.connection.remains
-                raise DialogueError(step.line, f"{step.client} has a response", came)
+                message = response.shown() if response is not None else sent.connection.remains
+                raise DialogueError(step.line, f"{step.client} has a response", message)
 
     @_take.register
     async def _(self, step: parsing.ClientCloses) -> None:
@@ -471,13 +475,13 @@ class Conversation:
     def _difference(self, step: parsing.GitHubReceives, exchange: Exchange) -> DialogueError | None:
         def value(text: str) -> str:
             filled = self._filled(text, self.replicas["A"])
-            return self._tagged(filled, exchange.target, exchange.came.lines)
+            return self._tagged(filled, exchange.target, exchange.message.lines)
 
-        difference = differing_field(step.request, exchange.came, value)
+        difference = differing_field(step.request, exchange.message, value)
         if difference is not None:
-            return DialogueError(*difference, exchange.came.shown())
+            return DialogueError(*difference, exchange.message.shown())
         try:
-            self._compare_content(step.request, exchange.came, self.replicas["A"])
+            self._compare_content(step.request, exchange.message, self.replicas["A"])
         except DialogueError as error:
             return error
         return None
@@ -488,12 +492,12 @@ class Conversation:
                 difference = self._difference(step, exchange)
                 if difference is not None:
                     return difference
-        came = [exchange.came.shown() for exchange in self.script.arrived]
-        why = "another request reached GitHub" if came else "no request reached GitHub"
+        message = [exchange.message.shown() for exchange in self.script.arrived]
+        why = "another request reached GitHub" if message else "no request reached GitHub"
         for sent in self.sent:
-            if not came and not sent.read and sent.connection.response is not None:
-                came = [f"to {sent.step.client}: {sent.connection.response.shown()}"]
-        return DialogueError(step.request.line, why, "\n\n".join(came) or "nothing")
+            if not message and not sent.read and sent.connection.response is not None:
+                message = [f"to {sent.step.client}: {sent.connection.response.shown()}"]
+        return DialogueError(step.request.line, why, "\n\n".join(message) or "nothing")
 
     def _waiting(
         self, line: int, which: Which, *, begun: bool = False, unanswered: bool = True
@@ -512,9 +516,9 @@ class Conversation:
                 or (which.client and of_client)
                 or (which.method, target) == (exchange.method, exchange.target)
             ):
-                if exchange.is_gone:
+                if exchange.is_disconnected:
                     why = "the mirror has closed the connection of this request"
-                    raise DialogueError(line, why, exchange.came.shown())
+                    raise DialogueError(line, why, exchange.message.shown())
                 return exchange
         of = f" of {which}" if which else ""
         what = "is unanswered" if unanswered else "has a part of its response"
@@ -546,9 +550,9 @@ class Conversation:
         zipped = (combined(lines, "content-encoding") or "").lower() == "gzip"
         if content is not None and zipped:
             content = gzip.compress(content, mtime=0)
-        came = exchange.came.lines
+        message = exchange.message.lines
         lines = [
-            (name, self._weakened(name, self._tagged(value, exchange.target, came, own), zipped))
+            (name, self._weakened(name, self._tagged(value, exchange.target, message, own), zipped))
             for name, value in lines
         ]
         reason = response.start[1] if len(response.start) > 1 else None
@@ -619,7 +623,7 @@ class Conversation:
         await self._redis_is(available=True)
 
     @_take.register
-    async def _(self, step: parsing.StatusPageSays) -> None:
+    async def _(self, step: parsing.StatusPageStep) -> None:
         self.page_status = step.status
         for replica in self.replicas.values():
             page = replica.parts.status_page
@@ -629,29 +633,29 @@ class Conversation:
 
 
 class _Case(TestCase):
-    """Runs a conversation on the reactor, and finds what it leaves behind there."""
+    """Runs a dialogue on the reactor, and finds leftovers in the reactor."""
 
     timeout = 60
     conversation: Conversation
-    went_otherwise: DialogueError | None = None
+    failure: DialogueError | None = None
 
     async def test_conversation(self) -> None:
         try:
             await self.conversation.run()
         except DialogueError as error:
-            self.went_otherwise = error
+            self.failure = error
 
 
 def run(
     dialogue: Dialogue, store: str, redis: SharedRedis, patience_s: float = PATIENCE_S
 ) -> DialogueError | None:
-    """Run a dialogue; return where it went otherwise, or None."""
+    """Run a dialogue; return its first difference, or None."""
     case = _Case("test_conversation")
     case.conversation = Conversation(dialogue, store, redis, patience_s)
     result = TestResult()
     case.run(result)
-    if case.went_otherwise is not None:
-        return case.went_otherwise
+    if case.failure is not None:
+        return case.failure
     for _, text in result.errors + result.failures:
         raise AssertionError(text)
     return None

@@ -38,5 +38,5 @@ def test_dialogue(path: Path, store: str, dialogue_redis: SharedRedis) -> None:
         pytest.fail(report(name, lines, error.line, error.why), pytrace=False)
     wrong = run(dialogue, store, dialogue_redis)
     if wrong is not None:
-        shown = report(name, dialogue.lines, wrong.line, wrong.why, wrong.came)
+        shown = report(name, dialogue.lines, wrong.line, wrong.why, wrong.message)
         pytest.fail(shown, pytrace=False)

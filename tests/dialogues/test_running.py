@@ -1,4 +1,4 @@
-"""Dialogues that go otherwise fail, at the line that differs, with what came instead."""
+"""Dialogues with a difference fail at its line, and report the actual message."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ alice receives
 LAST = FIRST.count("\n")
 
 
-def went(redis: SharedRedis, text: str, store: str = "memory") -> DialogueError | None:
-    """Run a dialogue, without waiting for what may come later."""
+def run_text(redis: SharedRedis, text: str, store: str = "memory") -> DialogueError | None:
+    """Run a dialogue without patience for later events."""
     return run(parse("a.txt", text), store, redis, patience_s=0.0)
 
 
@@ -45,7 +45,7 @@ def went(redis: SharedRedis, text: str, store: str = "memory") -> DialogueError 
 def test_matching_dialogue_passes(dialogue_redis: SharedRedis, more: str) -> None:
     """Fields match by value, presence, absence and pattern, and repeated lines separately."""
     for store in ("memory", "redis"):
-        assert went(dialogue_redis, FIRST + more, store) is None
+        assert run_text(dialogue_redis, FIRST + more, store) is None
 
 
 @pytest.mark.parametrize(
@@ -117,7 +117,7 @@ def test_first_difference_ends_the_dialogue(
     dialogue_redis: SharedRedis, text: str, line: int | None, why: str
 ) -> None:
     """The first difference ends the dialogue with a report."""
-    wrong = went(dialogue_redis, text)
+    wrong = run_text(dialogue_redis, text)
     if line is None:
         assert wrong is None
         return
@@ -168,7 +168,7 @@ bob receives
     204
 """
     for store in ("memory", "redis"):
-        assert went(dialogue_redis, text, store) is None
+        assert run_text(dialogue_redis, text, store) is None
 
 
 def test_time_passes_in_redis(dialogue_redis: SharedRedis) -> None:
@@ -196,14 +196,14 @@ bob receives
     )
     for seconds, which in (("3000", ""), ("3000000", " of []")):
         dialogue = text.replace("SECONDS", seconds).replace("WHICH", which)
-        assert went(dialogue_redis, dialogue, "redis") is None
+        assert run_text(dialogue_redis, dialogue, "redis") is None
 
 
 def test_redis_restarts_after_a_dialogue_that_stops_it(dialogue_redis: SharedRedis) -> None:
     """Redis restarts even if the dialogue fails."""
     redis = dialogue_redis
-    wrong = went(redis, "Redis is away.\n\nredis stops\nalice waits\n", "redis")
+    wrong = run_text(redis, "Redis is away.\n\nredis stops\nalice waits\n", "redis")
     assert wrong is not None
     assert wrong.line == 4
     assert redis.runs
-    assert went(redis, FIRST, "redis") is None
+    assert run_text(redis, FIRST, "redis") is None

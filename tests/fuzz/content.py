@@ -22,7 +22,7 @@ from ghmirror_tw.http.fields import CONTENT_FIELDS, Fields
 from ghmirror_tw.upstream.login_responses import parse_app, parse_login, parse_viewer
 from ghmirror_tw.upstream.status_page import UnreadableStatusError, parse_components
 from ghmirror_tw.web.content_conversion import Conversion, compressor, is_changed_by
-from tests.fuzz.given import Given, ways
+from tests.fuzz.input_values import InputValues, ways
 
 API: Final = "https://api.github.com"
 UPLOADS: Final = "https://uploads.github.com"
@@ -259,10 +259,12 @@ def gzipped(raw: bytes) -> None:
 
 def digests(raw: bytes) -> None:
     """The digest differs wherever content or fields that describe it do."""
-    given = Given(raw)
+    inputs = InputValues(raw)
     names = sorted(CONTENT_FIELDS)
-    lines = tuple((names[given.number(len(names))], given.some(20)) for _ in range(given.number(4)))
-    content = given.rest()
+    lines = tuple(
+        (names[inputs.number(len(names))], inputs.some(20)) for _ in range(inputs.number(4))
+    )
+    content = inputs.rest()
     digest = digest_of(content, Fields(lines))
     assert digest == digest_of(content, Fields((*lines, (b"x-other", b"a"))))
     if lines:

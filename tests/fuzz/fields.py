@@ -56,7 +56,7 @@ from ghmirror_tw.http.request import BadRequestError, Request
 from ghmirror_tw.runtime.numbers import MAX_DIGITS, whole_number
 from ghmirror_tw.telemetry.logs import as_json, as_text, scrub
 from ghmirror_tw.web.access_log import shown_path
-from tests.fuzz.given import fields_of
+from tests.fuzz.input_values import fields_of
 
 API: Final = b"https://api.github.com"
 #: What may stand in a request target that is sent (RFC 9112, section 3.2).

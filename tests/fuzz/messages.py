@@ -26,7 +26,7 @@ from ghmirror_tw.web.mirror_request import MirrorRequest
 from ghmirror_tw.web.mirror_site import MirrorSite
 from ghmirror_tw.web.response_head import head_of
 from tests.fuzz import reference
-from tests.fuzz.given import fields_of, ways
+from tests.fuzz.input_values import fields_of, ways
 
 HOST = IPv4Address("TCP", "127.0.0.1", 80)
 #: No input of a fuzzer has so much content; what is announced beyond it is refused.

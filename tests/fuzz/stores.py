@@ -50,7 +50,7 @@ from ghmirror_tw.store.record_encoding import (
     limit_kind,
 )
 from ghmirror_tw.store.record_names import parse
-from tests.fuzz.given import Given, ways
+from tests.fuzz.input_values import InputValues, ways
 
 #: What ends the list of replies where something is none.
 BROKEN: Final = "broken"
@@ -202,35 +202,35 @@ def _wrapped(
     return head + codec._seal_of(NAME, head) + content
 
 
-def _record(given: Given, kind: RecordKind[Any]) -> Any:
+def _record(inputs: InputValues, kind: RecordKind[Any]) -> Any:
     """Return some record of a kind."""
     if kind is REFUSAL:
-        return given.seconds()
+        return inputs.seconds()
     if kind is REPRESENTATION:
-        lines = tuple((b"content-type", given.some(30)) for _ in range(given.number(3)))
-        items = given.number(1000) if given.flag() else None
-        content = given.some()
+        lines = tuple((b"content-type", inputs.some(30)) for _ in range(inputs.number(3)))
+        items = inputs.number(1000) if inputs.flag() else None
+        content = inputs.some()
         fields = Fields(lines)
         digest = digest_of(content, fields)
         return Representation(digest, fields, compress(content), len(content), items)
     described: dict[RecordKind[Any], type[Any]] = {GRANT: Grant, ENTRY: Entry}
-    return _made(given, described[kind]) if kind in described else given.some()
+    return _made(inputs, described[kind]) if kind in described else inputs.some()
 
 
-def _made(given: Given, kind: type[Any]) -> Any:
+def _made(inputs: InputValues, kind: type[Any]) -> Any:
     """Return a record of a *kind* that is described by the types of its values."""
     makers: dict[Any, Callable[[], Any]] = {
-        float: given.seconds,
-        bool: given.flag,
-        int: lambda: given.number(1 << 16),
-        str: lambda: given.take(32).ljust(32, b"\0").hex(),
-        str | None: lambda: given.take(32).ljust(32, b"\0").hex() if given.flag() else None,
-        bytes | None: given.maybe,
+        float: inputs.seconds,
+        bool: inputs.flag,
+        int: lambda: inputs.number(1 << 16),
+        str: lambda: inputs.take(32).ljust(32, b"\0").hex(),
+        str | None: lambda: inputs.take(32).ljust(32, b"\0").hex() if inputs.flag() else None,
+        bytes | None: inputs.maybe,
     }
     hints = get_type_hints(kind)
     values = {each.name: makers[hints[each.name]]() for each in attributes(kind)}
     if "etag" in values:
-        values["etag"] = _ENTITY_TAGS[given.number(len(_ENTITY_TAGS))]
+        values["etag"] = _ENTITY_TAGS[inputs.number(len(_ENTITY_TAGS))]
     return kind(**values)
 
 
@@ -246,40 +246,46 @@ def records(raw: bytes) -> None:
             for value in (rest, b"", None):
                 assert Codec(secret).open(REFUSAL, b"", value) is None or value
         elif mode == b"p":
-            given = Given(rest)
-            kind = KINDS[given.number(len(KINDS))]
-            times = given.take(16)
-            content = given.some() if kind is REPRESENTATION else b""
-            _opened(_wrapped(kind, times, given.rest(), content, secret), secret)
+            inputs = InputValues(rest)
+            kind = KINDS[inputs.number(len(KINDS))]
+            times = inputs.take(16)
+            content = inputs.some() if kind is REPRESENTATION else b""
+            _opened(_wrapped(kind, times, inputs.rest(), content, secret), secret)
         else:
-            _damaged(Given(rest), secret)
+            _damaged(InputValues(rest), secret)
 
 
 def limits_stored(raw: bytes) -> None:
     """A limit is the one that was sealed."""
-    given = Given(raw)
+    inputs = InputValues(raw)
     for secret in SECRETS:
         codec = Codec(secret)
         for scope in (EVERYTHING, "core"):
-            kind = LimitKind.PRIMARY if given.flag() else LimitKind.SECONDARY
-            lines = tuple((given.some(9), given.some()) for _ in range(given.number(4)))
+            kind = LimitKind.PRIMARY if inputs.flag() else LimitKind.SECONDARY
+            lines = tuple((inputs.some(9), inputs.some()) for _ in range(inputs.number(4)))
             limit = Limit(
-                kind, scope, given.seconds(), given.number(1000), lines, given.some(), given.flag()
+                kind,
+                scope,
+                inputs.seconds(),
+                inputs.number(1000),
+                lines,
+                inputs.some(),
+                inputs.flag(),
             )
             blob = codec.seal(limit_kind(limit.scope), NAME, limit)
             assert Codec(secret).open_limit(NAME, blob, scope) == limit
             assert Codec(secret).open(REFUSAL, NAME, blob) == limit.until
 
 
-def _damaged(given: Given, secret: bytes) -> None:
-    kind = KINDS[given.number(len(KINDS))]
-    value = _record(given, kind)
+def _damaged(inputs: InputValues, secret: bytes) -> None:
+    kind = KINDS[inputs.number(len(KINDS))]
+    value = _record(inputs, kind)
     codec = Codec(secret)
     blob = codec.seal(kind, NAME, value)
     fresh = Codec(secret)
     assert fresh.open(kind, NAME, blob) == value
     assert fresh.open(kind, NAME, blob) == value  # as it is remembered, too
-    at, change = given.number(len(blob)), given.number(255) + 1
+    at, change = inputs.number(len(blob)), inputs.number(255) + 1
     damaged = bytearray(blob)
     damaged[at] ^= change
     for other in (bytes(damaged), blob[:at], blob + b"\0", blob[at:]):
@@ -324,23 +330,23 @@ def snapshots(raw: bytes) -> None:
 
     The first byte says what follows: a file, blocks to be framed and counted, records and a damage.
     """
-    mode, given = raw[:1], Given(raw[1:])
+    mode, inputs = raw[:1], InputValues(raw[1:])
     if mode == b"r":
-        _compare(given.rest())
+        _compare(inputs.rest())
     elif mode == b"b":
-        _compare(_framed(given))
+        _compare(_framed(inputs))
     else:
-        kind = ("memory", "redis")[given.number(2)]
-        header = Header(given.some(9).hex(), kind, given.number(1 << 16), given.some(4).hex())
-        pairs = [(given.some(), given.some()) for _ in range(given.number(5))]
+        kind = ("memory", "redis")[inputs.number(2)]
+        header = Header(inputs.some(9).hex(), kind, inputs.number(1 << 16), inputs.some(4).hex())
+        pairs = [(inputs.some(), inputs.some()) for _ in range(inputs.number(5))]
         whole = _written(header, pairs)
         found, summary = _compare(whole)
         assert found == pairs
         assert isinstance(summary, Summary)
         assert summary.header == header
-        at = given.number(len(whole))
+        at = inputs.number(len(whole))
         damaged = bytearray(whole)
-        damaged[at] ^= given.number(255) + 1
+        damaged[at] ^= inputs.number(255) + 1
         for other in (bytes(damaged), whole[:at], whole + b"\0"):
             _, result = _compare(other)
             assert isinstance(result, str)
@@ -374,20 +380,20 @@ def names_read(raw: bytes) -> None:
     assert SnapshotName.parse(written.text) == written
 
 
-def _framed(given: Given) -> bytes:
+def _framed(inputs: InputValues) -> bytes:
     """Return a file with a checksum that is right, around blocks that hold anything."""
-    version = given.number(4)
-    header = given.some() if given.flag() else Header("o", "redis", 1).encode()
+    version = inputs.number(4)
+    header = inputs.some() if inputs.flag() else Header("o", "redis", 1).encode()
     parts = [START.pack(MAGIC, VERSION if version == 3 else version, len(header)), header]
-    records, size = given.number(8), 0
-    blocks = given.number(4)
+    records, size = inputs.number(8), 0
+    blocks = inputs.number(4)
     for _ in range(blocks):
-        content = given.some()
+        content = inputs.some()
         size += len(content)
-        packed = given.some() if given.number(8) == 1 else zstandard.compress(content)
+        packed = inputs.some() if inputs.number(8) == 1 else zstandard.compress(content)
         parts += LENGTH.pack(len(packed)), packed
-    if given.flag():
-        size = given.number(1 << 16)
+    if inputs.flag():
+        size = inputs.number(1 << 16)
     parts += LENGTH.pack(0), COUNTS.pack(records, size)
     hashed = new_hash()
     for part in parts:

@@ -155,7 +155,7 @@ class Chaos:
         )
         return "\n".join(lines)
 
-    def told(self, most: int = 3) -> str:
+    def report(self, most: int = 3) -> str:
         """Return histories of wrong responses, and of requests that failed by our fault."""
         lines = []
         by_episode: dict[str, list[tuple[Finding, History]]] = {}
@@ -221,7 +221,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for text in chaos.logs
         for begin in re.finditer(r"Traceback \(most recent call last\)", text)
     ]
-    sys.stdout.write(f"{chaos.told(options.show)}\n\nseed {options.seed}\n{chaos.table()}\n")
+    sys.stdout.write(f"{chaos.report(options.show)}\n\nseed {options.seed}\n{chaos.table()}\n")
     sys.stdout.write(f"tracebacks in the replicas' logs: {len(tracebacks)}\n")
     sys.stdout.writelines(tracebacks[:1])
     return int(bool(chaos.findings))

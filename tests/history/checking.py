@@ -378,16 +378,16 @@ def _events(finding: Finding, history: History) -> Iterator[list[tuple[float, st
     ]
     replicas = {each.request: each.replica for each in history.responses}
 
-    def told(exchanges: Iterable[Exchange]) -> list[tuple[float, str]]:
+    def recent(exchanges: Iterable[Exchange]) -> list[tuple[float, str]]:
         return [(each.received_at, _exchange(each, replicas)) for each in exchanges]
 
     own = [each for each in history.exchanges if each.credential == response.credential]
     same = [each for each in own if each.target == response.target]
-    yield told(each for each in same if each.refuses)
-    yield told(each for each in same if not each.refuses)
-    yield told(each for each in same if each.version == response.version and each.grants)[-2:]
-    yield told(each for each in own if each.status == 401)
-    yield told(each for each in own if each.request == finding.because)
+    yield recent(each for each in same if each.refuses)
+    yield recent(each for each in same if not each.refuses)
+    yield recent(each for each in same if each.version == response.version and each.grants)[-2:]
+    yield recent(each for each in own if each.status == 401)
+    yield recent(each for each in own if each.request == finding.because)
     yield [
         (each.received_at, f"{each.replica}: the client has {each.method} -> {each.status}")
         for each in history.responses

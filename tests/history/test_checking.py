@@ -396,9 +396,9 @@ def test_findings_are_counted_by_kind(plot: Plot) -> None:
         ("unmarked content that was not current", 2),
         ("404, which was not in force", 1),
     ]
-    told = explain(found[0][0], plot.history)
-    assert "GET /repos/o/r by alice through A -> 200 version 1" in told
-    assert "-1.000 GitHub: /repos/o/r has version 2" in told
-    assert "A -> GitHub: GET /repos/o/r -> 200 version 1" in told
-    assert "fault begins: redis-killed" in told
-    assert "B is cut off" in told
+    shown = explain(found[0][0], plot.history)
+    assert "GET /repos/o/r by alice through A -> 200 version 1" in shown
+    assert "-1.000 GitHub: /repos/o/r has version 2" in shown
+    assert "A -> GitHub: GET /repos/o/r -> 200 version 1" in shown
+    assert "fault begins: redis-killed" in shown
+    assert "B is cut off" in shown

@@ -32,11 +32,11 @@ def test_each_response_is_consistent_with_the_history(shape: str) -> None:
     # a timeout that a busy machine does not reach
     chaos = Chaos(SEED, timeout_s=30.0)
     asyncio.run(chaos.run(shape, PLANS[shape], 3, monotonic() + 600.0))
-    told = f"{chaos.told()}\n{chaos.table()}"
-    assert not chaos.findings, told
-    assert not chaos.failed, told
-    assert set(chaos.rows) == set(PLANS[shape]), told
-    assert sum(row.requests for row in chaos.rows.values()) > 300, told
+    report = f"{chaos.report()}\n{chaos.table()}"
+    assert not chaos.findings, report
+    assert not chaos.failed, report
+    assert set(chaos.rows) == set(PLANS[shape]), report
+    assert sum(row.requests for row in chaos.rows.values()) > 300, report
 
 
 def test_each_fault_is_in_a_plan() -> None:

@@ -148,8 +148,8 @@ class Drill(TestCase):
         shown = [await self.metric(each, RESTORED) for each in mirrors]
         (records,) = filter(None, shown)
         assert 0 < records <= saved["records"]
-        said = "".join(each.log_text for each in mirrors)
-        found = re.findall(r"Restored: name=(\S+) records=(\d+) of=(\d+)", said)
+        output = "".join(each.log_text for each in mirrors)
+        found = re.findall(r"Restored: name=(\S+) records=(\d+) of=(\d+)", output)
         assert found == [(saved["name"], f"{records:.0f}", str(saved["records"]))]
         for mirror in mirrors:
             assert await mirror.stop() == STOPPED

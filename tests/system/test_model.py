@@ -75,7 +75,7 @@ class Model(RuleBasedStateMachine):
         self.homes: list[Home] = []
         self.clock = Stopped(reactor, reactor.seconds())
         self.run(self.begin())
-        self.all_ask_for_all(0)
+        self.all_send_all(0)
 
     @staticmethod
     def run(doing: Coroutine[Deferred[Any], Any, R]) -> R:
@@ -133,17 +133,17 @@ class Model(RuleBasedStateMachine):
         self.run(self.check(replica, token, path, method, no_cache=no_cache))
 
     @rule(replica=replicas, path=paths)
-    def all_ask(self, replica: int, path: str) -> None:
+    def all_send(self, replica: int, path: str) -> None:
         for token in self.tokens:
             self.run(self.check(replica, token, path, "GET", no_cache=False))
 
     @rule(replica=replicas)
-    def all_ask_for_all(self, replica: int) -> None:
+    def all_send_all(self, replica: int) -> None:
         for path in PATHS:
-            self.all_ask(replica, path)
+            self.all_send(replica, path)
 
     @rule(replica=replicas, path=paths, kind=st.sampled_from(FAULTS), no_cache=st.booleans())
-    def all_ask_in_trouble(self, replica: int, path: str, kind: str, no_cache: bool) -> None:
+    def all_send_during_fault(self, replica: int, path: str, kind: str, no_cache: bool) -> None:
         """GitHub fails for this one step; what was granted is answered stale."""
         wrong = self.github.fault(None, kind)
         for token in self.tokens:

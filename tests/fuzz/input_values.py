@@ -12,8 +12,8 @@ from ghmirror_tw.http.fields import Fields
 _NAME = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 
 
-class Given:
-    """Takes values from the front of an input; at its end, all values are zero or empty."""
+class InputValues:
+    """Reads values from the front of an input; at its end, all values are zero or empty."""
 
     def __init__(self, raw: bytes) -> None:
         self._raw = raw
