@@ -22,14 +22,14 @@ from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.task import react
 
 from ghmirror_tw.caching.credential_names import CredentialNames
-from ghmirror_tw.caching.enclosed_representation import representation_of
 from ghmirror_tw.caching.key import CacheKey
+from ghmirror_tw.caching.new_representation import representation_of
 from ghmirror_tw.caching.records import RECENCY_LENGTH, Entry, Grant, Representation
 from ghmirror_tw.http.fields import Fields
 from ghmirror_tw.redis.unsharded_servers import SingleServer
 from ghmirror_tw.redis_store.redis_records import RedisRecords
 from ghmirror_tw.runtime.content_threads import ContentThreads
-from ghmirror_tw.store.codec import Codec
+from ghmirror_tw.store.record_sealing import Codec
 from tests.harness.redis_servers import Client, RedisServer
 from tests.harness.redis_stores import DAY_S, PREFIX, SOON, node_at
 

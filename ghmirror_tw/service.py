@@ -20,9 +20,9 @@ from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
 
 from ghmirror_tw.runtime.garbage_collection import freeze_objects
+from ghmirror_tw.web.client_connections import MirrorSite
 from ghmirror_tw.web.health import Readiness
 from ghmirror_tw.web.mirror_resource import MirrorResource
-from ghmirror_tw.web.mirror_site import MirrorSite
 
 _log: Final = Logger(namespace="ghmirror")
 #: How many connections may wait to be accepted. Twisted's default of 50 overflows when a fleet of

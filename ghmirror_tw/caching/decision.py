@@ -53,11 +53,11 @@ from ghmirror_tw.caching.validators import (
     may_be_empty_list,
     may_have_candidates,
 )
+from ghmirror_tw.github.entity_tag_trust import Sharing
+from ghmirror_tw.github.limits_in_force import LimitKind
 from ghmirror_tw.github.page_parameters import page_number
-from ghmirror_tw.github.reported_limits import LimitKind
-from ghmirror_tw.github.sharing_breakers import Sharing
 from ghmirror_tw.http.request import Request
-from ghmirror_tw.runtime.timeout_backoffs import TimeoutBackoff
+from ghmirror_tw.runtime.timed_out_keys import TimeoutBackoff
 
 
 @frozen

@@ -15,7 +15,6 @@ from ghmirror_tw.http import error_responses
 from ghmirror_tw.http.fields import Fields
 from ghmirror_tw.http.request import Request
 from ghmirror_tw.proxy.mirror_options import MirrorOptions
-from ghmirror_tw.upstream.flight_response import BufferedContent, Response
 from ghmirror_tw.upstream.github_breaker import GitHubBreaker
 from ghmirror_tw.upstream.login_responses import (
     VIEWER_QUERY,
@@ -25,6 +24,7 @@ from ghmirror_tw.upstream.login_responses import (
     parse_viewer,
 )
 from ghmirror_tw.upstream.logins import BadCredentialError, LoginUnknownError, Users
+from ghmirror_tw.upstream.proxied_response import BufferedContent, Response
 from ghmirror_tw.upstream.request_to_send import Upload
 
 #: Sends a request of the mirror's own and returns the whole response. Raises `LoginUnknownError`.

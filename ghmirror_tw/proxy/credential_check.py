@@ -25,12 +25,12 @@ from ghmirror_tw.proxy.epoch_tracking import EpochTracker
 from ghmirror_tw.runtime.single_flight import SingleFlight
 from ghmirror_tw.telemetry.metrics import Metrics
 from ghmirror_tw.upstream.accepted_credentials import CredentialRegistry
-from ghmirror_tw.upstream.flight_response import BufferedContent, Response
+from ghmirror_tw.upstream.active_limits import RateLimitedError
 from ghmirror_tw.upstream.github_breaker import GitHubBreaker
 from ghmirror_tw.upstream.limited_sender import Sender
-from ghmirror_tw.upstream.limits import RateLimitedError
 from ghmirror_tw.upstream.login_responses import is_app_jwt
 from ghmirror_tw.upstream.passed_on_responses import passed_on
+from ghmirror_tw.upstream.proxied_response import BufferedContent, Response
 from ghmirror_tw.upstream.request_to_send import OutgoingRequest, Requester
 from ghmirror_tw.upstream.upstream_interface import UpstreamError
 

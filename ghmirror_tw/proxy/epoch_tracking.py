@@ -16,7 +16,7 @@ from ghmirror_tw.caching.hybrid_clock import HybridClock
 from ghmirror_tw.caching.invalidation import Generations
 from ghmirror_tw.caching.records import Known
 from ghmirror_tw.http.fields import Fields
-from ghmirror_tw.proxy.lookup_and_exchange import Lookup
+from ghmirror_tw.proxy.request_context import Lookup
 from ghmirror_tw.store.store_interface import IStore
 from ghmirror_tw.upstream.accepted_credentials import CredentialRegistry
 from ghmirror_tw.upstream.logins import Users

@@ -17,7 +17,7 @@ from attrs import define, field
 
 from ghmirror_tw.caching.decision import LockScope, lock_scope
 from ghmirror_tw.caching.records import Known
-from ghmirror_tw.proxy.lookup_and_exchange import Lookup
+from ghmirror_tw.proxy.request_context import Lookup
 from ghmirror_tw.proxy.stored_responses import StoredResponses
 from ghmirror_tw.store.store_interface import LockName, LockOutcome
 from ghmirror_tw.upstream.request_to_send import OutgoingRequest

@@ -15,9 +15,9 @@ from ghmirror_tw.proxy.storable_requests import StorableRequests
 from ghmirror_tw.proxy.upstream_failures import error_response, log_failure
 from ghmirror_tw.runtime.content_threads import ContentThreads
 from ghmirror_tw.upstream.accepted_credentials import CredentialRegistry
-from ghmirror_tw.upstream.flight_response import BufferedContent, NoUpstreamResponseError, Response
-from ghmirror_tw.upstream.limits import RateLimitedError
+from ghmirror_tw.upstream.active_limits import RateLimitedError
 from ghmirror_tw.upstream.logins import LoginUnknownError
+from ghmirror_tw.upstream.proxied_response import BufferedContent, NoUpstreamResponseError, Response
 from ghmirror_tw.upstream.request_to_send import Upload
 from ghmirror_tw.upstream.upstream_interface import UpstreamError
 

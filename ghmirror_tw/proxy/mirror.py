@@ -2,7 +2,7 @@
 
 `Mirror.respond` checks access, and passes requests that are not storable through
 (`passthrough`). Storable ones are collapsed (`collapsed_requests`), looked up (`stored_responses`),
-decided (`caching.decision`), and validated with GitHub (`stale`, `revalidation`). Each part calls
+decided (`caching.decision`), and validated with GitHub (`stale_fallback`, `revalidation`). Each part calls
 only parts below it; `upstream.limited_sender` is the lowest.
 """
 
@@ -16,7 +16,7 @@ from attrs.setters import frozen
 from twisted.internet.interfaces import IDelayedCall
 
 from ghmirror_tw.caching.bypass import bypass_reason
-from ghmirror_tw.github.sharing_breakers import Sharing
+from ghmirror_tw.github.entity_tag_trust import Sharing
 from ghmirror_tw.http.cache_status import Outcome
 from ghmirror_tw.http.request import Request
 from ghmirror_tw.proxy.allowed_users import AccessControl
@@ -24,13 +24,13 @@ from ghmirror_tw.proxy.collapsed_requests import CollapsedRequests
 from ghmirror_tw.proxy.credential_check import CredentialChecks
 from ghmirror_tw.proxy.epoch_tracking import EpochTracker
 from ghmirror_tw.proxy.first_request_lock import unique_names
+from ghmirror_tw.proxy.grant_metadata import GrantMetadata
 from ghmirror_tw.proxy.link_prover import LinkProver, RequestPage
 from ghmirror_tw.proxy.login_requests import OwnRequests
 from ghmirror_tw.proxy.mirror_options import MirrorOptions
 from ghmirror_tw.proxy.passthrough import Passthrough
 from ghmirror_tw.proxy.proof_register import Proofs
 from ghmirror_tw.proxy.received_responses import ReceivedResponses, UnstorableReport
-from ghmirror_tw.proxy.response_metadata import GrantMetadata
 from ghmirror_tw.proxy.revalidation import Revalidation, ValidatorChoice
 from ghmirror_tw.proxy.stale_fallback import StaleFallback
 from ghmirror_tw.proxy.storable_requests import StorableRequests
@@ -42,12 +42,12 @@ from ghmirror_tw.runtime.single_flight import SingleFlight
 from ghmirror_tw.store.store_interface import IStore
 from ghmirror_tw.telemetry.metrics import Metrics
 from ghmirror_tw.upstream.accepted_credentials import CredentialRegistry
+from ghmirror_tw.upstream.active_limits import RateLimitedError
 from ghmirror_tw.upstream.byte_budget import ByteBudgets
-from ghmirror_tw.upstream.flight_response import NoUpstreamResponseError, Response
 from ghmirror_tw.upstream.github_breaker import GitHubBreaker
 from ghmirror_tw.upstream.limited_sender import Sender
-from ghmirror_tw.upstream.limits import RateLimitedError
 from ghmirror_tw.upstream.logins import Users
+from ghmirror_tw.upstream.proxied_response import NoUpstreamResponseError, Response
 from ghmirror_tw.upstream.rate_limiter import RateLimiter
 from ghmirror_tw.upstream.request_to_send import Requester, Upload
 from ghmirror_tw.upstream.upstream_interface import IUpstream, UpstreamError

@@ -24,9 +24,9 @@ from ghmirror_tw.runtime.single_flight import Departure
 from ghmirror_tw.store.store_interface import IStore
 from ghmirror_tw.upstream.accepted_credentials import CredentialRegistry
 from ghmirror_tw.upstream.byte_budget import FREE_BYTES, ByteBudgets
-from ghmirror_tw.upstream.flight_response import Response
 from ghmirror_tw.upstream.limited_sender import Sender
 from ghmirror_tw.upstream.passed_on_responses import passed_on
+from ghmirror_tw.upstream.proxied_response import Response
 from ghmirror_tw.upstream.request_to_send import OutgoingRequest, Requester, Upload
 from ghmirror_tw.upstream.upstream_interface import UpstreamError, UpstreamResponse
 

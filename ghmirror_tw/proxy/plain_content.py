@@ -5,7 +5,7 @@ from __future__ import annotations
 from ghmirror_tw.caching.records import Representation
 from ghmirror_tw.http.content_codings import ContentTooLargeError, UndecodableError, decoded
 from ghmirror_tw.runtime.content_threads import ContentThreads
-from ghmirror_tw.upstream.flight_response import BufferedContent, Response
+from ghmirror_tw.upstream.proxied_response import BufferedContent, Response
 
 
 async def plain_content(response: Response, threads: ContentThreads, limit_bytes: int) -> bytes:

@@ -8,16 +8,16 @@ from attrs import define, field
 from twisted.logger import Logger
 
 from ghmirror_tw.caching import record_updates
-from ghmirror_tw.caching.enclosed_representation import representation_of
 from ghmirror_tw.caching.forwarded_fields import forwarded_response_fields
+from ghmirror_tw.caching.new_representation import representation_of
 from ghmirror_tw.caching.records import Representation
 from ghmirror_tw.caching.refused_scope import refused_scope
 from ghmirror_tw.caching.storability import has_short_lived_urls, reason_not_to_store
 from ghmirror_tw.caching.validators import ValidatorKind, computed_tag, was_ignored
+from ghmirror_tw.github.entity_tag_trust import Sharing
 from ghmirror_tw.github.media_types import is_json
 from ghmirror_tw.github.operation_paging import most_items_of_page
 from ghmirror_tw.github.path_labels import path_pattern
-from ghmirror_tw.github.sharing_breakers import Sharing
 from ghmirror_tw.http import entity_tags, error_responses
 from ghmirror_tw.http.cache_status import Outcome
 from ghmirror_tw.http.content_codings import ContentTooLargeError, UndecodableError, estimated_size
@@ -25,16 +25,16 @@ from ghmirror_tw.http.error_responses import MirrorError
 from ghmirror_tw.http.fields import Fields
 from ghmirror_tw.http.request import Request
 from ghmirror_tw.proxy.epoch_tracking import EpochTracker
+from ghmirror_tw.proxy.grant_metadata import GrantMetadata
 from ghmirror_tw.proxy.link_prover import LinkProver
-from ghmirror_tw.proxy.lookup_and_exchange import Exchange, Lookup
 from ghmirror_tw.proxy.mirror_options import MirrorOptions
-from ghmirror_tw.proxy.response_metadata import GrantMetadata
+from ghmirror_tw.proxy.request_context import Exchange, Lookup
 from ghmirror_tw.runtime.content_threads import ContentThreads
 from ghmirror_tw.runtime.quantity_text import size
 from ghmirror_tw.store.store_interface import IStore
 from ghmirror_tw.upstream.byte_budget import ByteBudgets, GrowingReservation
-from ghmirror_tw.upstream.flight_response import BufferedContent, NoUpstreamResponseError, Response
 from ghmirror_tw.upstream.passed_on_responses import coding_of, limited_response, passed_on
+from ghmirror_tw.upstream.proxied_response import BufferedContent, NoUpstreamResponseError, Response
 from ghmirror_tw.upstream.upstream_interface import IncomingContent, UpstreamError, UpstreamResponse
 
 #: The largest number of path patterns and reasons in the log, for responses that are not stored.

@@ -24,24 +24,24 @@ from ghmirror_tw.caching.forwarded_fields import forwarded_response_fields
 from ghmirror_tw.caching.records import Entry, Grant, Known, Representation
 from ghmirror_tw.caching.validators import EMPTY_DIGEST, EMPTY_FIELDS, Validator, ValidatorKind
 from ghmirror_tw.github import entity_tag_rule
+from ghmirror_tw.github.entity_tag_trust import Sharing
 from ghmirror_tw.github.link_conditions import NO_CONDITIONS, LinkConditions
 from ghmirror_tw.github.page_parameters import page_number
-from ghmirror_tw.github.sharing_breakers import Sharing
 from ghmirror_tw.http.cache_status import Outcome
 from ghmirror_tw.http.content_codings import compress
 from ghmirror_tw.http.fields import Fields
 from ghmirror_tw.http.links import has_foreign_page
 from ghmirror_tw.http.request import Request
+from ghmirror_tw.proxy.grant_metadata import GrantMetadata
 from ghmirror_tw.proxy.link_prover import LinkProver, cancel_proof
-from ghmirror_tw.proxy.lookup_and_exchange import Exchange, Lookup
 from ghmirror_tw.proxy.received_responses import ReceivedResponses
-from ghmirror_tw.proxy.response_metadata import GrantMetadata
+from ghmirror_tw.proxy.request_context import Exchange, Lookup
 from ghmirror_tw.proxy.stored_responses import StoredResponses
 from ghmirror_tw.runtime.content_threads import ContentThreads
 from ghmirror_tw.runtime.restore_barrier import RestoreBarrier
 from ghmirror_tw.store.store_interface import IStore
-from ghmirror_tw.upstream.flight_response import Response
 from ghmirror_tw.upstream.limited_sender import Sender
+from ghmirror_tw.upstream.proxied_response import Response
 from ghmirror_tw.upstream.request_to_send import OutgoingRequest
 from ghmirror_tw.upstream.upstream_interface import UpstreamError
 

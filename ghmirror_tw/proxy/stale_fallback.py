@@ -14,14 +14,14 @@ from twisted.internet.interfaces import IDelayedCall
 
 from ghmirror_tw.caching.decision import ServeStale, Validate
 from ghmirror_tw.caching.records import Known
-from ghmirror_tw.proxy.lookup_and_exchange import Lookup
 from ghmirror_tw.proxy.mirror_options import MirrorOptions
+from ghmirror_tw.proxy.request_context import Lookup
 from ghmirror_tw.proxy.revalidation import Revalidation
 from ghmirror_tw.proxy.stored_responses import StoredResponses
 from ghmirror_tw.proxy.upstream_failures import error_response
 from ghmirror_tw.runtime.single_flight import SingleFlight
-from ghmirror_tw.upstream.flight_response import NoUpstreamResponseError, Response
-from ghmirror_tw.upstream.limits import RateLimitedError
+from ghmirror_tw.upstream.active_limits import RateLimitedError
+from ghmirror_tw.upstream.proxied_response import NoUpstreamResponseError, Response
 from ghmirror_tw.upstream.upstream_interface import UpstreamError
 
 

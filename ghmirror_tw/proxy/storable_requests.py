@@ -33,16 +33,16 @@ from ghmirror_tw.http.request import Request
 from ghmirror_tw.proxy.collapsed_requests import CollapsedRequests
 from ghmirror_tw.proxy.credential_check import CredentialChecks
 from ghmirror_tw.proxy.first_request_lock import FirstRequest
-from ghmirror_tw.proxy.lookup_and_exchange import Lookup
 from ghmirror_tw.proxy.mirror_options import MirrorOptions
 from ghmirror_tw.proxy.plain_content import plain_content
+from ghmirror_tw.proxy.request_context import Lookup
 from ghmirror_tw.proxy.stale_fallback import StaleFallback
 from ghmirror_tw.proxy.stored_responses import StoredResponses
 from ghmirror_tw.runtime.content_threads import ContentThreads
 from ghmirror_tw.runtime.restore_barrier import RestoreBarrier
 from ghmirror_tw.store.store_interface import Deadline
-from ghmirror_tw.upstream.flight_response import Response
 from ghmirror_tw.upstream.login_responses import parse_login
+from ghmirror_tw.upstream.proxied_response import Response
 from ghmirror_tw.upstream.request_to_send import Requester
 
 _USER: Final = b"/user"

@@ -7,7 +7,7 @@ from ghmirror_tw.redis.cluster import Cluster
 from ghmirror_tw.redis.cluster_shards import Shards
 from ghmirror_tw.redis.primary_finder import PrimaryFinder
 from ghmirror_tw.redis.redis_node import RedisNode
-from ghmirror_tw.redis.sentinel import Sentinels
+from ghmirror_tw.redis.sentinel_servers import Sentinels
 from ghmirror_tw.redis.server_address import Address, Credentials
 from ghmirror_tw.redis.server_statistics import ServerStatistics
 from ghmirror_tw.redis.servers_interface import (

@@ -14,7 +14,7 @@ from ghmirror_tw.redis import Command, IServers, Purpose, RedisUnavailableError,
 from ghmirror_tw.redis_store.lookup_commands import LookupCommands
 from ghmirror_tw.runtime.content_threads import ContentThreads
 from ghmirror_tw.runtime.recent_cache import RecentCache
-from ghmirror_tw.store.codec import Codec
+from ghmirror_tw.store.record_sealing import Codec
 
 #: Lives are extended by up to this part, so that records stored together do not expire together.
 _SPREAD: Final = 0.1
@@ -28,7 +28,7 @@ class RecordAccess:
 
     *now* returns seconds since the epoch. *ttl_s*: how long an unused representation is stored.
     *grant_life_s*: the longest life of a grant. *renewal_interval_s*: how often a confirmation that
-    changes only times is written (see `recent_confirmations`).
+    changes only times is written (see `needless_renewals`).
     """
 
     servers: Any

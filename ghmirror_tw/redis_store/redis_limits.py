@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from attrs import define, evolve
 
-from ghmirror_tw.github.reported_limits import Limit
+from ghmirror_tw.github.limits_in_force import Limit
 from ghmirror_tw.redis import Command, Purpose, RedisUnavailableError, Reply
 from ghmirror_tw.redis_store import scripts
 from ghmirror_tw.redis_store.record_base import RecordAccess

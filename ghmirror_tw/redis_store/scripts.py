@@ -1,7 +1,7 @@
 """Lua scripts: writes that depend on what is stored, in one atomic step on the server.
 
-Scripts read only the headers of sealed records (see `codec`): magic, version and two times. Records
-of a newer version are not changed. Values that are not records may be replaced.
+Scripts read only the headers of sealed records (see `record_sealing`): magic, version and two
+times. Records of a newer version are not changed. Values that are not records may be replaced.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from attrs import field, frozen
 from ghmirror_tw.caching.hybrid_clock import MOST_AHEAD_S
 from ghmirror_tw.caching.records import RECENCY_LENGTH
 from ghmirror_tw.redis import Command
-from ghmirror_tw.store.codec import MAGIC, VERSION
+from ghmirror_tw.store.record_sealing import MAGIC, VERSION
 
 
 @frozen

@@ -25,7 +25,7 @@ from ghmirror_tw.snapshots.snapshot_format import LARGEST_BYTES, Header, Pair, S
 from ghmirror_tw.snapshots.snapshot_names import SnapshotName, StoredSnapshot
 from ghmirror_tw.snapshots.snapshot_reader import SnapshotReader
 from ghmirror_tw.snapshots.snapshot_writer import SnapshotWriter
-from ghmirror_tw.store.codec import Codec
+from ghmirror_tw.store.record_sealing import Codec
 
 _log: Final = Logger(namespace="ghmirror.snapshots")
 

@@ -11,11 +11,11 @@ from twisted.internet.task import deferLater
 from zope.interface import implementer
 
 from ghmirror_tw.runtime.content_threads import ContentThreads
-from ghmirror_tw.store.codec import Codec
 from ghmirror_tw.store.compact_records import Record, long
 from ghmirror_tw.store.memory_store import MemoryStore
 from ghmirror_tw.store.record_encoding import ENTRY, GRANT, REPRESENTATION
 from ghmirror_tw.store.record_names import RecordName, parse
+from ghmirror_tw.store.record_sealing import Codec
 from ghmirror_tw.store.store_interface import IArchive, Pair
 
 #: The kinds of records in snapshots. A restored grant permits nothing, so no refusal is needed.

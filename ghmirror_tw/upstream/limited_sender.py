@@ -1,9 +1,9 @@
 """Sends requests to GitHub: every request takes this way, a client's and the mirror's own.
 
-A request acquires a permit (`rate_limiter`), within the rate limits in force (`limits`). Where a
-limit has ended, one request is the probe (half-open, `limit_probes`). Each response updates the
-rate limits, the quota, the accepted credentials, the circuit breaker (`github_breaker`), and the
-backoff of keys that time out.
+A request acquires a permit (`rate_limiter`), within the rate limits in force (`active_limits`).
+Where a limit has ended, one request is the probe (half-open, `limit_probes`). Each response updates
+the rate limits, the quota, the accepted credentials, the circuit breaker (`github_breaker`), and
+the backoff of keys that time out.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ from twisted.logger import Logger
 from ghmirror_tw.caching.credential_acceptance import response_shows_acceptance
 from ghmirror_tw.caching.decision import AVAILABLE, UpstreamState
 from ghmirror_tw.caching.key import CacheKey
+from ghmirror_tw.github.limits_in_force import LimitKind
 from ghmirror_tw.github.media_types import is_as_accepted
 from ghmirror_tw.github.path_labels import path_pattern
 from ghmirror_tw.github.rate_limit_resources import is_quota_request, scopes_of
-from ghmirror_tw.github.reported_limits import LimitKind
 from ghmirror_tw.http.error_responses import MirrorError
 from ghmirror_tw.http.request import READ_METHODS, Request
 from ghmirror_tw.runtime.independent_evidence import Observation
-from ghmirror_tw.runtime.timeout_backoffs import TimeoutBackoffs
+from ghmirror_tw.runtime.timed_out_keys import TimeoutBackoffs
 from ghmirror_tw.store.store_interface import IStore
 from ghmirror_tw.upstream.accepted_credentials import CredentialRegistry
+from ghmirror_tw.upstream.active_limits import ActiveLimits, RateLimitedError
 from ghmirror_tw.upstream.github_breaker import GitHubBreaker
-from ghmirror_tw.upstream.half_open_limits import LimitProbe, LimitProbes
 from ghmirror_tw.upstream.limit_detection import MAY_BE_LIMITED, with_limit
-from ghmirror_tw.upstream.limits import ActiveLimits, RateLimitedError
+from ghmirror_tw.upstream.limit_probes import LimitProbe, LimitProbes
 from ghmirror_tw.upstream.quota_accounting import QuotaAccounting, QuotaMetrics
 from ghmirror_tw.upstream.rate_limiter import RateLimiter
 from ghmirror_tw.upstream.request_cost import READ_POINTS, points_of, spends

@@ -5,12 +5,12 @@ from __future__ import annotations
 from attrs import evolve
 
 from ghmirror_tw.caching.forwarded_fields import forwarded_response_fields
-from ghmirror_tw.github.reported_limits import Limit
+from ghmirror_tw.github.limits_in_force import Limit
 from ghmirror_tw.http.cache_status import Outcome
 from ghmirror_tw.http.content_codings import ContentTooLargeError, UndecodableError, decoded
-from ghmirror_tw.upstream.flight_response import BufferedContent, Response
+from ghmirror_tw.upstream.active_limits import usual_limit_response
 from ghmirror_tw.upstream.limit_detection import LIMIT_CONTENT_BYTES
-from ghmirror_tw.upstream.limits import usual_limit_response
+from ghmirror_tw.upstream.proxied_response import BufferedContent, Response
 from ghmirror_tw.upstream.received_content import ReceivedContent
 from ghmirror_tw.upstream.upstream_interface import IncomingContent, UpstreamResponse
 

@@ -25,9 +25,9 @@ from ghmirror_tw.http.dns_rebinding import is_expected_host
 from ghmirror_tw.http.error_responses import MirrorError
 from ghmirror_tw.telemetry.metrics import Metrics
 from ghmirror_tw.web import health
+from ghmirror_tw.web.client_connections import MirrorSite
 from ghmirror_tw.web.health import JSON, Health, Page, Readiness
 from ghmirror_tw.web.mirror_request import MirrorRequest
-from ghmirror_tw.web.mirror_site import MirrorSite
 
 #: A browser opens six connections, Prometheus and a health check one each.
 ADMIN_CONNECTIONS: Final = 64

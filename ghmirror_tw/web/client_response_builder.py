@@ -7,7 +7,7 @@ from typing import Final
 from attrs import evolve, frozen
 
 from ghmirror_tw.caching.records import Representation
-from ghmirror_tw.github import enterprise_version
+from ghmirror_tw.github import shown_version
 from ghmirror_tw.github.media_types import is_json
 from ghmirror_tw.github.url_rewriting import Rewriter
 from ghmirror_tw.http.content_codings import GzipDecompressor
@@ -15,7 +15,7 @@ from ghmirror_tw.http.fields import MESSAGE_FIELDS, Fields
 from ghmirror_tw.http.preconditions import is_not_modified
 from ghmirror_tw.runtime.content_threads import LARGE_BYTES
 from ghmirror_tw.upstream.byte_budget import ByteBudgets
-from ghmirror_tw.upstream.flight_response import BufferedContent, Response
+from ghmirror_tw.upstream.proxied_response import BufferedContent, Response
 from ghmirror_tw.upstream.received_content import ReceivedContent
 from ghmirror_tw.upstream.upstream_interface import IncomingContent
 from ghmirror_tw.web.client_response import ClientResponse, ClientView
@@ -100,7 +100,7 @@ class ClientResponseBuilder:
                 if content is not None:
                     body = BufferedContent(content, response.coding)
                     self.budgets.track(body, content)
-        fields = enterprise_version.versioned_fields(response.fields, view.version)
+        fields = shown_version.versioned_fields(response.fields, view.version)
         return evolve(response, body=body, fields=fields)
 
     def _fields(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from attrs import field, frozen
 
 from ghmirror_tw.caching.records import Representation
-from ghmirror_tw.github import enterprise_version
+from ghmirror_tw.github import shown_version
 from ghmirror_tw.github.indenting import IndentingStream, indented
 from ghmirror_tw.github.url_rewriting import Rewriter
 from ghmirror_tw.http.content_codings import (
@@ -19,7 +19,7 @@ from ghmirror_tw.http.content_codings import (
 from ghmirror_tw.runtime.content_threads import ContentThreads
 from ghmirror_tw.runtime.single_flight import SingleFlight
 from ghmirror_tw.upstream.byte_budget import FREE_BYTES, ByteBudgets
-from ghmirror_tw.upstream.flight_response import BufferedContent
+from ghmirror_tw.upstream.proxied_response import BufferedContent
 from ghmirror_tw.upstream.upstream_interface import UpstreamError
 from ghmirror_tw.web.client_response import ClientView
 from ghmirror_tw.web.content_conversion import (
@@ -114,7 +114,7 @@ class VariantMaker:
     def _rewritten(self, plain: bytes, view: ClientView) -> bytes:
         content = self.rewriter.content(plain, view.base, view.path)
         if view.version:
-            content = enterprise_version.with_installed_version(content, view.version)
+            content = shown_version.with_installed_version(content, view.version)
         return indented(content) if view.indents else content
 
     async def _make_large(self, key: VariantKey, body: Representation, view: ClientView) -> Variant:

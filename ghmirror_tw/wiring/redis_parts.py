@@ -25,7 +25,7 @@ from ghmirror_tw.redis import (
 )
 from ghmirror_tw.redis_store.redis_records import RedisRecords
 from ghmirror_tw.runtime.content_threads import ContentThreads
-from ghmirror_tw.store.codec import Codec
+from ghmirror_tw.store.record_sealing import Codec
 from ghmirror_tw.wiring.tls_trust import build_trust
 
 #: The shortest time between two validations of one grant that are written to Redis, in seconds.

@@ -17,8 +17,8 @@ from ghmirror_tw.runtime.file_descriptors import max_client_connections, raise_d
 from ghmirror_tw.service import Listener, MirrorService, SharingPorts, with_backlog
 from ghmirror_tw.telemetry import logs
 from ghmirror_tw.web.admin_site import admin_site
+from ghmirror_tw.web.client_connections import MirrorSite
 from ghmirror_tw.web.mirror_request import MirrorRequest
-from ghmirror_tw.web.mirror_site import MirrorSite
 from ghmirror_tw.wiring.mirror_parts import build_mirror_parts
 from ghmirror_tw.wiring.settings_reload import SettingsReload
 

@@ -10,7 +10,7 @@ from twisted.logger import Logger
 from ghmirror_tw.caching.credential_names import CredentialNames
 from ghmirror_tw.config.option import ConfigError
 from ghmirror_tw.config.settings_loader import read_settings
-from ghmirror_tw.store.codec import Codec
+from ghmirror_tw.store.record_sealing import Codec
 from ghmirror_tw.wiring.github_parts import build_github_trust
 from ghmirror_tw.wiring.mirror_parts import MirrorParts
 from ghmirror_tw.wiring.redis_parts import build_redis_trust

@@ -25,7 +25,7 @@ from ghmirror_tw.snapshots.saver import Saver
 from ghmirror_tw.snapshots.schedule import Schedule, SnapshotMetrics
 from ghmirror_tw.snapshots.snapshot_names import owner_of
 from ghmirror_tw.snapshots.snapshot_repository import SnapshotRepository
-from ghmirror_tw.store.codec import Codec
+from ghmirror_tw.store.record_sealing import Codec
 
 #: The interval of checks for a Redis that was emptied without becoming unavailable, in seconds.
 _CHECK_MARK_S: Final = 5.0

@@ -12,8 +12,8 @@ from twisted.internet.defer import maybeDeferred
 from ghmirror_tw.config.settings import Settings
 from ghmirror_tw.runtime.reactor_lag import ReactorLag
 from ghmirror_tw.store.failover import FailoverStore
+from ghmirror_tw.web.client_connections import MirrorSite
 from ghmirror_tw.web.mirror_request import MirrorRequest
-from ghmirror_tw.web.mirror_site import MirrorSite
 from ghmirror_tw.wiring.mirror_parts import MirrorParts, build_mirror_parts
 from ghmirror_tw.wiring.store_parts import build_failover_store
 from tests.dialogues.clock import Clock

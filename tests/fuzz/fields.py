@@ -28,11 +28,11 @@ from ghmirror_tw.caching.forwarded_fields import canonical_request_fields, forwa
 from ghmirror_tw.caching.key import CacheKey
 from ghmirror_tw.github import (
     cors,
-    enterprise_version,
     entity_tag_rule,
     graphql,
     indenting,
     limited_responses,
+    limits_in_force,
     link_conditions,
     media_types,
     operation_paging,
@@ -41,7 +41,7 @@ from ghmirror_tw.github import (
     path_credentials,
     path_labels,
     rate_limit_resources,
-    reported_limits,
+    shown_version,
 )
 from ghmirror_tw.github.client_base_urls import BaseUrlSelector
 from ghmirror_tw.github.credentials import is_validated, token_in
@@ -127,7 +127,7 @@ def _facts_of(target: bytes) -> None:
             method, graphql=graphql.is_graphql(request), mutates=False
         )
         invalidation.is_write(Request(method, target, Fields()))
-        enterprise_version.holds_version(method, path)
+        shown_version.holds_version(method, path)
     assert bypass.bypass_reason(request) == (
         "bypass"
         if rate_limit_resources.is_quota_request(request) or targets.has_secret_in_query(target)
@@ -269,7 +269,7 @@ def response_fields(raw: bytes) -> None:
         assert (why == "status") is (status != 200)
         if why is None:
             assert b"no-store" not in fields.listed(b"cache-control")
-    told = enterprise_version.versioned_fields(valid, b"3.17.0")
+    told = shown_version.versioned_fields(valid, b"3.17.0")
     if etag is not None:
         changed = told.get(b"etag")
         assert changed is not None
@@ -302,7 +302,7 @@ def limited(raw: bytes) -> None:
     head, _, content = raw.partition(b"\n\n")
     fields = fields_of(head)
     pause_s = limited_responses.retry_after(fields, _NOW)
-    assert pause_s is None or 1.0 <= pause_s <= reported_limits.LONGEST_S
+    assert pause_s is None or 1.0 <= pause_s <= limits_in_force.LONGEST_S
     for method, target in ((b"GET", b"/repos/o/r"), (b"POST", b"/graphql")):
         request = Request(method, target, Fields())
         resource = rate_limit_resources.resource_of(request, fields)
@@ -313,10 +313,10 @@ def limited(raw: bytes) -> None:
             assert meaning.refuses or limit is not None or status == 200
             if limit is None:
                 continue
-            assert 1.0 <= round(limit.until - _NOW, 3) <= reported_limits.LONGEST_S
+            assert 1.0 <= round(limit.until - _NOW, 3) <= limits_in_force.LONGEST_S
             assert limit.scope in {
-                reported_limits.EVERYTHING,
-                reported_limits.CONTENT_CREATION,
+                limits_in_force.EVERYTHING,
+                limits_in_force.CONTENT_CREATION,
                 resource,
             }
             for now in (_NOW, limit.until, limit.until + 100):
@@ -328,7 +328,7 @@ def limited(raw: bytes) -> None:
                     fields.get(b"retry-after") is None
                     or len(fields.get(b"retry-after") or b"") > 512
                 )
-                assert after is None or 1 <= int(after) <= reported_limits.LONGEST_S + 1
+                assert after is None or 1 <= int(after) <= limits_in_force.LONGEST_S + 1
                 assert body == content or json.loads(body)["message"]
 
 

@@ -22,8 +22,8 @@ from ghmirror_tw.http.response_parser import MalformedResponseError, ResponseHea
 from ghmirror_tw.http.tunnels import OutboundProxy, TunnelError
 from ghmirror_tw.upstream.http_connection import HTTPConnection
 from ghmirror_tw.web.client_channel import MirrorChannel
+from ghmirror_tw.web.client_connections import MirrorSite
 from ghmirror_tw.web.mirror_request import MirrorRequest
-from ghmirror_tw.web.mirror_site import MirrorSite
 from ghmirror_tw.web.response_head import head_of
 from tests.fuzz import reference
 from tests.fuzz.input_values import fields_of, ways

@@ -15,7 +15,7 @@ from attrs import fields as attributes
 from txredisapi import ResponseError
 
 from ghmirror_tw.caching.records import Entry, Grant, Representation, digest_of
-from ghmirror_tw.github.reported_limits import EVERYTHING, Limit, LimitKind
+from ghmirror_tw.github.limits_in_force import EVERYTHING, Limit, LimitKind
 from ghmirror_tw.http.content_codings import compress
 from ghmirror_tw.http.fields import Fields
 from ghmirror_tw.redis.cluster_slots import SLOTS, read_redirection, read_slots
@@ -38,8 +38,7 @@ from ghmirror_tw.snapshots.snapshot_format import (
 from ghmirror_tw.snapshots.snapshot_names import SnapshotName, owner_of
 from ghmirror_tw.snapshots.snapshot_reader import SnapshotReader
 from ghmirror_tw.snapshots.snapshot_writer import SnapshotWriter
-from ghmirror_tw.store import codec as codecs
-from ghmirror_tw.store.codec import Codec
+from ghmirror_tw.store import record_sealing as codecs
 from ghmirror_tw.store.record_encoding import (
     ENTRY,
     GRANT,
@@ -50,6 +49,7 @@ from ghmirror_tw.store.record_encoding import (
     limit_kind,
 )
 from ghmirror_tw.store.record_names import parse
+from ghmirror_tw.store.record_sealing import Codec
 from tests.fuzz.input_values import InputValues, ways
 
 #: What ends the list of replies where something is none.

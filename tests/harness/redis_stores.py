@@ -15,9 +15,9 @@ from ghmirror_tw.redis.unsharded_servers import SingleServer
 from ghmirror_tw.redis_store.loss_detection import history_of
 from ghmirror_tw.redis_store.redis_records import RedisRecords
 from ghmirror_tw.runtime.content_threads import ContentThreads
-from ghmirror_tw.store.codec import Codec
 from ghmirror_tw.store.failover import FailoverStore, Sizes
 from ghmirror_tw.store.memory_store import MemoryStore
+from ghmirror_tw.store.record_sealing import Codec
 from tests.harness.home import reactor, until
 
 PREFIX = "ghmirror"

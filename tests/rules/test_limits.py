@@ -10,7 +10,7 @@ from twisted.trial.unittest import TestCase
 
 from ghmirror_tw.http.fields import Fields
 from ghmirror_tw.http.request import Request
-from ghmirror_tw.upstream import half_open_limits
+from ghmirror_tw.upstream import limit_probes
 from ghmirror_tw.upstream.rate_limiter import RateLimiter
 from ghmirror_tw.upstream.request_to_send import OutgoingRequest, Requester
 from ghmirror_tw.upstream.upstream_interface import UpstreamError
@@ -459,7 +459,7 @@ class Fleet(TestCase):
 
     async def test_one_request_of_the_fleet_probes(self) -> None:
         """After the end of a limit; no other is sent until its response."""
-        self.patch(half_open_limits, "_WAIT_S", 0.05)
+        self.patch(limit_probes, "_WAIT_S", 0.05)
         for kind in ("primary", "secondary"):
             await self.limited(kind)
             barrier = self.github.hold("/thing")
@@ -495,7 +495,7 @@ class Fleet(TestCase):
 
     async def test_all_replicas_proceed_after_a_passed_probe(self) -> None:
         """Waiting requests at once, and later ones."""
-        self.patch(half_open_limits, "_WAIT_S", 30.0)
+        self.patch(limit_probes, "_WAIT_S", 30.0)
         for kind in ("primary", "secondary"):
             await self.limited(kind)
             barrier = self.github.hold("/thing")
@@ -543,8 +543,8 @@ class Fleet(TestCase):
 
     async def test_probe_that_takes_too_long_is_replaced(self) -> None:
         """Another one is sent meanwhile."""
-        self.patch(half_open_limits, "_LONGEST_S", 0.05)
-        self.patch(half_open_limits, "_WAIT_S", 30.0)
+        self.patch(limit_probes, "_LONGEST_S", 0.05)
+        self.patch(limit_probes, "_WAIT_S", 30.0)
         await self.limited()
         barrier = self.github.hold("/thing")
         trial = start(self.one.get("/thing", token="alice-1"))

@@ -10,7 +10,7 @@ import pytest
 
 from ghmirror_tw.cli import text_format
 from ghmirror_tw.snapshots.snapshot_format import BLOCK_BYTES
-from ghmirror_tw.store.codec import Codec
+from ghmirror_tw.store.record_sealing import Codec
 from tests.unit.cli.command import Operator
 from tests.unit.cli.records import API_URL, AT_MS, CODEC, OWNER, SECRET, packed, put, some
 from tests.unit.store.contract import ALICE, BOB

@@ -10,7 +10,7 @@ from typing import Any
 
 from twisted.trial.unittest import TestCase
 
-from ghmirror_tw.store.codec import VERSION
+from ghmirror_tw.store.record_sealing import VERSION
 from tests.fakes.interposer import Interposer, interpose
 from tests.harness.home import Home, open_home
 from tests.harness.redis_servers import RedisServer, start_redis

@@ -17,7 +17,7 @@ from ghmirror_tw.redis.cluster import Cluster
 from ghmirror_tw.redis.cluster_shards import Shards
 from ghmirror_tw.redis.cluster_slots import slot_of_tag
 from ghmirror_tw.redis.primary_finder import PrimaryFinder
-from ghmirror_tw.redis.sentinel import Sentinels
+from ghmirror_tw.redis.sentinel_servers import Sentinels
 from ghmirror_tw.redis.server_address import Address, Credentials
 from ghmirror_tw.redis.servers_interface import Purpose, RedisUnavailableError
 from ghmirror_tw.redis.unsharded_servers import SingleServer
@@ -26,7 +26,7 @@ from ghmirror_tw.redis_store.redis_archive import RedisArchive
 from ghmirror_tw.redis_store.redis_records import RedisRecords
 from ghmirror_tw.redis_store.redis_semaphores import RedisSemaphores
 from ghmirror_tw.runtime.content_threads import ContentThreads
-from ghmirror_tw.store.codec import Codec
+from ghmirror_tw.store.record_sealing import Codec
 from ghmirror_tw.store.remote_interface import EpochWrite
 from ghmirror_tw.store.semaphore_interface import Capacity, LeaseRequest
 from ghmirror_tw.store.store_interface import LockName, Pair

@@ -11,7 +11,7 @@ from twisted.trial.unittest import TestCase
 
 from ghmirror_tw.caching.records import Known
 from ghmirror_tw.redis.primary_finder import PrimaryFinder
-from ghmirror_tw.redis.sentinel import Sentinels
+from ghmirror_tw.redis.sentinel_servers import Sentinels
 from ghmirror_tw.redis.server_address import Address, Credentials
 from ghmirror_tw.redis.servers_interface import IServers
 from ghmirror_tw.redis.unsharded_servers import SingleServer

@@ -14,7 +14,7 @@ from ghmirror_tw.redis_store import redis_archive
 from ghmirror_tw.redis_store.redis_archive import RedisArchive
 from ghmirror_tw.redis_store.redis_records import RedisRecords
 from ghmirror_tw.runtime.content_threads import ContentThreads
-from ghmirror_tw.store.codec import Codec
+from ghmirror_tw.store.record_sealing import Codec
 
 #: A reply of each type, and how many records it stands for.
 REPLIES: list[tuple[Any, int]] = [

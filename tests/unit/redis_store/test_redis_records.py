@@ -8,12 +8,12 @@ from attrs import evolve
 from twisted.trial.unittest import TestCase
 
 from ghmirror_tw.caching.records import RECENCY_LENGTH
-from ghmirror_tw.github.reported_limits import Limit, LimitKind
+from ghmirror_tw.github.limits_in_force import Limit, LimitKind
 from ghmirror_tw.redis.cluster_slots import slot_of_tag
 from ghmirror_tw.store import record_names
-from ghmirror_tw.store.codec import VERSION, Codec
 from ghmirror_tw.store.failover import FailoverStore
 from ghmirror_tw.store.record_encoding import REFUSAL, REPRESENTATION, limit_kind
+from ghmirror_tw.store.record_sealing import VERSION, Codec
 from ghmirror_tw.store.store_interface import Deadline, LockName, LockOutcome
 from tests.harness.home import reactor
 from tests.harness.redis_servers import start_redis

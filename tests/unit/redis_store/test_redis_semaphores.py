@@ -17,7 +17,7 @@ from ghmirror_tw.redis_store.loss_detection import History
 from ghmirror_tw.redis_store.redis_records import RedisRecords
 from ghmirror_tw.redis_store.redis_semaphores import RedisSemaphores
 from ghmirror_tw.runtime.content_threads import ContentThreads
-from ghmirror_tw.store.codec import Codec
+from ghmirror_tw.store.record_sealing import Codec
 from ghmirror_tw.store.semaphore_interface import (
     Capacity,
     IFleetSemaphores,

@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 
 from ghmirror_tw.caching.records import Entry, Grant
 from ghmirror_tw.runtime.recent_cache import RecentCache
-from ghmirror_tw.store.codec import Codec
 from ghmirror_tw.store.record_encoding import ENTRY, GRANT
-from tests.unit.store.test_codec import ENTRIES, GRANTS, SECRETS
+from ghmirror_tw.store.record_sealing import Codec
+from tests.unit.store.test_record_sealing import ENTRIES, GRANTS, SECRETS
 
 NAME, OTHER_NAME = b"{0123}:g:abc", b"{0123}:g:abd"
 

@@ -15,9 +15,9 @@ from ghmirror_tw.snapshots.snapshot_names import (
     owner_of,
 )
 from ghmirror_tw.snapshots.snapshot_writer import SnapshotWriter
-from ghmirror_tw.store.codec import Codec
 from ghmirror_tw.store.record_encoding import REFUSAL
 from ghmirror_tw.store.record_names import RecordName
+from ghmirror_tw.store.record_sealing import Codec
 
 owners = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}", fullmatch=True).filter(str.isascii)
 times = st.integers(0, 253_402_300_799_999)

@@ -14,15 +14,15 @@ from zope.interface import implementer
 
 from ghmirror_tw.caching.credential_names import CredentialNames
 from ghmirror_tw.caching.decision import AVAILABLE, UpstreamState
-from ghmirror_tw.github.reported_limits import LimitKind
+from ghmirror_tw.github.limits_in_force import LimitKind
 from ghmirror_tw.http.fields import Fields
 from ghmirror_tw.http.request import Request
 from ghmirror_tw.proxy.first_request_lock import unique_names
 from ghmirror_tw.store.memory_store import MemoryStore
 from ghmirror_tw.upstream.accepted_credentials import CredentialRegistry
+from ghmirror_tw.upstream.active_limits import RateLimitedError
 from ghmirror_tw.upstream.github_breaker import GitHubBreaker
 from ghmirror_tw.upstream.limited_sender import Sender
-from ghmirror_tw.upstream.limits import RateLimitedError
 from ghmirror_tw.upstream.rate_limiter import RateLimiter
 from ghmirror_tw.upstream.received_content import ReceivedContent
 from ghmirror_tw.upstream.request_to_send import OutgoingRequest

@@ -10,7 +10,7 @@ from typing import Any
 from twisted.internet.task import Clock
 
 from ghmirror_tw.upstream.byte_budget import SMALL_BYTES
-from ghmirror_tw.web.mirror_site import LEAST_PACE, UNREAD_EACH_BYTES
+from ghmirror_tw.web.client_connections import LEAST_PACE, UNREAD_EACH_BYTES
 from tests.fakes.scripted import answer
 from tests.harness.home import Received, start, until
 from tests.unit.web.test_content_streaming import ETAG, GZIP, JSON, TEXT, Scripted

@@ -10,7 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from ghmirror_tw.caching.records import Known
 from ghmirror_tw.redis.servers_interface import RedisUnavailableError
-from ghmirror_tw.redis_store.recent_confirmations import is_listed, is_recent
+from ghmirror_tw.redis_store.needless_renewals import is_listed, is_recent
 from ghmirror_tw.store import record_names
 from ghmirror_tw.store.failover import FailoverStore
 from ghmirror_tw.store.store_interface import Deadline

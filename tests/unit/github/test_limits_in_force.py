@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ghmirror_tw.github.reported_limits import (
+from ghmirror_tw.github.limits_in_force import (
     Limit,
     LimitKind,
     latest_of_each_scope,

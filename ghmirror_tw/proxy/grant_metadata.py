@@ -10,8 +10,8 @@ from ghmirror_tw.caching import record_updates
 from ghmirror_tw.caching.forwarded_fields import canonical_request_fields
 from ghmirror_tw.caching.record_updates import ResponseMetadata
 from ghmirror_tw.proxy.epoch_tracking import EpochTracker
-from ghmirror_tw.proxy.lookup_and_exchange import Exchange
 from ghmirror_tw.proxy.mirror_options import MirrorOptions
+from ghmirror_tw.proxy.request_context import Exchange
 
 
 @define(eq=False)

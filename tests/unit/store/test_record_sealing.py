@@ -10,12 +10,12 @@ from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ghmirror_tw.caching.enclosed_representation import representation_of
+from ghmirror_tw.caching.new_representation import representation_of
 from ghmirror_tw.caching.records import Entry, Grant, Representation
 from ghmirror_tw.http.content_codings import compress
 from ghmirror_tw.http.fields import Fields
-from ghmirror_tw.store.codec import MAGIC, VERSION, Codec
 from ghmirror_tw.store.record_encoding import ENTRY, EPOCH, GRANT, REFUSAL, REPRESENTATION, is_whole
+from ghmirror_tw.store.record_sealing import MAGIC, VERSION, Codec
 
 CODEC = Codec(b"secret")
 NAME = b"{0123}:g:abc"

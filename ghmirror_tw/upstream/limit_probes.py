@@ -12,9 +12,9 @@ from typing import Final
 from attrs import define
 from twisted.internet.interfaces import IDelayedCall
 
-from ghmirror_tw.github.reported_limits import Limit
+from ghmirror_tw.github.limits_in_force import Limit
 from ghmirror_tw.store.store_interface import Deadline, IStore, LockName, LockOutcome
-from ghmirror_tw.upstream.limits import ActiveLimits, LimitCheck, RateLimitedError
+from ghmirror_tw.upstream.active_limits import ActiveLimits, LimitCheck, RateLimitedError
 
 #: How long a request waits for the probe of another replica, in seconds.
 _WAIT_S: Final = 0.5

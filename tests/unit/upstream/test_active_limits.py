@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from ghmirror_tw.github.reported_limits import CONTENT_CREATION, EVERYTHING, Limit, LimitKind
+from ghmirror_tw.github.limits_in_force import CONTENT_CREATION, EVERYTHING, Limit, LimitKind
 from ghmirror_tw.http.cache_status import Outcome
-from ghmirror_tw.upstream.flight_response import BufferedContent
-from ghmirror_tw.upstream.limits import ActiveLimits, RateLimitedError
+from ghmirror_tw.upstream.active_limits import ActiveLimits, RateLimitedError
+from ghmirror_tw.upstream.proxied_response import BufferedContent
 
 CORE, SEARCH = (EVERYTHING, "core"), (EVERYTHING, "search")
 

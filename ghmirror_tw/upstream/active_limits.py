@@ -11,10 +11,10 @@ from typing import Final
 
 from attrs import define, field, frozen
 
-from ghmirror_tw.github.reported_limits import Limit, LimitKind
+from ghmirror_tw.github.limits_in_force import Limit, LimitKind
 from ghmirror_tw.http.cache_status import Outcome
 from ghmirror_tw.runtime.bounded_tables import CredentialTable
-from ghmirror_tw.upstream.flight_response import BufferedContent, Response
+from ghmirror_tw.upstream.proxied_response import BufferedContent, Response
 
 #: How long requests are rejected while another replica probes, in seconds.
 _PROBED_ELSEWHERE_S: Final = 1
