@@ -2,8 +2,8 @@
 
 `Mirror.respond` checks access, and passes requests that are not storable through
 (`passthrough`). Storable ones are collapsed (`collapsed_requests`), looked up (`stored_responses`),
-decided (`caching.decision`), and validated with GitHub (`stale_fallback`, `revalidation`). Each part calls
-only parts below it; `upstream.limited_sender` is the lowest.
+decided (`caching.decision`), and validated with GitHub (`stale_fallback`, `revalidation`). Each
+part calls only parts below it; `upstream.limited_sender` is the lowest.
 """
 
 from __future__ import annotations
