@@ -3,11 +3,12 @@
 A Redis server loses records when it restarts from an earlier copy or from none, when it is emptied,
 and when a replica becomes its primary that had not received everything. The *history* is a random
 number for the content of the servers, and is stored with the content. Every `BEAT_S` each mirror
-runs one script on each primary, a heartbeat. The script begins a new history in three cases:
+runs one script on each primary, a heartbeat. The script begins a new history in four cases:
 
 - The stored run id is not the server's: it was restarted, or another server is the primary.
 - The stored number of beats is less than this mirror has seen: the content is an earlier copy.
 - No history is stored, since there was no beat for `_UNWATCHED_S`.
+- A mirror has dropped a refusal or an epoch, since its queue is full.
 
 A server that was emptied while it was watched keeps its history: it has lost all epochs as well.
 Epochs belong to a history (see ``caching.epochs``), so no grant of an earlier one permits anything.
@@ -161,6 +162,10 @@ class History:
         """Note a new connection, which may lead to another server."""
         self._run_ids.clear()
         self.look()
+
+    def renew(self) -> None:
+        """Begin a new history with the next beat: a refusal or an epoch is lost for good."""
+        self._renews = True
 
     def look(self) -> None:
         """Send a beat at once."""

@@ -84,6 +84,7 @@ class FailoverStore:
         look_ups = measured(redis, self.name, self.report, self.clock)
         queue = WriteBehind(reactor, self.can_flush, self.resize, redis.chance)
         self.history = self.make_history(owes=lambda: queue.has_durable)
+        queue.lost = self.history.renew
         self.figures = ServerStatistics(reactor, servers)
         self.availability = RemoteAvailability(
             reactor, servers, self.history, write_s, self._settled

@@ -135,6 +135,9 @@ class IRemoteHistory(Protocol):
     def note_connection(self) -> None:
         """Note a new connection, which may lead to another server."""
 
+    def renew(self) -> None:
+        """Begin a new history with the next beat: a refusal or an epoch is lost for good."""
+
     async def close(self) -> None:
         """Leave the fleet."""
 

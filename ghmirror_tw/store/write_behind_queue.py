@@ -14,7 +14,7 @@ from twisted.logger import Logger
 
 from ghmirror_tw.redis import RedisUnavailableError
 from ghmirror_tw.runtime.bounded_tables import store_recent
-from ghmirror_tw.runtime.deferreds import add_waiter, wake
+from ghmirror_tw.runtime.deferreds import add_waiter, do_nothing, wake
 
 #: How many durable writes, and how many others, are queued; beyond that the oldest is dropped.
 MAX_QUEUED: Final = 50_000
@@ -33,14 +33,16 @@ class WriteBehind:
     """A queue with the last write of each name, flushed as soon as *possible* is true.
 
     Durable writes (refusals, epochs) must not be lost. They are flushed before the others, and are
-    not dropped for them. *emptied* is called when the queue is empty. *chance* returns a number
-    from 0 to 1, which spreads the replicas of a fleet.
+    not dropped for them. *emptied* is called when the queue is empty, and *lost* when a durable
+    write is dropped for a later one. *chance* returns a number from 0 to 1, which spreads the
+    replicas of a fleet.
     """
 
     reactor: Any
     possible: Callable[[], bool]
     emptied: Callable[[], object]
     chance: Callable[[], float]
+    lost: Callable[[], object] = do_nothing
     _durable: OrderedDict[Hashable, Write] = field(init=False, factory=OrderedDict)
     _others: OrderedDict[Hashable, Write] = field(init=False, factory=OrderedDict)
     #: The names in the batch that is being written now, and whether some of it are durable.
@@ -80,7 +82,9 @@ class WriteBehind:
 
     def enqueue(self, name: Hashable, write: Write, *, durable: bool = False) -> None:
         """Queue *write*, in place of an earlier one of that *name*."""
-        store_recent(self._durable if durable else self._others, name, write, MAX_QUEUED)
+        dropped = store_recent(self._durable if durable else self._others, name, write, MAX_QUEUED)
+        if durable and dropped is not None:
+            self.lost()
         self._schedule()
 
     def _schedule(self) -> None:

@@ -17,13 +17,14 @@ from ghmirror_tw.redis.servers_interface import IServers
 from ghmirror_tw.redis.unsharded_servers import SingleServer
 from ghmirror_tw.redis_store import loss_detection as history_module
 from ghmirror_tw.store import record_names
+from ghmirror_tw.store import write_behind_queue as write_behind_module
 from ghmirror_tw.store.failover import FailoverStore
 from ghmirror_tw.store.store_interface import Deadline
 from tests.harness.home import reactor, until
 from tests.harness.redis_servers import start_redis
 from tests.harness.redis_sets import SERVICE, open_sentinels
 from tests.harness.redis_stores import node_at, open_store, settled
-from tests.unit.store.contract import ALICE, ANOTHER, EPOCH, HELD, KEY, SOON, entry, grant
+from tests.unit.store.contract import ALICE, ANOTHER, BOB, EPOCH, HELD, KEY, SOON, entry, grant
 
 
 async def known(store: FailoverStore) -> Known:
@@ -341,6 +342,20 @@ class Interruptions(Mirrors):
         assert not await usable(self.one)
         await granted(self.one, 4.0)
         assert await usable(self.one)
+
+    async def test_a_refusal_dropped_by_a_full_queue_ends_all_permissions(self) -> None:
+        """No replica can know of it when Redis is back."""
+        self.patch(write_behind_module, "MAX_QUEUED", 1)
+        self.server.pause()
+        self.other.revoke(ALICE, ANOTHER)
+        self.other.deny(KEY, BOB, 2.0)
+        self.one.mark_unstorable(KEY)
+        await until(lambda: not (self.one.available or self.other.available))
+        before = self.one.redis.history
+        self.server.resume()
+        await until(lambda: self.one.available and self.other.available)
+        await until(lambda: self.one.redis.history not in {None, before})
+        assert not await usable(self.one)
 
     async def test_permissions_outlast_an_interruption(self) -> None:
         """All mirrors have returned, and owe nothing."""
