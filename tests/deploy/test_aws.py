@@ -132,7 +132,7 @@ def test_templates_pass_cfn_lint() -> None:
     assert (said.returncode, said.stdout) == (0, "")
 
 
-@pytest.mark.parametrize(("module", "known"), [("s3.py", S3), ("elasticache.py", EXPORTS)])
+@pytest.mark.parametrize(("module", "known"), [("s3_target.py", S3), ("elasticache.py", EXPORTS)])
 def test_role_allows_the_calls_of_the_mirror(
     module: str, known: dict[str, tuple[str, str]]
 ) -> None:

@@ -132,19 +132,27 @@ async def turn() -> None:
 
 
 @define(eq=False)
-class Stopped:
-    """A reactor whose clock is stopped *at* a moment; timers are those of the real reactor.
+class MovableReactor:
+    """A reactor whose clock can be moved, and is stopped then; timers are those of the real one.
 
-    Each reading advances the clock by a microsecond, so that times are ordered.
+    Each reading of a stopped clock advances it by a microsecond, so that times are ordered.
     """
 
     real: Any
-    at: float
+    #: The time of the stopped clock; negative: it runs.
+    at: float = -1.0
 
     def seconds(self) -> float:
         """Return the time."""
+        if self.at < 0:
+            now: float = self.real.seconds()
+            return now
         self.at += 1e-6
         return self.at
+
+    def move(self, seconds: float) -> None:
+        """Advance the clock by so many seconds, and stop it."""
+        self.at = self.seconds() + seconds
 
     def __getattr__(self, name: str) -> Any:
         """Return an attribute of the real reactor."""
@@ -161,15 +169,11 @@ class Home:
     port: int
     admin_port: int
     close: Callable[[], Deferred[None]]
-    _clock: Stopped | None = None
+    clock: MovableReactor
 
     def move_on(self, seconds: float) -> None:
         """Advance the mirror's clock by so many seconds; afterwards it is stopped."""
-        if self._clock is None:
-            self._clock = Stopped(reactor, reactor.seconds())
-            for part in (self.parts.mirror, self.parts.store, self.parts.resource):
-                part.reactor = self._clock
-        self._clock.at += seconds
+        self.clock.move(seconds)
 
     def accept(self, *tokens: str) -> None:
         """Mark tokens as valid, so that the mirror sends no check of them."""
@@ -234,9 +238,14 @@ async def open_github(case: TestCase) -> GitHub:
 
 
 async def open_home(
-    case: TestCase, before: GitHub | None = None, /, **options: Mapping[str, Any]
+    case: TestCase,
+    before: GitHub | None = None,
+    clock: MovableReactor | None = None,
+    /,
+    **options: Mapping[str, Any],
 ) -> Home:
     """Start a mirror with *options* by section, and a stand-in unless there is one already."""
+    clock = clock or MovableReactor(reactor)
     github = before or await open_github(case)
     base = Settings()
     sections: dict[str, dict[str, Any]] = {"github": {"api_url": github.api_url, "status_url": ""}}
@@ -246,7 +255,7 @@ async def open_home(
         base,
         **{name: evolve(getattr(base, name), **values) for name, values in sections.items()},
     )
-    parts = build_mirror_parts(reactor, settings)
+    parts = build_mirror_parts(clock, settings)
     for part in parts.in_closing_order:
         if hasattr(part, "open"):
             part.open()
@@ -275,4 +284,4 @@ async def open_home(
         return Deferred.fromCoroutine(end())
 
     case.addCleanup(close)
-    return Home(github, parts, site, port.getHost().port, admin.getHost().port, close)
+    return Home(github, parts, site, port.getHost().port, admin.getHost().port, close, clock)

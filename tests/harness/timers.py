@@ -9,7 +9,7 @@ from attrs import define, field
 from twisted.internet.interfaces import IDelayedCall
 
 from ghmirror_tw.config.settings import Settings
-from tests.harness.home import Home, Stopped, reactor
+from tests.harness.home import Home, reactor
 
 #: A timer of at least so many seconds waits for what doesn't come in a test.
 LONG_S = 4.0
@@ -54,8 +54,6 @@ def with_timers(home: Home) -> Timers:
     """Have a mirror wait by timers that the test ends, while its clock stands still."""
     timers = Timers(reactor)
     home.move_on(0.0)
-    clock = home._clock
-    assert isinstance(clock, Stopped)
-    clock.real = timers
+    home.clock.real = timers
     home.parts.client.reactor = timers
     return timers

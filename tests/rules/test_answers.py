@@ -198,11 +198,11 @@ class Answers(TestCase):
             (validators, "computed_tag"),
             (variant_maker, "compress"),
             (variant_maker, "_plain"),
-            (variant_maker, "changes"),
+            (variant_maker, "is_changed_by"),
             (variant_maker, "compressor"),
         ):
             watch(where, name)
-        small, large = {"compress", "_plain"}, {"changes", "compressor"}
+        small, large = {"compress", "_plain"}, {"is_changed_by", "compressor"}
         for path, size, in_reactor, made in (
             ("/small", 1000, True, small),
             ("/large", 300_000, False, large),

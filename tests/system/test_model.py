@@ -21,7 +21,7 @@ from twisted.internet.threads import blockingCallFromThread, deferToThread
 from twisted.trial.unittest import TestCase
 
 from tests.fakes.github import GitHub
-from tests.harness.home import Home, Received, Stopped, fetch, open_home, reactor
+from tests.harness.home import Home, MovableReactor, Received, fetch, open_home, reactor
 from tests.harness.redis_servers import RedisServer, start_redis
 from tests.harness.redis_stores import settled
 
@@ -73,7 +73,7 @@ class Model(RuleBasedStateMachine):
         self.limited_until: dict[str | None, float] = {}
         self.limits = False
         self.homes: list[Home] = []
-        self.clock = Stopped(reactor, reactor.seconds())
+        self.clock = MovableReactor(reactor, reactor.seconds())
         self.run(self.begin())
         self.all_send_all(0)
 
@@ -111,11 +111,8 @@ class Model(RuleBasedStateMachine):
             host, port = self.redis.address
             cache["backend"] = "redis"
             more["redis"] = {"url": f"redis://{host}:{port}", "timeout": 30.0, "pool_size": 2}
-        home = await open_home(self.case, self.github, **more)
         # One time for all of them.
-        for part in (home.parts.mirror, home.parts.store, home.parts.resource):
-            part.reactor = self.clock
-        return home
+        return await open_home(self.case, self.github, self.clock, **more)
 
     def teardown(self) -> None:
         async def end() -> None:

@@ -8,7 +8,7 @@ from ghmirror_tw.redis.servers_interface import IServers
 from ghmirror_tw.redis.unsharded_servers import PrimaryAndReader
 from ghmirror_tw.store.failover import FailoverStore
 from ghmirror_tw.store.store_interface import Deadline
-from tests.harness.home import Stopped, reactor
+from tests.harness.home import MovableReactor, reactor
 from tests.harness.redis_servers import start_redis
 from tests.harness.redis_stores import node_at, open_store, settled
 from tests.unit.store.contract import ALICE, HELD, KEY, SOON, entry, grant
@@ -24,7 +24,7 @@ class Blocked(TestCase):
         store = await open_store(self, self.server.address)
         store.store_response(KEY, ALICE, HELD, grant(1.0), entry())
         await settled(store)
-        self.clock = Stopped(reactor, reactor.seconds())
+        self.clock = MovableReactor(reactor, reactor.seconds())
 
     async def store(self, servers: IServers | tuple[str, int]) -> FailoverStore:
         """Return a store with an empty memory, on a clock of the test's own."""
