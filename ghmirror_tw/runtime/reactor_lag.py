@@ -27,12 +27,8 @@ class ReactorLag:
         A late timer that was not called yet counts: bytes that were received meanwhile may be read
         before it is called.
         """
-        return self._noted_s + self._lateness_s
-
-    @property
-    def _lateness_s(self) -> float:
         now: float = self.reactor.seconds()
-        return max(now - self._due_at, 0.0)
+        return self._noted_s + max(now - self._due_at, 0.0)
 
     def open(self) -> None:
         """Start measuring."""
@@ -40,7 +36,7 @@ class ReactorLag:
         self._timer = self.reactor.callLater(_INTERVAL_S, self._measure)
 
     def _measure(self) -> None:
-        self._noted_s += self._lateness_s
+        self._noted_s = self.total_s
         self.open()
 
     def close(self) -> None:

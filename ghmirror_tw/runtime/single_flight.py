@@ -208,7 +208,8 @@ class Wait(Generic[R]):
     unwanted: Callable[[R], object] = do_nothing
     #: The value or failure, once the Deferred has fired.
     _outcome: list[R | Failure] = field(init=False, factory=list)
-    _event: Deferred[None] = field(init=False, factory=Deferred)
+    #: What the caller waits for at the moment: the Deferred or a timeout.
+    _event: Deferred[None] | None = field(init=False, default=None)
     _is_taken: bool = field(init=False, default=False)
 
     def __attrs_post_init__(self) -> None:
@@ -230,8 +231,8 @@ class Wait(Generic[R]):
         self._ring()
 
     def _ring(self) -> None:
-        event, self._event = self._event, Deferred()
-        if not event.called:
+        event, self._event = self._event, None
+        if event is not None and not event.called:
             event.callback(None)
 
     @property
@@ -242,18 +243,20 @@ class Wait(Generic[R]):
     async def within(self, call_late: CallLate) -> bool:
         """Return whether the Deferred has fired before *call_late* calls."""
         if not self._outcome:
+            event = self._event = Deferred()
             timer = call_late(self._ring)
             try:
-                await self._event
+                await event
             finally:
                 if timer.active():
                     timer.cancel()
-        return self.has_ended
+        return bool(self._outcome)
 
     async def result(self) -> R:
         """Return the value once the Deferred has fired, or raise its failure."""
         if not self._outcome:
-            await self._event
+            event = self._event = Deferred()
+            await event
         return self.taken()
 
     def taken(self) -> R:
