@@ -18,7 +18,7 @@ NODE_MODULES = ROOT / "tests" / "node_modules"
 
 
 def node(script: str, *packages: str) -> list[str]:
-    """Give the command that runs a script of this folder; fail by name if something is missing."""
+    """Return the command that runs a script of this folder; fail if a program is missing."""
     program = shutil.which("node")
     assert program is not None, "node is not installed (Debian package: nodejs); try `make test`"
     for package in packages:
@@ -28,7 +28,7 @@ def node(script: str, *packages: str) -> list[str]:
 
 
 async def json_output_of(command: list[str], more: Mapping[str, str] | None = None) -> Any:
-    """Run a program to its end on the reactor, and give the JSON value that it prints."""
+    """Run a program on the reactor, and return the JSON value that it prints."""
     return json.loads(await output_of(command, more))
 
 

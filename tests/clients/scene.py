@@ -1,4 +1,4 @@
-"""What the clients find: an owner, a repository with issues, another that was renamed."""
+"""The resources for clients: an owner, a repository with issues, a renamed one."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ FOUND = 42
 
 
 def issue(github: GitHub, number: int) -> dict[str, Any]:
-    """Give an issue as lists show it; the body comes only with the issue itself."""
+    """Return an issue as in lists; only the issue itself has the body."""
     return {
         "id": 1000 + number,
         "number": number,
@@ -27,7 +27,7 @@ def issue(github: GitHub, number: int) -> dict[str, Any]:
 
 
 def put_issues(github: GitHub, total: int) -> None:
-    """Let there be so many issues, of which the last has a page of its own."""
+    """Create issues, of which the last has a page of its own."""
     github.put_list(
         "/repos/octo/hello/issues", [issue(github, number) for number in range(1, total + 1)]
     )
@@ -44,7 +44,7 @@ async def scene() -> GitHub:
 
 
 def furnish(github: GitHub) -> None:
-    """Put all that `seen` expects; URLs begin with the stand-in's `api_url`."""
+    """Create all resources that `seen` expects; URLs begin with the stand-in's `api_url`."""
     github.user("alice", tokens=[TOKEN])
     github.user("octo")
     github.repository("octo/hello", {"alice": "admin"})
@@ -61,7 +61,7 @@ ASSETS = f"{RELEASE}/assets"
 
 
 def put_release(github: GitHub, uploads_url: str) -> None:
-    """Put a release, the latest one; it takes assets below *uploads_url*."""
+    """Create a release, the latest one; it accepts assets below *uploads_url*."""
     value = {
         "id": 1,
         "url": f"{github.api_url}{RELEASE}",
@@ -81,7 +81,7 @@ def put_release(github: GitHub, uploads_url: str) -> None:
 
 
 def seen(total: int = ISSUES) -> dict[str, Any]:
-    """Give what each client has to report, whatever stands between it and GitHub."""
+    """Return the expected report of each client, with and without the mirror."""
     return {
         "login": "alice",
         "repository": "octo/hello",
@@ -102,14 +102,14 @@ def seen(total: int = ISSUES) -> dict[str, Any]:
 
 
 def furnish_limits(github: GitHub) -> None:
-    """Put a user under each kind of limit, whose token is the name of the limit."""
+    """Create a user for each kind of limit, whose token is the name of the limit."""
     for login, kind in (("bob", "primary-limit"), ("carol", "secondary-limit")):
         github.user(login, tokens=[kind])
         github.fault(None, kind, login=login)
 
 
 def furnish_release(github: GitHub) -> None:
-    """Put a release as Enterprise servers have it: uploads go beside the API."""
+    """Create a release as on Enterprise servers, where uploads are beside the API."""
     put_release(github, f"{github.api_url}/api/uploads")
     asset = {"id": 7, "name": "asset.bin", "url": f"{github.api_url}{ASSETS}/7"}
     github.put(f"/api/uploads{ASSETS}", asset, method="POST", status=201)

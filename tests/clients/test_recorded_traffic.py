@@ -1,7 +1,7 @@
 """Exchanges recorded from api.github.com come through the mirror as they were.
 
 Each scenario is loaded twice into a server that replays it, asked directly and through the mirror.
-Two answers to the same question may differ in what the mirror documents, and in nothing else.
+Two responses to the same request may differ only as the mirror documents.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ JUDGED = {
 
 @frozen
 class Call:
-    """What a recorded client asked, and the status that it got."""
+    """A recorded request of a client, and its status."""
 
     method: str
     host: str
@@ -111,7 +111,7 @@ def _content(body: Any) -> bytes:
 
 @frozen
 class Received:
-    """An answer, its fields sorted by their names in lower case."""
+    """A response, its fields sorted by their names in lower case."""
 
     status: int
     fields: list[tuple[str, str]]
@@ -158,7 +158,7 @@ class FixturesServer:
 
 @frozen
 class Route:
-    """Where the questions of a scenario go, and how URLs look at the other end."""
+    """The target of a scenario's requests, and the form of URLs there."""
 
     id: str
     """The scenario's, in the server that replays it."""

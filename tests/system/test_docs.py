@@ -174,7 +174,7 @@ def test_each_documented_file_exists(name: str) -> None:
 
 @define
 class Page(HTMLParser):
-    """A page as it was built: where it leads, what can be led to, and what comes along with it."""
+    """A page as it was built: where it leads, its anchors, and the files that it loads."""
 
     path: Path
     links: list[str] = field(factory=list)

@@ -1,4 +1,4 @@
-"""Every fault, whatever is stored and whatever is asked, with both stores: see `fault_table`."""
+"""Every fault, with every stored state and request, with both stores: see `fault_table`."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class Complete(TestCase):
 
 
 class Matrix:
-    """What all rows do; a subclass chooses the store."""
+    """The test of all rows; a subclass chooses the store."""
 
     home: Home
     github: GitHub
@@ -116,7 +116,7 @@ class Matrix:
         *,
         head: bool,
     ) -> tuple[Received | None, int]:
-        """Ask while something is wrong; return the answer and how often GitHub was asked."""
+        """Send a request during a fault; return the response and how many reached GitHub."""
         github, (kind, status) = self.github, kind_of(fault)
         github.log.clear()
         if kind == AWAY:
@@ -148,7 +148,7 @@ class Matrix:
 
     @staticmethod
     def asked(fault: str, holding: str, method: str) -> int:
-        """Return how often GitHub is asked: once, but for what it may just have missed.
+        """Return the number of upstream requests: one, unless a retry is allowed.
 
         Reading is tried again on a new connection, when one that had been kept breaks at once.
         """

@@ -40,7 +40,7 @@ AGENT = "tests"
 
 @frozen
 class Reply:
-    """An answer as it came over the wire."""
+    """A response as received."""
 
     status: int
     fields: list[tuple[str, str]]
@@ -93,7 +93,7 @@ class Client(Protocol):
         self.done.callback(None)
 
     def seen(self, piece: bytes) -> Deferred[None]:
-        """Fire when these bytes have come."""
+        """Fire when these bytes have been received."""
         seen: Deferred[None] = Deferred()
         self.watched = (piece, seen)
         self.dataReceived(b"")
@@ -102,7 +102,7 @@ class Client(Protocol):
 
 @implementer(IPullProducer)
 class Upload:
-    """So many zeros, as fast as they are taken."""
+    """Sends zeros, as fast as the transport accepts them."""
 
     def __init__(self, wire: ITCPTransport, size_bytes: int) -> None:
         self.wire = wire
@@ -157,7 +157,7 @@ async def raw(
     token: str | None = "tok",
     **fields: str,
 ) -> tuple[bytes, bool]:
-    """Ask on a connection of its own, and give all that comes until it closes."""
+    """Send a request on a new connection, and return all bytes received until it closes."""
     own = {"Connection": "close", "User_Agent": AGENT}
     if token is not None:
         own["Authorization"] = f"token {token}"

@@ -39,7 +39,7 @@ def peak_kib(mirror: Mirror) -> int:
 @implementer(IBodyProducer)
 @define(eq=False)
 class Much:
-    """Sends 200 MB, as fast as they are taken."""
+    """Sends 200 MB, as fast as the transport accepts them."""
 
     length: int = SIZE
     task: Any = None
@@ -65,7 +65,7 @@ class Much:
 
 
 class Counting(Protocol):
-    """Takes content and keeps only its length."""
+    """Receives content and keeps only its length."""
 
     def __init__(self) -> None:
         self.size = 0

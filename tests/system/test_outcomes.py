@@ -11,7 +11,7 @@ LIVE = "x-ratelimit-remaining"
 
 
 class Outcomes(TestCase):
-    """Each as a client sees it."""
+    """Each outcome as a client sees it."""
 
     home: Home
 
@@ -21,7 +21,7 @@ class Outcomes(TestCase):
         self.github.put("/thing", {"a": 1}, last_modified="Mon, 05 Oct 2026 10:00:00 GMT")
 
     async def outcome(self, target: str, token: str, **more: str) -> tuple[int, str, str | None]:
-        """Ask, and return status, outcome and `X-Cache`."""
+        """Send a request, and return status, outcome and `X-Cache`."""
         got = await self.home.get(target, token=token, headers=more)
         assert (got.field(LIVE) is None) is ("hit" in got.outcome)
         return got.status, got.outcome, got.field("x-cache")

@@ -18,7 +18,7 @@ def together(*asking: Any) -> Deferred[list[Received]]:
 
 
 class Promises(TestCase):
-    """Each ends with what the stand-in counted."""
+    """Each test ends with the requests that the stand-in charged."""
 
     home: Home
 
@@ -251,7 +251,7 @@ class Promises(TestCase):
 
 
 class Sceptics(TestCase):
-    """What a first reading would have got wrong."""
+    """Properties that a first reading of the rules would miss."""
 
     async def test_304_is_sent_only_to_clients_with_the_validator(self) -> None:
         """A client without a tag that joined a conditional request receives content."""

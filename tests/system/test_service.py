@@ -201,7 +201,7 @@ class Service(TestCase):
 
 @frozen
 class _Noting:
-    """The settings of a section, which note what is asked of them."""
+    """The settings of a section, which record the options that are read."""
 
     section: str
     settings: Any

@@ -289,7 +289,7 @@ class WithoutABucket(Kept):
 
 
 class WhileFilling(Kept):
-    """What is asked for in the middle of a restore."""
+    """Requests during a restore."""
 
     async def test_request_waits_for_content_of_a_restored_grant(self) -> None:
         """A request with a restored grant waits for the content to be restored."""
