@@ -53,14 +53,14 @@ logins = st.sets(st.sampled_from(USERS))
 
 @frozen
 class Shown:
-    """What was granted: content, and when GitHub last said so."""
+    """A grant: content, and the time of GitHub's last confirmation."""
 
     content: Any
     at: float
 
 
 class Model(RuleBasedStateMachine):
-    """Users, things, and what may happen to them; a subclass chooses the store."""
+    """Users, resources and events; a subclass chooses the store."""
 
     case: ClassVar[TestCase]
     redis: ClassVar[RedisServer | None]
@@ -122,7 +122,7 @@ class Model(RuleBasedStateMachine):
 
         self.run(end())
 
-    # What is asked.
+    # Requests of clients.
 
     @rule(replica=replicas, user=users, path=paths, method=methods, no_cache=st.booleans())
     def send(self, replica: int, user: int, path: str, method: str, no_cache: bool) -> None:
@@ -141,7 +141,7 @@ class Model(RuleBasedStateMachine):
 
     @rule(replica=replicas, path=paths, kind=st.sampled_from(FAULTS), no_cache=st.booleans())
     def all_send_during_fault(self, replica: int, path: str, kind: str, no_cache: bool) -> None:
-        """GitHub fails for this one step; what was granted is answered stale."""
+        """GitHub fails for this one step; granted content is served stale."""
         wrong = self.github.fault(None, kind)
         for token in self.tokens:
             self.run(self.check(replica, token, path, "GET", no_cache=no_cache))
@@ -233,7 +233,7 @@ class Model(RuleBasedStateMachine):
         return content, etag, link, got.field("x-oauth-scopes"), got.field("content-type")
 
     async def itself(self, token: str | None, path: str, method: str = "GET") -> Received:
-        """Ask the stand-in, when nothing goes wrong; it is not counted."""
+        """Send a request to the stand-in without faults; it is not counted."""
         faults, log = list(self.github._faults), list(self.github.log)
         self.github._faults.clear()
         port = int(self.github.api_url.rpartition(":")[2])
@@ -243,7 +243,7 @@ class Model(RuleBasedStateMachine):
         self.github.log.extend(log)
         return got
 
-    # What is known of it.
+    # The state of the model.
 
     def is_limited(self, token: str | None) -> bool:
         return self.clock.at < self.limited_until.get(token, 0.0)
@@ -258,7 +258,7 @@ class Model(RuleBasedStateMachine):
         return max((shown.at for shown in self.granted.get((token, path), ())), default=0.0)
 
     def neutral(self, got: Received) -> bytes:
-        """Return content as it is whoever was asked."""
+        """Return content without the URL of its server."""
         content = got.plain
         for url in (self.github.api_url, *(home.url for home in self.homes)):
             content = content.replace(url.encode(), b"")
@@ -267,7 +267,7 @@ class Model(RuleBasedStateMachine):
     def take_note(
         self, token: str | None, asked: list[Any], now: Received, got: Received, path: str
     ) -> None:
-        """Take note of what GitHub has granted and refused, by what it did itself."""
+        """Record GitHub's grants and refusals by its own responses."""
         for each in asked:
             target = each.target.decode()
             if each.status in {401, 404} or (each.status == 403 and not self.limits):
@@ -289,7 +289,7 @@ class Model(RuleBasedStateMachine):
         if self.redis is not None:
             await settled(*(home.parts.store for home in self.homes))
 
-    # What happens to it.
+    # Events.
 
     def put_list(self, items: list[Any]) -> None:
         """Put the list; note until when it was another one."""
@@ -310,7 +310,7 @@ class Model(RuleBasedStateMachine):
 
     @rule(back=st.sampled_from(THINGS))
     def change_back(self, back: str) -> None:
-        """To what it was in the beginning."""
+        """Restore the original content."""
         content = {"n": 0, "text": back * 40}
         self.github._resources[back].content = content  # type: ignore[attr-defined]
         self.github._resources[back].rendered.clear()  # type: ignore[attr-defined]
@@ -357,14 +357,15 @@ class Model(RuleBasedStateMachine):
             self.states.append((self.clock.at, items))
         self.wrote[token] = self.clock.at
         for each in self.github.log:
-            # who asks without a credential has none that could be refused altogether
+            # a request without credential has none that could be revoked
             if each.status == 401 and token is not None:
                 for name in [name for name in self.granted if name[0] == token]:
                     del self.granted[name]
             if each.status in {403, 429}:
                 self.limited_until[token] = self.clock.at + LONGEST_LIMIT_S
-            elif each.method.decode() == method:
-                # GitHub may have done it, whatever it said: what was granted before is older.
+            elif each.method.decode() == method and token is not None:
+                # GitHub may have executed the write, whatever its status: earlier grants are older.
+                # GitHub executes none without a credential, so a shared name keeps its grants.
                 for name in [name for name in self.granted if name[0] == token]:
                     del self.granted[name]
         await self.all_written()
