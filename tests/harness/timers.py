@@ -9,7 +9,7 @@ from attrs import define, field
 from twisted.internet.interfaces import IDelayedCall
 
 from ghmirror_tw.config.settings import Settings
-from tests.harness.home import Home, reactor
+from tests.harness.home import Home
 
 #: A timer of at least so many seconds waits for what doesn't come in a test.
 LONG_S = 4.0
@@ -52,8 +52,9 @@ class Timers:
 
 def with_timers(home: Home) -> Timers:
     """Have a mirror wait by timers that the test ends, while its clock stands still."""
-    timers = Timers(reactor)
     home.move_on(0.0)
-    home.clock.real = timers
-    home.parts.client.reactor = timers
+    timers = Timers(home.clock)
+    parts = home.parts
+    for part in (parts.mirror, parts.store, parts.resource, parts.client):
+        part.reactor = timers
     return timers

@@ -169,7 +169,10 @@ def test_each_documented_file_exists(name: str) -> None:
         module.replace(".", "/") + ".py"
         for module in re.findall(r"-m ((?:benchmarks|tests)[\w.]+\w)", text_of(name))
     }
-    assert not {path for path in named if not (ROOT / path).exists()}
+    missing = {path for path in named if not (ROOT / path).exists()}
+    # a package that is run has a `__main__`
+    packages = {path for path in missing if (ROOT / path[:-3] / "__main__.py").exists()}
+    assert missing == packages
 
 
 @define
