@@ -364,8 +364,11 @@ class Fleet(TestCase):
 
     async def test_collapsed_requests_share_a_stale_response(self) -> None:
         """Each client of the flight receives it in its own form."""
-        self.one.move_on(0.0)
         await self.one.get("/thing", token="alice-1")
+        # A flight is joined only after a look-up that is current.
+        await settled(self.one.parts.store)
+        await self.one.parts.store.history.looked_up(30.0)
+        self.one.move_on(0.0)
         barrier = self.github.hold("/thing")
         self.github.fault("/thing", "503")
         asked = [start(self.one.get("/thing", token="alice-1")) for _ in range(3)]

@@ -29,7 +29,15 @@ from ghmirror_tw.store.record_sealing import Codec
 from ghmirror_tw.store.store_interface import Pair
 from ghmirror_tw.wiring.snapshot_parts import snapshot_owner
 from tests.fakes.s3 import Fault, open_bucket
-from tests.harness.home import Home, Received, fetch, open_github, open_home, reactor
+from tests.harness.home import (
+    Home,
+    MovableReactor,
+    Received,
+    fetch,
+    open_github,
+    open_home,
+    reactor,
+)
 from tests.harness.redis_servers import start_redis
 from tests.harness.redis_stores import settled
 from tests.harness.running import STOPPED, Mirror, start_mirror
@@ -544,12 +552,12 @@ class InRedis(Kept):
             await open_home(
                 self,
                 self.github,
+                clock,
                 cache={"backend": "redis", "credential_secret": "shared", "fresh_for": 600.0},
                 redis={"url": f"redis://{host}:{port}", "timeout": 0.5},
             )
-            for _ in "12"
+            for clock in (MovableReactor(reactor, reactor.seconds() + 100.0), None)
         ]
-        ahead.move_on(100.0)
         for token in TOKENS:
             await ahead.get(PATHS[0], token=token)
         await settled(ahead.parts.store)
