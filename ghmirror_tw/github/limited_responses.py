@@ -47,7 +47,7 @@ _SECONDARY_MESSAGES: Final = (
 #: The ends of URLs to the documentation of secondary limits, in old and new responses.
 _SECONDARY_ENDS: Final = ("secondary-rate-limits", "abuse-rate-limits")
 
-#: Parts of messages that refuse a request, whatever fields the response has.
+#: Parts of messages that refuse a request, also where the fields report a rate limit.
 _REFUSALS: Final = (
     *("not accessible by", "saml", "must have admin", "bad credentials", "not found"),
     *("forbids access", "ip allow list"),

@@ -109,7 +109,7 @@ def _with_placeholders(segments: Sequence[bytes]) -> Sequence[bytes] | None:
 def page_limits_of(target: bytes) -> PageLimits:
     """Return the pagination of the GET operation of *target*, by the table of operations.
 
-    The work is bounded by the size of the table, whatever the target.
+    The work is bounded by the size of the table, for every target.
     """
     segments = target.partition(b"?")[0].split(b"/", _MOST_SEGMENTS)
     found = _OPERATIONS.find(segments)

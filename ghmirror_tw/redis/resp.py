@@ -191,5 +191,5 @@ class StrictProtocol(BaseRedisProtocol):  # type: ignore[misc]
                 if reply is None:
                     return
                 self.replyReceived(reply[0])
-        except Exception:  # noqa: BLE001 - the stream is out of step, whatever was wrong
+        except Exception:  # noqa: BLE001 - after any error the stream is out of step
             self.abort("it does not speak RESP2")

@@ -9,7 +9,7 @@ from typing import Final
 _MAX_DESCRIPTORS: Final = 65_536
 #: Reserved for other files than connections: the log, listening ports, Redis, snapshots.
 _RESERVED: Final = 128
-#: Clients get at least so many connections, whatever the limit is.
+#: The least number of connections for clients, also where the limit of the process is lower.
 _MIN_CLIENTS: Final = 64
 
 
