@@ -44,6 +44,12 @@ _PATHS: Final = frozenset(
 _MOST_SEGMENTS: Final = 12
 
 
+def operation_of(method: bytes, path: bytes) -> str:
+    """Return method and pattern of a request, such as ``GET /user``; HEAD is the same as GET."""
+    shown = "GET" if method == b"HEAD" else method.decode("latin-1")
+    return f"{shown} {path_pattern(path)}"
+
+
 def path_pattern(path: bytes) -> str:
     """Return the pattern of a *path* (without a query)."""
     path = without_credentials(path)

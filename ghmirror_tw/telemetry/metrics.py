@@ -16,7 +16,9 @@ from prometheus_client import (
 )
 from prometheus_client.exposition import choose_encoder
 
+from ghmirror_tw.telemetry.busiest import Busiest
 from ghmirror_tw.telemetry.histograms import LabelledHistogram, ObservationCounter
+from ghmirror_tw.telemetry.logs import scrub
 from ghmirror_tw.telemetry.metric_catalogue import BUCKETS, CATALOGUE, StoreFigures
 from ghmirror_tw.telemetry.metric_collectors import (
     USER_SERIES,
@@ -51,6 +53,8 @@ class Metrics:
     #: The responses 304 that GitHub charged, and requests that timed out.
     charged_in_all: int = field(init=False, default=0)
     cost_unknown_in_all: int = field(init=False, default=0)
+    #: The operations (methods and path patterns) of charged requests.
+    paid_operations: Busiest = field(init=False, factory=Busiest)
     _named: dict[str, Any] = field(init=False, factory=dict)
     _stores: StoreCollector = field(init=False, factory=StoreCollector)
     _budgets: BudgetCollector = field(init=False, factory=BudgetCollector)
@@ -120,6 +124,10 @@ class Metrics:
         """Count a 304 that GitHub charged to *user*."""
         self.charged_in_all += 1
         self.spent(user)
+
+    def paid(self, operation: str) -> None:
+        """Count a charged request by its operation; see `path_labels.operation_of`."""
+        self.paid_operations.count(scrub(operation))
 
     def cost_unknown(self) -> None:
         """Count a request that timed out: GitHub may have charged it."""

@@ -85,12 +85,12 @@ class StatusDocument:
         }
 
     def _paths(self) -> dict[str, Any]:
-        """Return the busiest paths with their shares."""
-        busiest = [
-            {"path": each.name, "share": round(each.share, 4), "error": round(each.error, 4)}
-            for each in self.busiest.busiest(_PATHS)
-        ]
-        return {"half_life": HALF_LIFE_S, "busiest": busiest}
+        """Return the busiest paths, and the operations that were charged most."""
+        return {
+            "half_life": HALF_LIFE_S,
+            "busiest": _shares("path", self.busiest),
+            "paid": _shares("operation", self.metrics.paid_operations),
+        }
 
     def _latencies(self, now: TotalsSample) -> dict[str, Any]:
         windows = {name: self.last_hour.since(length, now)[1] for name, length in _WINDOWS.items()}
@@ -98,6 +98,14 @@ class StatusDocument:
             kind: {name: totals.times[kind].document for name, totals in windows.items()}
             for kind in now.totals.times
         }
+
+
+def _shares(kind: str, counted: Busiest) -> list[dict[str, Any]]:
+    """Return the most frequent names with their shares."""
+    return [
+        {kind: each.name, "share": round(each.share, 4), "error": round(each.error, 4)}
+        for each in counted.busiest(_PATHS)
+    ]
 
 
 def _users(readings: MetricReadings) -> list[dict[str, Any]]:

@@ -21,7 +21,7 @@ from ghmirror_tw.caching.decision import AVAILABLE, UpstreamState
 from ghmirror_tw.caching.key import CacheKey
 from ghmirror_tw.github.limits_in_force import LimitKind
 from ghmirror_tw.github.media_types import is_as_accepted
-from ghmirror_tw.github.path_labels import path_pattern
+from ghmirror_tw.github.path_labels import operation_of
 from ghmirror_tw.github.rate_limit_resources import is_quota_request, scopes_of
 from ghmirror_tw.http.error_responses import MirrorError
 from ghmirror_tw.http.request import READ_METHODS, Request
@@ -234,14 +234,13 @@ class Sender:
             self.backoffs.note_timeout(key, token, began, self.now())
 
     def _observation(self, outgoing: OutgoingRequest) -> Observation:
-        """Return the failure of a request as an observation; HEAD is the operation of GET.
+        """Return the failure of a request as an observation.
 
         Failures of all credentials that may be made up count as those of one.
         """
         request, token = outgoing.request, outgoing.requester.token
         credential = token if self.credentials.is_accepted(token) else UNVERIFIED
-        method = "GET" if outgoing.is_read else request.method.decode("latin-1")
-        operation = f"{method} {path_pattern(request.path)}"
+        operation = operation_of(request.method, request.path)
         return Observation(request.path.decode("latin-1"), credential, operation)
 
     def _note_acceptance(

@@ -9,7 +9,9 @@ from attrs import define, evolve, field
 from twisted.logger import Logger
 
 from ghmirror_tw.github.charged_304s import ChargeDetector
+from ghmirror_tw.github.path_labels import operation_of
 from ghmirror_tw.github.rate_limit_resources import is_quota_request, named_resource
+from ghmirror_tw.http.request import Request
 from ghmirror_tw.runtime.numbers import whole_number
 from ghmirror_tw.upstream.accepted_credentials import CredentialRegistry
 from ghmirror_tw.upstream.quotas import Quotas
@@ -31,6 +33,9 @@ class QuotaMetrics(Protocol):
 
     def charged(self, user: str | None) -> None:
         """Count a 304 that was charged."""
+
+    def paid(self, operation: str) -> None:
+        """Count a request that was charged by its method and path pattern."""
 
 
 @define(eq=False)
@@ -81,11 +86,16 @@ class QuotaAccounting:
         if response.status != 304 or request.authorization is None:  # noqa: PLR2004
             if not is_quota_request(request):
                 self.metrics.spent(login)
+                self._count_paid(request)
             return response
         if not one_less:
             return response
         self._count_charged(login, resource, remaining)
+        self._count_paid(request)
         return evolve(response, charged=True)
+
+    def _count_paid(self, request: Request) -> None:
+        self.metrics.paid(operation_of(request.method, request.path))
 
     def _count_charged(self, login: str | None, resource: str, remaining: int) -> None:
         self.metrics.charged(login)

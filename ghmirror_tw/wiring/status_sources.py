@@ -29,7 +29,12 @@ def build_status_document(
         lambda: [(user, scope or "all", kind) for user, kind, scope in sources.active_limits()]
     )
     now = sources.reactor.seconds
-    last_hour = LastHour(sources.reactor, lambda: RequestTotals.of(metrics), busiest.decay)
+
+    def elapsed(seconds: float) -> None:
+        for counted in (busiest, metrics.paid_operations):
+            counted.decay(seconds)
+
+    last_hour = LastHour(sources.reactor, lambda: RequestTotals.of(metrics), elapsed)
     constants = {
         "version": __version__,
         "replica": socket.gethostname(),

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ghmirror_tw.github.path_labels import path_pattern
+from ghmirror_tw.github.path_labels import operation_of, path_pattern
 
 
 @pytest.mark.parametrize(
@@ -39,6 +39,12 @@ from ghmirror_tw.github.path_labels import path_pattern
 def test_the_pattern_of_each_kind_of_path(path: bytes, pattern: str) -> None:
     """Words of the API stay, names go."""
     assert path_pattern(path) == pattern
+
+
+def test_head_is_the_operation_of_get() -> None:
+    """GitHub charges both alike; other methods are operations of their own."""
+    assert operation_of(b"HEAD", b"/repos/o/r") == operation_of(b"GET", b"/repos/o/r")
+    assert operation_of(b"POST", b"/repos/o/r/issues") == "POST /repos/*/*/issues"
 
 
 @given(st.binary(max_size=300))

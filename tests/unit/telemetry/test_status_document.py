@@ -36,7 +36,7 @@ class FiguresTests(TestCase):
         assert shown["hour"]["outcomes"] == {}
         assert (shown["hour"]["requests"], shown["in_flight"], shown["collapsed"]) == (0, 0, 0)
         assert shown["quota"] == {"spent": 0, "saved": 0, "users": [], "remaining": []}
-        assert shown["paths"]["busiest"] == shown["stops"] == []
+        assert shown["paths"]["busiest"] == shown["paths"]["paid"] == shown["stops"] == []
         assert shown["snapshots"] is None
         nothing = {"count": 0, "p50": None, "p90": None, "p95": None, "p99": None}
         for what in ("requests", "github", "store"):
@@ -92,6 +92,20 @@ class FiguresTests(TestCase):
         shown = [each["path"] for each in (await figures(home))["paths"]["busiest"]]
         assert max(map(len, shown)) == 200
         assert {"/search/issues", "/x/***"} < set(shown)
+
+    async def test_paid_requests_are_shown_by_operation(self) -> None:
+        """The operations that were charged, without names, free requests and secrets."""
+        home = await open_home(self)
+        for repository in ("o/one", "o/two", "p/one"):
+            home.github.put(f"/repos/{repository}", {"a": 1})
+        for repository in ("o/one", "o/two", "p/one", "o/one"):
+            await home.get(f"/repos/{repository}", token="alice-1")
+        await home.get("/app-manifests/secretcode/conversions", token="alice-1")
+        shown = (await figures(home))["paths"]["paid"]
+        assert shown == [
+            {"operation": "GET /repos/*/*", "share": 0.75, "error": 0.0},
+            {"operation": "GET /app-manifests/*/conversions", "share": 0.25, "error": 0.0},
+        ]
 
     async def test_limits_are_shown_by_login_only(self) -> None:
         """Until when which limit holds; a credential without a login is `unknown`."""
