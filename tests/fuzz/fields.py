@@ -111,6 +111,7 @@ def _facts_of(target: bytes) -> None:
     pattern = path_labels.path_pattern(path)
     assert re.fullmatch(r"/[a-z_*/-]*", pattern), pattern
     assert len(pattern) < 600
+    assert path_labels.operation_of(b"HEAD", path) == f"GET {pattern}"
     hidden = path_credentials.without_credentials(path)
     assert path_credentials.without_credentials(hidden) == hidden
     request = Request(b"GET", target, Fields())
