@@ -7,6 +7,7 @@ import sys
 from twisted.application.service import MultiService
 from twisted.python import usage
 
+from ghmirror_tw import __version__
 from ghmirror_tw.config.option import ConfigError
 from ghmirror_tw.config.settings import Settings
 from ghmirror_tw.config.settings_loader import read_settings
@@ -22,6 +23,11 @@ class Options(usage.Options):
     ]
 
     settings: Settings
+
+    def opt_version(self) -> None:
+        """Display the version of ghmirror and exit."""
+        sys.stdout.write(f"ghmirror {__version__}\n")
+        raise SystemExit(0)
 
     def postOptions(self) -> None:
         """Read the configuration; if it has faults, print all of them and exit with status 1."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from ghmirror_tw.cli import text_format
 from ghmirror_tw.cli.command_runner import command_errors
 from ghmirror_tw.cli.output import Output, Status
+from ghmirror_tw.config.exposures import exposures
 from ghmirror_tw.config.option import ConfigError
 from ghmirror_tw.config.settings_loader import read_settings
 from ghmirror_tw.wiring.tls_trust import build_trust
@@ -40,4 +41,4 @@ def _faults_and_warnings(path: str | None) -> tuple[list[str], list[str]]:
             build_trust(section, name, ca_path)
         except ConfigError as error:
             faults += error.faults
-    return faults, list(settings.warnings)
+    return faults, [*settings.warnings, *exposures(settings)]

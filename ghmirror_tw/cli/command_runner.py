@@ -82,7 +82,7 @@ def command_error(error: Exception) -> CommandError:
             text = error.why if isinstance(error, RedisUnavailableError) else str(error)
             return CommandError(code, text, status, getattr(error, "faults", ()))
     text = scrub(f"{type(error).__name__}: {error}")
-    return CommandError("internal", f"internal error: {text}; see --verbose")
+    return CommandError("internal", f"internal error: {text}")
 
 
 @implementer(ILogObserver)

@@ -21,6 +21,22 @@ _COLOURS: Final = {"whole": "green", "damaged": "red", "fault": "red", "warning"
 _PROGRESS_INTERVAL_S: Final = 10.0
 
 
+#: What to do about an error, by its code; the messages of others contain it.
+_HINTS: Final = {
+    "mirror": "start the mirror, or name its admin port: ghmirror top --url http://HOST:8081",
+    "store": "check that Redis runs, and [redis] in this configuration",
+    "target": "check [snapshot] target, and this user's permission to read it",
+    "no-snapshot": "a mirror saves one each [snapshot] interval; is this its [snapshot] target?",
+    "no-such-snapshot": "ghmirror snapshot list shows the names",
+    "no-records": "check that [redis] url and key_prefix are those of the mirrors",
+    "lease": "try again later; mirrors save and restore without this command",
+    "damaged": "ghmirror snapshot verify reports which snapshots are whole",
+    "truncated": "ghmirror snapshot verify reports which snapshots are whole",
+    "other-secret": "use the [cache] credential_secret of the mirror that has written it",
+    "internal": "run the command again with --verbose, and report what it prints",
+}
+
+
 class Status(IntEnum):
     """Exit statuses; `main` explains them in its help."""
 
@@ -207,3 +223,5 @@ class Output:
             return
         for line in error.lines:
             self.note(f"{click.style('error', fg='red')}: {line}")
+        if error.code in _HINTS:
+            self.note(f"hint: {_HINTS[error.code]}")

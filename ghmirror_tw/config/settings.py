@@ -424,6 +424,17 @@ OPTIONS_BY_KEY: Final = {(each.section, each.name): each for each in OPTIONS}
 OptionKey = tuple[str, str]
 
 
+def changed_options(running: Settings, read: Settings) -> list[str]:
+    """Return the names of options whose values differ, and which only a restart applies."""
+    return [
+        f"[{each.section}] {each.name}"
+        for each in OPTIONS
+        if each.reread != _AT_SIGHUP
+        and getattr(getattr(running, each.section), each.name)
+        != getattr(getattr(read, each.section), each.name)
+    ]
+
+
 def is_set(settings: Settings, key: OptionKey) -> bool:
     """Return whether the option is neither empty nor at its default."""
     described = OPTIONS_BY_KEY[key]

@@ -6,7 +6,7 @@ import difflib
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import attrs
 from attrs import define, field, frozen
@@ -22,6 +22,9 @@ from ghmirror_tw.config.settings import (
     OptionKey,
     Settings,
 )
+
+#: The least similarity of a misspelt variable; Kubernetes makes others (GHMIRROR_SERVICE_HOST).
+_SIMILAR: Final = 0.8
 
 
 def read_settings(path: str | None) -> Settings:
@@ -129,6 +132,7 @@ class _Texts:
             self.texts[option.section, option.name] = _OptionText(text, origin)
         return [
             f"environment variable {variable} is not an option; it is ignored"
+            + _similar_variable(variable, variables)
             for variable in sorted(environ)
             if variable.startswith(PREFIX) and variable not in variables
         ]
@@ -147,6 +151,13 @@ class _Texts:
                     fault(*key, wrong, option.expected, given.origin) for wrong in error.args
                 ]
         return values
+
+
+def _similar_variable(name: str, variables: Iterable[str]) -> str:
+    """Return a question with the most similar variable, or nothing."""
+    endings = [each.removeprefix(PREFIX) for each in variables]
+    similar = difflib.get_close_matches(name.removeprefix(PREFIX), endings, 1, _SIMILAR)
+    return f"; did you mean {PREFIX}{similar[0]}?" if similar else ""
 
 
 def _hint(name: str, choices: Iterable[str]) -> str:

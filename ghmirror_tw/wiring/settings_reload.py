@@ -9,6 +9,7 @@ from twisted.logger import Logger
 
 from ghmirror_tw.caching.credential_names import CredentialNames
 from ghmirror_tw.config.option import ConfigError
+from ghmirror_tw.config.settings import changed_options
 from ghmirror_tw.config.settings_loader import read_settings
 from ghmirror_tw.store.record_sealing import Codec
 from ghmirror_tw.wiring.github_parts import build_github_trust
@@ -28,7 +29,8 @@ class SettingsReload:
     def reload(self) -> None:
         """Update the list of users and the content of all `*_path` files.
 
-        If the configuration has a fault, nothing is changed.
+        Other changed options are named in the log. If the configuration has a fault, nothing is
+        changed.
         """
         try:
             settings = read_settings(self.config_path)
@@ -55,3 +57,6 @@ class SettingsReload:
         if parts.status_page is not None:
             parts.status_page.use(github_trust)
         _log.info("Configuration reloaded: users, secrets and certificate authorities")
+        if changed := changed_options(parts.settings, settings):
+            options = ", ".join(changed)
+            _log.warn("Restart needed by changed options: options={options}", options=options)

@@ -19,6 +19,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
 from twisted.trial.unittest import TestCase
 
+from ghmirror_tw import __version__
 from ghmirror_tw.config.settings import OPTIONS, SECTIONS
 from ghmirror_tw.wiring import service_parts, settings_reload
 from tests.harness.certificates import Authority
@@ -110,6 +111,10 @@ class Service(TestCase):
         await mirror.logged("Configuration reloaded")
         assert (await get(mirror.url, "/zen", "bob-1")).status == 200
         assert (await get(mirror.url, "/zen", "alice-1")).status == 403
+        assert "Restart needed" not in mirror.log_text
+        mirror.config.write_text(f"{mirror.config.read_text()}\n[cache]\nstale_limit = 1d\n")
+        mirror.signal(signal.SIGHUP)
+        await mirror.logged(r"Restart needed by changed options: options=\[cache\] stale_limit$")
         mirror.config.write_text("[server]\nlisten = nowhere\n")
         mirror.signal(signal.SIGHUP)
         await mirror.logged("Configuration not reloaded")
@@ -141,6 +146,7 @@ class Service(TestCase):
             **{name: _Noting(name, cls(), seen) for name, cls in SECTIONS.items()}
         )
         self.patch(settings_reload, "read_settings", lambda _: settings)
+        self.patch(settings_reload, "changed_options", lambda *_: [])
         settings_reload.SettingsReload(None, home.parts).reload()
         assert seen == {
             (option.section, option.name) for option in OPTIONS if option.reread == "at SIGHUP"
@@ -251,6 +257,11 @@ def test_invalid_configuration_reports_all_faults(tmp_path: Path) -> None:
     for part in ("[server] listen:", "[nonsense]", "[github] timeout:"):
         assert part in ended.stderr
     assert "Traceback" not in ended.stderr
+
+
+def test_version_is_that_of_the_mirror() -> None:
+    """`twistd ghmirror --version` is not Twisted's version."""
+    assert run("--version").stdout == f"ghmirror {__version__}\n"
 
 
 def test_port_in_use_is_reported_in_one_line(tmp_path: Path) -> None:

@@ -72,6 +72,17 @@ def test_warnings_are_no_faults(operator: Operator) -> None:
     assert len(operator.run("check-config", "--json").json["warnings"]) == 3
 
 
+def test_exposed_values_are_warned_about(operator: Operator) -> None:
+    """Values that are right in some networks only are warnings of this command."""
+    operator.configure(
+        {"github": {"api_url": "http://ghe.example.org"}, "server": {"admin_listen": "tcp:8081"}}
+    )
+    api, admin, last = operator.run("check-config").out.splitlines()
+    assert api.startswith("warning: [github] api_url is http: ")
+    assert admin.startswith("warning: [server] admin_listen = tcp:8081: ")
+    assert last == "Valid."
+
+
 def test_the_environment_counts(operator: Operator) -> None:
     """As it does for a mirror: it wins over the file."""
     operator.more["GHMIRROR_CACHE_BACKEND"] = "disk"

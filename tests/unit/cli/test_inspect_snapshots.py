@@ -86,7 +86,7 @@ def test_a_directory_that_is_not_there(operator: Operator, kept: Path, command: 
     ended = operator.run("snapshot", command)
     assert (ended.status, ended.out) == (3, "")
     text = f"{kept.as_uri()}: there is no such directory; the first snapshot creates it"
-    assert ended.err == f"error: {text}\n"
+    assert ended.err.startswith(f"error: {text}\nhint: ")
     assert operator.run("snapshot", command, "--json").error == (3, "target", text)
     assert not kept.exists()
 
@@ -96,7 +96,8 @@ def test_a_directory_that_is_a_file(operator: Operator, kept: Path) -> None:
     kept.write_text("")
     ended = operator.run("snapshot", "list")
     assert (ended.status, ended.out) == (3, "")
-    assert ended.err == f"error: {kept.as_uri()} cannot be listed: Not a directory\n"
+    text = f"{kept.as_uri()} cannot be listed: Not a directory"
+    assert ended.err.startswith(f"error: {text}\nhint: ")
 
 
 # Verifying.
@@ -227,7 +228,8 @@ def test_names_that_are_none(operator: Operator, kept: Path, command: str) -> No
     gone = NEWEST.replace("123Z", "124Z")
     text = f"{kept.as_uri()}: there is no {gone}"
     assert operator.run("snapshot", command, "--json", gone).error == (1, "no-such-snapshot", text)
-    assert operator.run("snapshot", command, gone).err == f"error: {text}\n"
+    hint = "hint: ghmirror snapshot list shows the names\n"
+    assert operator.run("snapshot", command, gone).err == f"error: {text}\n{hint}"
 
 
 # Showing.

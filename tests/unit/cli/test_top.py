@@ -148,7 +148,7 @@ def test_unreachable_mirror(operator: Operator) -> None:
     url = f"http://127.0.0.1:{free_port()}"
     ended = operator.run("top", "--url", url)
     assert (ended.status, ended.out) == (3, "")
-    (line,) = ended.err.splitlines()
+    line, _hint = ended.err.splitlines()
     assert line.startswith(f"error: {url}: the mirror cannot be reached: Connection was refused")
     assert operator.run("top", "--json", "--url", f"{url}").error[:2] == (3, "mirror")
     https = operator.run("top", "--json", "--url", url.replace("http:", "https:"))
@@ -180,7 +180,7 @@ def test_response_of_another_program(operator: Operator, content: str) -> None:
         server.shutdown()
         serving.join()
     assert (ended.status, ended.out) == (3, "")
-    assert len(ended.err.splitlines()) == 1
+    assert len(ended.err.splitlines()) == 2  # with a hint
     assert "Traceback" not in ended.err
 
 

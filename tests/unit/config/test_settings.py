@@ -599,6 +599,16 @@ def test_variables_that_kubernetes_makes_are_warned_about() -> None:
     warnings = load(None, dict.fromkeys(["PATH", *made], "secret")).warnings
     assert [warning.split()[2] for warning in warnings] == sorted(made)
     assert "secret" not in "".join(warnings)
+    assert "did you mean" not in "".join(warnings)
+
+
+def test_a_misspelt_variable_has_a_suggestion() -> None:
+    """The warning names the variable that was probably meant."""
+    (warning,) = load(None, {"GHMIRROR_CACHE_STALE_LIMT": "3d"}).warnings
+    assert warning == (
+        "environment variable GHMIRROR_CACHE_STALE_LIMT is not an option; it is ignored; did you"
+        " mean GHMIRROR_CACHE_STALE_LIMIT?"
+    )
 
 
 # ---------------------------------------------------------------- contradictions
