@@ -20,10 +20,12 @@ response. The mirror's own requests do not wait for others, either.
 
 Validators form a ladder. The first rung that has a validator is sent:
 
-1. the entity-tag of the grant, and those computed for representations that others brought;
-2. the `Last-Modified` date of the grant;
-3. the entity-tags of the client, where the store has nothing (one only, while lists are off);
-4. the entity-tag that an empty list would have.
+1. the `Last-Modified` date of the grant alone, where options name the path (`by_date`), and if a
+   date is enough (`validating_date`);
+2. the entity-tag of the grant, and those computed for representations that others brought;
+3. the `Last-Modified` date of the grant;
+4. the entity-tags of the client, where the store has nothing (one only, while lists are off);
+5. the entity-tag that an empty list would have.
 
 A 304 without an entity-tag does not show which of several validators it confirms. Then the request
 is sent again with the first validator alone, and after that with none (`narrowed`).
@@ -52,6 +54,7 @@ from ghmirror_tw.caching.validators import (
     empty_list_tag,
     may_be_empty_list,
     may_have_candidates,
+    validating_date,
 )
 from ghmirror_tw.github.entity_tag_trust import Sharing
 from ghmirror_tw.github.limits_in_force import LimitKind
@@ -65,13 +68,14 @@ class DecisionFacts:
     """What `next_step` needs to know of a request.
 
     *requires_validation*: only GitHub's confirmation will do. *internal*: the mirror's own request.
-    *accepted*: GitHub has accepted the credential.
+    *accepted*: GitHub has accepted the credential. *by_date*: its path is validated by date.
     """
 
     requires_validation: bool = False
     internal: bool = False
     head: bool = False
     accepted: bool = True
+    by_date: bool = False
 
 
 @frozen
@@ -234,7 +238,7 @@ class ConditionalRequest:
     def confirmed(self, etag: bytes | None) -> Validator | None:
         """Return the validator that a 304 confirms, or None where that is unclear."""
         if self.dated is not None:
-            return Validator(b"", ValidatorKind.OWN, self.dated.digest)
+            return Validator(b"", ValidatorKind.DATED, self.dated.digest)
         return confirmed_validator(self.validators, etag)
 
     def narrowed(self) -> ConditionalRequest:
@@ -267,6 +271,8 @@ def shared_candidates(
     """
     if not facts.accepted or not may_have_candidates(known) or not sharing.enabled(now):
         return ()
+    if facts.by_date and known.grant is not None and validating_date(known, known.grant):
+        return ()
     return candidates(known, login(), lists=sharing.lists_enabled(now), proven=sharing.proven)
 
 
@@ -284,6 +290,8 @@ def first_rung(  # noqa: PLR0913, PLR0917 - each is a fact of its own
     *stored* and *computed* are representations and computed entity-tags, by digest.
     """
     grant = known.grant if known.grant is not None and known.grant.digest in stored else None
+    if facts.by_date and grant is not None and validating_date(known, grant):
+        return ConditionalRequest(dated=grant, stored=stored)
     validators = []
     if grant is not None and grant.etag is not None:
         validators.append(Validator(grant.etag, ValidatorKind.OWN, grant.digest))

@@ -35,6 +35,9 @@ _GRANT_FIELDS: Final = frozenset({b"etag", b"last-modified", b"link"})
 _CONTENT_FIELDS: Final = frozenset({b"content-type", b"content-language", b"content-disposition"})
 
 
+_OWN: Final = frozenset({ValidatorKind.OWN, ValidatorKind.DATED})
+
+
 @frozen
 class ResponseMetadata:
     """The facts of one exchange with GitHub that its records are made from.
@@ -60,24 +63,29 @@ def from_304(
     """Return the grant from a 304, and the entry of the confirmed representation.
 
     Fields that the 304 lacks are taken from the credential's own grant, else from the entry, which
-    has them from the last response with the representation.
+    has them from the last response with the representation. Where a date was confirmed, the
+    entity-tag of the 304 may be that of later content, and the grant keeps its own.
     """
     entry = known.entry_of(stored.digest)
-    own = known.grant if validator.kind is ValidatorKind.OWN else None
+    own = known.grant if validator.kind in _OWN else None
     source = own or entry
     fields = metadata.fields
-    etag = fields.get(b"etag")
+    dated = own is not None and validator.kind is ValidatorKind.DATED
+    etag = own.etag if own is not None and dated else fields.get(b"etag")
+    last_modified = fields.get(b"last-modified")
+    borrows = last_modified is None and (own is None or own.borrowed_date)
+    if last_modified is None and source is not None:
+        last_modified = source.last_modified
     grant = Grant(
         digest=stored.digest,
         etag=etag or validator.tag or None,
-        last_modified=fields.get(b"last-modified")
-        or (None if source is None else source.last_modified),
+        last_modified=last_modified,
         link=fields.combined(b"link") or (None if source is None else source.link),
         requested_at=metadata.requested_at,
         validated_at=metadata.received_at,
         # A server with another entity-tag in its 304 does not follow the rule of computed tags.
         shareable=(own is None or own.shareable)
-        and (etag is None or weakly_equal(etag, validator.tag)),
+        and (etag is None or dated or weakly_equal(etag, validator.tag)),
         principal=metadata.login,
         expires_at=metadata.expires_at,
         scopes=fields.get(_SCOPES) or (None if own is None else own.scopes),
@@ -85,6 +93,7 @@ def from_304(
         poll_interval=fields.get(_POLL_INTERVAL) or (None if own is None else own.poll_interval),
         varied=variant_id(metadata.sent, stored.fields, fields),
         epoch=metadata.epoch,
+        borrowed_date=borrows and last_modified is not None,
     )
     if entry is None:
         is_new = validator.kind is ValidatorKind.EMPTY
@@ -136,9 +145,9 @@ def _entry(
 def freshened(stored: Fields, grant: Grant, not_modified: Fields) -> Fields:
     """Return the fields of a stored response, freshened by a 304 (RFC 9111, section 4.3.4).
 
-    Fields of the 304 (*not_modified*) replace those of the grant and of the representation. Two
-    kinds are left out: those that describe the stored content, and those that describe the 304
-    itself (section 3.2).
+    Fields of the 304 (*not_modified*) replace those of the grant and of the representation. Three
+    kinds are left out: those that describe the stored content, those that describe the 304 itself
+    (section 3.2), and its entity-tag, which the grant has if it is that of the content.
     """
     of_grant = (
         (b"etag", grant.etag),
@@ -156,7 +165,7 @@ def freshened(stored: Fields, grant: Grant, not_modified: Fields) -> Fields:
 def _stored_lines(stored: Fields) -> tuple[tuple[tuple[bytes, bytes], ...], frozenset[bytes]]:
     """Return the lines that are not the grant's, and the names that a 304 does not replace."""
     described = frozenset([name for name, _ in stored]) & _CONTENT_FIELDS
-    return stored.without(_GRANT_FIELDS).lines, described | MESSAGE_FIELDS
+    return stored.without(_GRANT_FIELDS).lines, described | MESSAGE_FIELDS | {b"etag"}
 
 
 #: A grant is stored for a day at least, even if stale responses need it for less, in seconds.

@@ -59,7 +59,7 @@ class Grant:
     request was sent. None permits no response before GitHub validates the grant (see `epochs`), as
     after a restore. The grant is of no use after *expires_at*, unless it is validated again.
     *scopes*, *sso* and *poll_interval* are the last `X-OAuth-Scopes`, `X-GitHub-SSO` and
-    `X-Poll-Interval`.
+    `X-Poll-Interval`. *borrowed_date*: GitHub sent *last_modified* to another credential only.
     """
 
     digest: str
@@ -77,6 +77,7 @@ class Grant:
     #: Names and hash of the fields by which the response varies beyond its key (see `vary`).
     varied: bytes | None = None
     epoch: bytes | None = None
+    borrowed_date: bool = False
 
 
 @frozen

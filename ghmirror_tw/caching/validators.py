@@ -25,6 +25,7 @@ from ghmirror_tw.github.entity_tag_rule import EMPTY_LIST, compute_entity_tag
 from ghmirror_tw.github.media_types import accepts_only_json_or_any
 from ghmirror_tw.http.entity_tags import parse_entity_tags, weakly_equal
 from ghmirror_tw.http.fields import Fields
+from ghmirror_tw.http.preconditions import parse_http_date
 from ghmirror_tw.http.request import Request
 
 #: The content of all candidates together, in bytes; the rest is not hashed.
@@ -32,9 +33,13 @@ CANDIDATE_BYTES: Final = 8 * 1024 * 1024
 
 
 class ValidatorKind(Enum):
-    """The source of a validator: the own grant, GitHub's rule, an empty list, or the client."""
+    """The source of a validator: the own grant, GitHub's rule, an empty list, or the client.
+
+    OWN is the entity-tag of the own grant, and DATED its date.
+    """
 
     OWN = "own"
+    DATED = "dated"
     COMPUTED = "computed"
     EMPTY = "empty"
     CLIENT = "client"
@@ -136,13 +141,31 @@ def empty_list_tag(request: Request) -> bytes:
 def condition_fields(validators: Sequence[Validator], grant: Grant | None) -> Fields:
     """Return the precondition of a request with *validators* (RFC 9110, section 13.1).
 
-    `If-Modified-Since` is sent only if there are no validators, and the grant has no entity-tag.
+    `If-Modified-Since` with the date of *grant* is sent only if there are no validators.
     """
     if validators:
         return Fields.of(((b"if-none-match", b", ".join([item.tag for item in validators])),))
-    if grant is not None and grant.etag is None and grant.last_modified is not None:
+    if grant is not None and grant.last_modified is not None:
         return Fields.of(((b"if-modified-since", grant.last_modified),))
     return Fields()
+
+
+#: How much later than its date a content must have been confirmed, in seconds (see below).
+_MINUTE_S: Final = 60
+
+
+def validating_date(known: Known, grant: Grant) -> bool:
+    """Tell whether the date of *grant* may validate its content without an entity-tag.
+
+    It may be that the content changes and its date does not, so three conditions hold. GitHub has
+    sent the date to this very credential. The credential has not written since, as its epoch shows:
+    a client finds what it has written. And the content was confirmed so much later than its date
+    that it cannot have changed again in the same second (RFC 9110, section 8.8.2.2).
+    """
+    if grant.last_modified is None or grant.borrowed_date or not known.permits:
+        return False
+    changed_at = parse_http_date(grant.last_modified)
+    return changed_at is not None and grant.requested_at >= changed_at + _MINUTE_S
 
 
 def confirmed_validator(validators: Sequence[Validator], etag: bytes | None) -> Validator | None:

@@ -171,6 +171,13 @@ class Cache:
     fresh_for: float = option(
         "0s", kinds.duration("0s"), "The time for which a response is served without validation."
     )
+    validate_by_date: tuple[str, ...] = option(
+        "",
+        kinds.path_pattern,
+        "The paths that are validated by Last-Modified alone, in which * is one segment: what "
+        "changes without a new date, such as a download_count, may be old in their responses.",
+        many=True,
+    )
     verify_last: bool = option("yes", kinds.switch, "Whether rel=last of every list is verified.")
     stale_limit: float = option(
         "7d",

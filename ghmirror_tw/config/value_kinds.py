@@ -13,6 +13,8 @@ from typing import Final, Generic, Literal, TypeVar
 
 from attrs import frozen
 
+from ghmirror_tw.http.path_patterns import check_path_pattern
+
 T = TypeVar("T")
 
 _UNITS_MS: Final = {"d": 86_400_000, "h": 3_600_000, "m": 60_000, "s": 1000, "ms": 1}
@@ -162,6 +164,17 @@ def _login(text: str) -> str:
 
 
 login: Final = ValueKind(_login, "GitHub logins such as octocat or name[bot], by lines or commas")
+
+
+def _path_pattern(text: str) -> str:
+    check_path_pattern(text)
+    return text
+
+
+path_pattern: Final = ValueKind(
+    _path_pattern,
+    "paths such as /repos/*/*/releases/*, in which * is one segment, by lines or commas",
+)
 
 
 #: Control characters, and the surrogates of bytes in the environment that are not UTF-8.

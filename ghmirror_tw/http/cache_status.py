@@ -38,6 +38,9 @@ _FIXED: Final = {
     Outcome.FRESH: b"ghmirror; hit; detail=fresh",
 }
 
+#: The value of REVALIDATED where GitHub confirmed a date.
+_DATED: Final = b"ghmirror; fwd=stale; fwd-status=304; detail=dated"
+
 #: The reason of `fwd` where the caller has none and there is a status.
 _FORWARD: Final = {Outcome.STALE: "stale", Outcome.PASS: "uri-miss", Outcome.ERROR: "uri-miss"}
 
@@ -72,12 +75,14 @@ def cache_status(
 ) -> bytes:
     """Return the `Cache-Status` value for *outcome* (RFC 9211, section 2).
 
+    The *detail* of REVALIDATED is ``dated`` where GitHub confirmed a date instead of an entity-tag.
     STALE, PASS and ERROR have more parameters: *status* of GitHub's response, *detail* for the
     reason, and *forward* for the reason of forwarding (`method`, `bypass` or `uri-miss`). STALE and
     ERROR with neither *status* nor *forward* were not forwarded. *collapsed*: the request shared
     the response to another request.
     """
-    value = _FIXED.get(outcome) or _varying(outcome, status, detail, forward)
+    fixed = _DATED if detail == "dated" else _FIXED.get(outcome)
+    value = fixed or _varying(outcome, status, detail, forward)
     return value + b"; collapsed" if collapsed else value
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from attrs import define
+from attrs import define, field
+
+from ghmirror_tw.http.path_patterns import PathPatterns
 
 
 @define(eq=False)
@@ -14,6 +16,7 @@ class MirrorOptions:
 
     allowed_users: frozenset[str] = frozenset()
     fresh_for: float = 0.0
+    validate_by_date: PathPatterns = field(factory=PathPatterns)
     verify_last: bool = True
     api_url: bytes = b"https://api.github.com"
     stale_limit: float = 7 * 86400.0

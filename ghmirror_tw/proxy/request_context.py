@@ -25,9 +25,9 @@ class Lookup:
     """A storable request: what does not change until its response.
 
     *requires_validation*: only GitHub's confirmation will do (RFC 9111, section 5.2.1.4).
-    *internal*: the mirror's own request, as a proof of `Link`; it waits for no other request. Times
-    are in seconds since the epoch. *deadline*: when the client receives an error. *stale_at*: when
-    it receives a stale response, if it may.
+    *internal*: the mirror's own request, as a proof of `Link`; it waits for no other request.
+    *by_date*: its path is validated by date. Times are in seconds since the epoch. *deadline*: when
+    the client receives an error. *stale_at*: when it receives a stale response, if it may.
     """
 
     request: Request
@@ -38,6 +38,7 @@ class Lookup:
     requires_validation: bool
     store_deadline: Deadline = field(eq=False)
     internal: bool = False
+    by_date: bool = False
     stale_at: float = inf
     #: When it was received. A flight that began before may not know of the client's last write.
     received_at: float = 0.0
@@ -68,7 +69,9 @@ class Lookup:
 
     def facts(self, *, accepted: bool) -> DecisionFacts:
         """Return what `next_step` needs; *accepted*: GitHub has accepted the credential."""
-        return DecisionFacts(self.requires_validation, self.internal, self.head, accepted)
+        return DecisionFacts(
+            self.requires_validation, self.internal, self.head, accepted, self.by_date
+        )
 
     def walk(self, known: Known) -> Walk:
         """Return this request as a step of a walk through a list.

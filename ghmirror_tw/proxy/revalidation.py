@@ -51,6 +51,7 @@ _EMPTY: Final = Representation(
 )
 _OUTCOMES: Final = {
     ValidatorKind.OWN: Outcome.REVALIDATED,
+    ValidatorKind.DATED: Outcome.REVALIDATED,
     ValidatorKind.COMPUTED: Outcome.SHARED,
     ValidatorKind.EMPTY: Outcome.EMPTY,
 }
@@ -222,7 +223,7 @@ class Revalidation:
         proof: Deferred[bool | None] | None,
     ) -> bool:
         """Tell whether the stored `Link` is proved to be current, by *proof* or by another one."""
-        if proof is not None and validator.kind is ValidatorKind.OWN:
+        if proof is not None and validator.kind in {ValidatorKind.OWN, ValidatorKind.DATED}:
             return bool(await proof)
         return bool(await self.links.prove(exchange.lookup, exchange.known, conditions))
 
@@ -236,6 +237,7 @@ def _response(
         _OUTCOMES[validator.kind],
         stored,
         upstream_status=304,
+        detail="dated" if validator.kind is ValidatorKind.DATED else None,
         granted=exchange.known.grant is not None,
         charged=exchange.response.charged,
     )

@@ -88,6 +88,8 @@ class StorableRequests:
             requires_validation=requires_validation(request.fields),
             store_deadline=store_deadline,
             internal=self.internal,
+            # A proof needs the exact number of items, which a date does not cover.
+            by_date=not self.internal and self.options.validate_by_date.match(request.path),
             stale_at=stale_at,
             received_at=epochs.tick(),
         )

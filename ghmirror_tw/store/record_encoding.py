@@ -134,7 +134,11 @@ def is_whole(stored: Representation) -> bool:
 
 
 def _values_of_grant(grant: Grant) -> tuple[Any, ...]:
+    more: tuple[Any, ...]
     more = (grant.scopes, grant.sso, grant.poll_interval, grant.varied, grant.epoch)
+    if grant.borrowed_date:
+        # Earlier versions do not read such a grant, but they compute its entity-tag again.
+        more = (*more, True)
     return (
         bytes.fromhex(grant.digest),
         grant.etag,
@@ -151,12 +155,16 @@ def _values_of_grant(grant: Grant) -> tuple[Any, ...]:
 _GRANT_TYPES: Final = (
     *(_BYTES, _OPTIONAL, _OPTIONAL, _OPTIONAL, _FLOAT, _BOOL, _OPTIONAL, _BOOL),
     *([_OPTIONAL] * len(_NOTHING_MORE)),
+    _BOOL,
 )
+_MOST_VALUES: Final = len(_GRANT_TYPES)
 
 
 def _grant(requested_at: float, expires_at: float, values: list[Any], _: bytes) -> Grant:
     # Records that were written before the last fields were stored have none of them.
-    values += [None] * (len(_GRANT_TYPES) - len(values))
+    values += [None] * (_MOST_VALUES - 1 - len(values))
+    if len(values) < _MOST_VALUES:
+        values.append(False)
     _check(values, _GRANT_TYPES)
     digest, etag, modified, link, validated_at, shareable, principal, _restored, *more = values
     if not isfinite(validated_at) or not (etag is None or is_entity_tag(etag)):

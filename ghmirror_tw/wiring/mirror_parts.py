@@ -13,6 +13,7 @@ from ghmirror_tw.config.settings import Settings
 from ghmirror_tw.github.client_base_urls import BaseUrlSelector
 from ghmirror_tw.github.entity_tag_trust import Sharing
 from ghmirror_tw.github.url_rewriting import Rewriter
+from ghmirror_tw.http.path_patterns import PathPatterns
 from ghmirror_tw.proxy.mirror import Mirror
 from ghmirror_tw.proxy.mirror_options import MirrorOptions
 from ghmirror_tw.runtime.content_threads import ContentThreads
@@ -192,6 +193,7 @@ def _mirror_options(settings: Settings) -> MirrorOptions:
     return MirrorOptions(
         allowed_users=settings.server.allowed_users,
         fresh_for=cache.fresh_for,
+        validate_by_date=PathPatterns(cache.validate_by_date),
         verify_last=cache.verify_last,
         api_url=github.api_url.encode(),
         stale_limit=cache.stale_limit,

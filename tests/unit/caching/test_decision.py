@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 import pytest
 from attrs import evolve
@@ -229,11 +229,59 @@ def test_a_date_is_sent_where_there_is_no_entity_tag() -> None:
     conditional = rung(REQUEST, GET, DATED, stored=STORED)
     assert conditional.dated == DATED.grant
     assert conditional.conditional
-    assert conditional.confirmed(None) == Validator(b"", ValidatorKind.OWN, "own")
+    assert conditional.confirmed(None) == Validator(b"", ValidatorKind.DATED, "own")
     request = conditional.as_sent(WITH_TAGS)
     assert request.fields.get(b"if-none-match") is None
     assert request.fields.get(b"if-modified-since") == b"Mon, 01 Jan 2024 00:00:00 GMT"
     assert rung(REQUEST, GET, UNTAGGED, stored=STORED) == UNCONDITIONAL
+
+
+BY_DATE: Final = DecisionFacts(by_date=True)
+#: A minute before the request of a grant that was validated at *NOW*.
+LONG_AGO: Final = b"Thu, 01 Jan 1970 00:15:39 GMT"
+BOTH: Final = Known(grant=grant(last_modified=LONG_AGO), epoch=EPOCH)
+
+
+def test_a_date_is_sent_alone_where_options_name_the_path() -> None:
+    """Neither the grant's entity-tag nor computed ones are sent beside it."""
+    known = evolve(BOTH, entries=(entry("theirs"),))
+    conditional = rung(WITH_TAGS, BY_DATE, known, stored=STORED, computed=COMPUTED)
+    assert conditional == ConditionalRequest(dated=known.grant, stored=STORED)
+    request = conditional.as_sent(WITH_TAGS)
+    assert request.fields.get(b"if-none-match") is None
+    assert request.fields.get(b"if-modified-since") == LONG_AGO
+    assert shared_candidates(BY_DATE, known, Sharing(), lambda: None, NOW) == ()
+    assert rung(WITH_TAGS, GET, known, stored=STORED).validators == (OWN,)
+    assert rung(REQUEST, BY_DATE, known) == UNCONDITIONAL
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"last_modified": None},
+        {"last_modified": b"yesterday"},
+        {"last_modified": b"Thu, 01 Jan 1970 00:15:40 GMT"},
+        {"borrowed_date": True},
+        {"epoch": None},
+        {"epoch": b"before a write"},
+    ],
+)
+def test_a_date_that_does_not_suffice_is_not_sent(more: dict[str, Any]) -> None:
+    """It is missing, wrong, recent, another credential's, or from before a write."""
+    of_grant = {"last_modified": LONG_AGO, **more}
+    known = Known(grant=evolve(grant(), **of_grant), epoch=EPOCH)
+    conditional = rung(WITH_TAGS, BY_DATE, known, stored=STORED, computed=COMPUTED)
+    assert conditional.validators == (OWN, THEIRS)
+    known = evolve(known, entries=(entry("theirs", supersedes="own"),))
+    assert shared_candidates(BY_DATE, known, Sharing(), lambda: None, NOW) == known.entries
+
+
+def test_without_a_grant_a_path_is_validated_as_all_are() -> None:
+    """By computed entity-tags."""
+    assert rung(REQUEST, BY_DATE, OF_OTHERS, stored=STORED, computed=COMPUTED).validators == (
+        THEIRS,
+    )
+    assert shared_candidates(BY_DATE, OF_OTHERS, Sharing(), lambda: None, NOW) == OF_OTHERS.entries
 
 
 def test_the_clients_own_entity_tags() -> None:

@@ -80,8 +80,47 @@ def test_a_date_confirms_without_a_tag() -> None:
     held = stored()
     known = Known(grant=evolve(grant(held.digest), etag=None))
     assert (
-        from_304(known, Validator(b"", ValidatorKind.OWN, held.digest), held, WORD)[0].etag is None
+        from_304(known, Validator(b"", ValidatorKind.DATED, held.digest), held, WORD)[0].etag
+        is None
     )
+
+
+def test_a_confirmed_date_leaves_the_entity_tag() -> None:
+    """That of the 304 may be of later content, which has the same date."""
+    held = stored()
+    known = Known(grant=grant(held.digest, shareable=True))
+    word = evolve(WORD, fields=Fields(((b"etag", b'"later"'), (b"last-modified", b"then"))))
+    made, _ = from_304(known, Validator(b"", ValidatorKind.DATED, held.digest), held, word)
+    assert (made.etag, made.last_modified, made.shareable) == (b'"old"', b"then", True)
+    fields = record_updates.freshened(JSON, made, word.fields)
+    assert fields.get_all(b"etag") == [b'"old"']
+
+
+@pytest.mark.parametrize(
+    ("kind", "own", "sent", "borrowed"),
+    [
+        (ValidatorKind.COMPUTED, None, None, True),
+        (ValidatorKind.COMPUTED, None, b"now", False),
+        (ValidatorKind.OWN, False, None, False),
+        (ValidatorKind.OWN, True, None, True),
+        (ValidatorKind.OWN, True, b"now", False),
+        (ValidatorKind.DATED, False, None, False),
+    ],
+)
+def test_a_date_is_borrowed_until_github_sends_it_to_the_credential(
+    kind: ValidatorKind, own: bool | None, sent: bytes | None, borrowed: bool
+) -> None:
+    """A 304 without a date has that of the recency list, which is of any credential."""
+    held = stored()
+    before = None if own is None else grant(held.digest, borrowed_date=own)
+    known = Known(grant=before, entries=(entry(held.digest, last_modified=b"then"),))
+    fields = Fields() if sent is None else Fields(((b"last-modified", sent),))
+    word = evolve(WORD, fields=fields)
+    made, _ = from_304(known, Validator(b'"tag"', kind, held.digest), held, word)
+    assert (made.last_modified, made.borrowed_date) == (sent or b"then", borrowed)
+    undated = Known(entries=(entry(held.digest),))
+    made, _ = from_304(undated, Validator(b'"tag"', kind, held.digest), held, WORD)
+    assert not made.borrowed_date
 
 
 def test_a_200_creates_a_grant_and_an_entry() -> None:

@@ -127,6 +127,12 @@ CASES: dict[str, tuple[str, Any, str, dict[str, str]]] = {
     "cache.backend": ("redis", "redis", "memcached", {}),
     "cache.share": ("off", False, "", {}),
     "cache.fresh_for": ("10s", 10.0, "10sec", {}),
+    "cache.validate_by_date": (
+        "/repos/*/*/releases/*, /repos/o/r",
+        ("/repos/*/*/releases/*", "/repos/o/r"),
+        "/repos/o*/r",
+        {},
+    ),
     "cache.verify_last": ("FALSE", False, "2", {}),
     "cache.stale_limit": ("1d12h", 129_600.0, "99999d", {}),
     "cache.max_stored_size": ("1MB", 1_000_000, "1000", {}),

@@ -19,6 +19,11 @@ from ghmirror_tw.http.cache_status import (
     ("outcome", "more", "value"),
     [
         ("revalidated", {}, "ghmirror; fwd=stale; fwd-status=304; detail=revalidated"),
+        (
+            "revalidated",
+            {"detail": "dated"},
+            "ghmirror; fwd=stale; fwd-status=304; detail=dated",
+        ),
         ("shared", {}, "ghmirror; fwd=vary-miss; fwd-status=304; detail=shared"),
         ("empty", {}, "ghmirror; fwd=uri-miss; fwd-status=304; detail=empty"),
         ("miss", {"status": 200}, "ghmirror; fwd=uri-miss; fwd-status=200; stored"),

@@ -40,6 +40,7 @@ GRANTS = st.builds(
     sso=VALUES,
     poll_interval=VALUES,
     epoch=st.none() | st.binary(min_size=8, max_size=8),
+    borrowed_date=st.booleans(),
 )
 ENTRIES = st.builds(
     Entry,
