@@ -29,12 +29,14 @@ from ghmirror_tw.store.measured_store import LookupTimes, measured
 from ghmirror_tw.store.memory_store import MemoryStore
 from ghmirror_tw.store.remote_availability import RemoteAvailability
 from ghmirror_tw.store.remote_interface import MakeHistory
-from ghmirror_tw.store.remote_writes import RemoteWrites
+from ghmirror_tw.store.remote_writes import RemoteWrites, size_of_write
 from ghmirror_tw.store.store_interface import Deadline, IStore, LockName, LockOutcome
-from ghmirror_tw.store.write_behind_queue import WriteBehind
+from ghmirror_tw.store.write_behind_queue import Write, WriteBehind, WriteKind
 
 #: No request waits for a write, so it may take so many times as long as a look-up.
 _WRITE_PATIENCE: Final = 4
+#: Queued writes of each kind may take this part of the memory of the memory store.
+_QUEUE_PARTS: Final = 8
 
 
 @define(frozen=True)
@@ -82,9 +84,9 @@ class FailoverStore:
         reactor, redis, memory, servers = self.reactor, self.redis, self.memory, self.redis.servers
         write_s = self.timeout_s * _WRITE_PATIENCE
         look_ups = measured(redis, self.name, self.report, self.clock)
-        queue = WriteBehind(reactor, self.can_flush, self.resize, redis.chance)
+        max_bytes = self.sizes.instead // _QUEUE_PARTS
+        queue = WriteBehind(reactor, self.can_flush, self.resize, redis.chance, max_bytes)
         self.history = self.make_history(owes=lambda: queue.has_durable)
-        queue.lost = self.history.renew
         self.figures = ServerStatistics(reactor, servers)
         self.availability = RemoteAvailability(
             reactor, servers, self.history, write_s, self._settled
@@ -102,6 +104,7 @@ class FailoverStore:
             self.fallback,
         )
         self._epochs = FleetEpochs(reactor, redis, memory, self.writes, self.history)
+        queue.lost = self._epochs.note_lost
         self.locks = FleetLock(reactor, look_ups, memory, self.reads, self.writes, self.timeout_s)
         self.resize()
 
@@ -144,9 +147,13 @@ class FailoverStore:
         self.availability.note_connection()
 
     def resize(self) -> None:
-        """Resize the memory store: it has to hold more while Redis lacks records."""
+        """Resize the memory store: it has to hold more while Redis lacks records.
+
+        Queued writes count as part of it.
+        """
         alone = self.fallback and (not self.available or bool(self.writes.queue))
-        self.memory.resize(self.sizes.instead if alone else self.sizes.beside)
+        size = self.sizes.instead if alone else self.sizes.beside
+        self.memory.resize(max(size - self.writes.queue.size, 0))
 
     @property
     def _stores(self) -> bool:
@@ -219,13 +226,17 @@ class FailoverStore:
 
     def deny(self, key: CacheKey, credential: str, requested_at: float) -> None:
         """Store a refusal of a key; the write must not be lost."""
-        self.memory.deny(key, credential, requested_at)
-        self.writes.send(
-            ("refusal", key.name, credential),
-            key.name,
-            lambda: self.redis.deny(key, credential, requested_at, self.writes.timeout_s),
-            durable=True,
+        kind = (
+            WriteKind.REFUSAL if self.memory.has_grant(key, credential) else WriteKind.FIRST_REFUSAL
         )
+        self.memory.deny(key, credential, requested_at)
+        write = Write(
+            lambda: self.redis.deny(key, credential, requested_at, self.writes.timeout_s),
+            ("refusal", key.name, credential),
+            kind,
+            size_of_write(key),
+        )
+        self.writes.send(key.name, write)
 
     def begin_epoch(self, credential: str, epoch: bytes, since: float) -> bytes | None:
         """Begin an epoch in the whole fleet, unless there is one."""
@@ -242,18 +253,18 @@ class FailoverStore:
     def set_limit(self, token: str, limit: Limit) -> None:
         """Store a limit, in the whole fleet."""
         self.memory.set_limit(token, limit)
-        self.writes.send(
-            ("limit", token, limit.scope),
-            token,
+        write = Write(
             lambda: self.redis.set_limit(token, limit, self.writes.timeout_s),
+            ("limit", token, limit.scope),
+            size=size_of_write(),
         )
+        self.writes.send(token, write)
 
     def mark_unstorable(self, key: CacheKey) -> None:
         """Note that responses can't be stored; a write that fails is not queued."""
         self.memory.mark_unstorable(key)
-        self.writes.send(
-            None, key.name, lambda: self.redis.mark_unstorable(key, self.writes.timeout_s)
-        )
+        write = Write(lambda: self.redis.mark_unstorable(key, self.writes.timeout_s))
+        self.writes.send(key.name, write)
 
     async def flushed(self) -> None:
         """Wait until Redis has all writes, also those in the queue."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 from attrs import define
 from twisted.internet.defer import Deferred, succeed
@@ -11,7 +11,8 @@ from ghmirror_tw.caching.epochs import epoch_shows_acceptance, new_epoch
 from ghmirror_tw.runtime.deferreds import add_waiter, wake
 from ghmirror_tw.store.memory_store import MemoryStore
 from ghmirror_tw.store.remote_interface import EpochWrite, IRemoteHistory, IRemoteRecords
-from ghmirror_tw.store.remote_writes import RemoteWrites, epoch_name
+from ghmirror_tw.store.remote_writes import RemoteWrites, epoch_name, size_of_write
+from ghmirror_tw.store.write_behind_queue import Write, WriteKind
 
 
 @define(eq=False)
@@ -49,6 +50,20 @@ class FleetEpochs:
         sent.addCallback(lambda _: wake(waiters))
         return add_waiter(self.reactor, waiters, timeout_s)
 
+    def note_lost(self, write: Write) -> None:
+        """End the permissions that a write would have ended, which was dropped from a full queue.
+
+        In place of a refusal, all permissions of its credential end; in place of an epoch, those of
+        all credentials.
+        """
+        if write.kind is WriteKind.EPOCH:
+            self.history.renew()
+            return
+        *_, credential = cast("tuple[str, ...]", write.name)
+        known = self.memory.epoch(credential)
+        accepted = known is not None and epoch_shows_acceptance(known)
+        self.revoke(credential, new_epoch(accepted=accepted))
+
     def _write(self, credential: str, epoch: bytes, over: EpochWrite) -> None:
         """Write an epoch; a write from the queue stores another one in its place.
 
@@ -67,5 +82,6 @@ class FleetEpochs:
             if stored != own and self.memory.epoch(credential) == own:
                 self.memory.set_epoch(credential, stored)
 
-        durable = over is not EpochWrite.IF_ABSENT
-        self.writes.send(epoch_name(credential), credential, put, durable=durable)
+        kind = WriteKind.RECORD if over is EpochWrite.IF_ABSENT else WriteKind.EPOCH
+        write = Write(put, epoch_name(credential), kind, size_of_write())
+        self.writes.send(credential, write)

@@ -24,6 +24,7 @@ from ghmirror_tw.store.memory_store import MemoryStore
 from ghmirror_tw.store.remote_interface import IRemoteRecords
 from ghmirror_tw.store.remote_writes import RemoteWrites
 from ghmirror_tw.store.store_interface import Deadline, LockName, LockOutcome
+from ghmirror_tw.store.write_behind_queue import Write
 
 #: How long a lock outlives the process that holds it, in seconds.
 LEASE_S: Final = 3.0
@@ -216,7 +217,7 @@ class FleetLock:
             self._release_in_fleet(lock, owner)
 
     def _release_in_fleet(self, lock: LockName, owner: str) -> None:
-        self.writes.send(None, "", lambda: self._release(lock, owner))
+        self.writes.send("", Write(lambda: self._release(lock, owner)))
 
     async def _release(self, lock: LockName, owner: str) -> None:
         for subject in filter(None, (lock.key.name, lock.credential)):

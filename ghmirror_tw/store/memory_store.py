@@ -225,6 +225,10 @@ class MemoryStore:
             self.records.put(name, grant)
         self.records.put(short(ENTRY, key.name), with_entry(self._entries(key), entry))
 
+    def has_grant(self, key: CacheKey, credential: str) -> bool:
+        """Tell whether a grant of a key to a credential is stored, without using it."""
+        return short(GRANT, key.name, credential) in self.records
+
     def deny(self, key: CacheKey, credential: str, requested_at: float) -> None:
         """Store a refusal of a key to a credential, and remove the grant that it outweighs."""
         refused_at = max(requested_at, self._refused_at(key, credential))

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Coroutine, Hashable
+from collections.abc import Awaitable, Callable, Coroutine, Hashable
 from functools import partial
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from attrs import define, field
 from twisted.internet.defer import Deferred, DeferredList
@@ -22,6 +22,10 @@ from ghmirror_tw.store.write_behind_queue import Write, WriteBehind
 #: A cache key, a credential, and the records that a 304 confirmed.
 Confirmed: TypeAlias = tuple[CacheKey, str, Grant, Entry]
 
+#: About how many bytes of memory a queued write takes beside its target and links, by tracemalloc.
+_QUEUED_BYTES: Final = 750
+_QUEUED_GRANT_BYTES: Final = 1500
+
 
 def grant_name(key: CacheKey, credential: str, *_: object) -> tuple[str, str, str]:
     """Return the name under which the write of a grant is tracked and queued."""
@@ -31,6 +35,17 @@ def grant_name(key: CacheKey, credential: str, *_: object) -> tuple[str, str, st
 def epoch_name(credential: str) -> tuple[str, str]:
     """Return the name under which the write of an epoch is tracked and queued."""
     return "epoch", credential
+
+
+def size_of_write(key: CacheKey | None = None, grant: Grant | None = None) -> int:
+    """Return about how many bytes of memory a queued write takes."""
+    size = _QUEUED_BYTES if grant is None else _QUEUED_GRANT_BYTES
+    if key is not None:
+        size += len(key.target) + sum([len(part) for line in key.others for part in line])
+    if grant is not None and grant.link is not None:
+        # The entry of the recency list has it as well.
+        size += 2 * len(grant.link)
+    return size
 
 
 @define(eq=False)
@@ -135,46 +150,33 @@ class RemoteWrites:
 
     # Single writes.
 
-    def send(
-        self, name: Hashable | None, subject: str, write: Write, *, durable: bool = False
-    ) -> None:
-        """Send a write; *subject* is the name of the key or the credential that it concerns.
-
-        If it fails, it is queued under its *name*, if it has one; *durable*: as one that must not
-        be lost.
-        """
+    def send(self, subject: str, write: Write) -> None:
+        """Send a write; *subject* is the name of the key or the credential that it concerns."""
         self.commit()
-        self._track(_run(write), name, subject, write, durable=durable)
+        self._track(_run(write.run), subject, write)
 
     def _track(
-        self,
-        sending: Coroutine[Deferred[Any], Any, None],
-        name: Hashable | None,
-        subject: str,
-        write: Write,
-        *,
-        durable: bool = False,
+        self, sending: Coroutine[Deferred[Any], Any, None], subject: str, write: Write
     ) -> None:
+        """Follow *sending*; if it fails, *write* is queued."""
         done = Deferred.fromCoroutine(sending)
         if done.called:
-            done.addErrback(self._failed, name, write, durable=durable)
+            done.addErrback(self._failed, write)
             return
-        self._in_flight.begin(name, subject, done)
+        self._in_flight.begin(write.name, subject, done)
 
         def end(result: Failure | None) -> None:
             if result is not None:
-                self._failed(result, name, write, durable=durable)
-            self._in_flight.end(name, subject, done)
+                self._failed(result, write)
+            self._in_flight.end(write.name, subject, done)
 
         done.addBoth(end)
 
-    def _failed(
-        self, failure: Failure, name: Hashable | None, write: Write, *, durable: bool
-    ) -> None:
+    def _failed(self, failure: Failure, write: Write) -> None:
         if not failure.check(RedisUnavailableError):
             self._log.failure("Writing to Redis failed", failure=failure)
-        elif name is not None:
-            self.queue.enqueue(name, write, durable=durable)
+        elif write.name is not None:
+            self.queue.enqueue(write)
             self.enqueued()
 
     # Responses, and confirmations.
@@ -190,10 +192,13 @@ class RemoteWrites:
         """Write a grant and an entry, and the representation that a 200 contained."""
         # The first time with the content at hand; from the queue with the copy in memory, if any.
         content = [] if representation is None else [representation]
+
+        def write() -> Awaitable[None]:
+            return self._store(key, credential, grant, entry, content.pop() if content else None)
+
         self.send(
-            grant_name(key, credential),
             key.name,
-            lambda: self._store(key, credential, grant, entry, content.pop() if content else None),
+            Write(write, grant_name(key, credential), size=size_of_write(key, grant)),
         )
 
     async def _store(
@@ -259,17 +264,21 @@ class RemoteWrites:
         self._end(group)
 
     def _enqueue(self, confirmed: Confirmed) -> None:
-        self.queue.enqueue(grant_name(*confirmed), partial(self._store, *confirmed))
+        self.queue.enqueue(self._write_of(confirmed))
         self.enqueued()
+
+    def _write_of(self, confirmed: Confirmed) -> Write:
+        key, _, grant, _ = confirmed
+        size = size_of_write(key, grant)
+        return Write(partial(self._store, *confirmed), grant_name(*confirmed), size=size)
 
     def _store_again(self, confirmed: Confirmed) -> None:
         """Write a representation that Redis has lost, if there is a copy in memory."""
         key, _, grant, _ = confirmed
         copy = self.memory.held(key, (grant.digest,)).get(grant.digest)
         if copy is not None:
-            write = partial(self.redis.freshen, *confirmed, copy, self.timeout_s)
-            later = partial(self._store, *confirmed)
-            self._track(_run(write), grant_name(*confirmed), key.name, later)
+            again = partial(self.redis.freshen, *confirmed, copy, self.timeout_s)
+            self._track(_run(again), key.name, self._write_of(confirmed))
 
     def _end(self, group: _Group) -> None:
         for confirmed in group.confirmed:
@@ -286,5 +295,5 @@ class RemoteWrites:
         self.queue.close()
 
 
-async def _run(write: Write) -> None:
+async def _run(write: Callable[[], Awaitable[object]]) -> None:
     await write()

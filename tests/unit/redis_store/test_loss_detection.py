@@ -9,6 +9,7 @@ from typing import Any
 from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 
+from ghmirror_tw.caching.key import CacheKey
 from ghmirror_tw.caching.records import Known
 from ghmirror_tw.redis.primary_finder import PrimaryFinder
 from ghmirror_tw.redis.sentinel_servers import Sentinels
@@ -38,10 +39,11 @@ async def usable(store: FailoverStore) -> bool:
     return found.permits and found.current
 
 
-async def granted(store: FailoverStore, at: float = 1.0) -> None:
+async def granted(store: FailoverStore, at: float = 1.0, credential: str = ALICE) -> None:
     """Store a grant, as after a successful response of GitHub."""
-    epoch = (await known(store)).epoch or store.begin_epoch(ALICE, EPOCH, 0.0)
-    store.store_response(KEY, ALICE, HELD, grant(at, epoch=epoch), entry(at))
+    found = await store.look_up(KEY, credential, Deadline(SOON), current=True)
+    epoch = found.epoch or store.begin_epoch(credential, EPOCH, 0.0)
+    store.store_response(KEY, credential, HELD, grant(at, epoch=epoch), entry(at))
     await settled(store)
 
 
@@ -343,12 +345,12 @@ class Interruptions(Mirrors):
         await granted(self.one, 4.0)
         assert await usable(self.one)
 
-    async def test_a_refusal_dropped_by_a_full_queue_ends_all_permissions(self) -> None:
+    async def test_an_epoch_dropped_by_a_full_queue_ends_all_permissions(self) -> None:
         """No replica can know of it when Redis is back."""
         self.patch(write_behind_module, "MAX_QUEUED", 1)
         self.server.pause()
         self.other.revoke(ALICE, ANOTHER)
-        self.other.deny(KEY, BOB, 2.0)
+        self.other.revoke(BOB, ANOTHER)
         self.one.mark_unstorable(KEY)
         await until(lambda: not (self.one.available or self.other.available))
         before = self.one.redis.history
@@ -356,6 +358,32 @@ class Interruptions(Mirrors):
         await until(lambda: self.one.available and self.other.available)
         await until(lambda: self.one.redis.history not in {None, before})
         assert not await usable(self.one)
+
+    async def test_a_refusal_dropped_by_a_full_queue_ends_permissions_of_its_credential(
+        self,
+    ) -> None:
+        """Those of other credentials outlast it: any client can cause many refusals."""
+        self.patch(write_behind_module, "MAX_QUEUED", 2)
+        await granted(self.other, 1.0, BOB)
+        self.server.pause()
+        self.other.deny(KEY, BOB, 2.0)
+        for number in range(4):
+            self.other.deny(CacheKey(b"/no/%d" % number), ALICE, 2.0)
+        self.one.mark_unstorable(KEY)
+        await until(lambda: not (self.one.available or self.other.available))
+        before = self.one.redis.history
+        await until(lambda: len(self.other.writes.queue) == 4)
+        self.server.resume()
+        await until(lambda: self.one.available and self.other.available)
+        await until(lambda: not self.other.writes.queue)
+        await until(lambda: self.one.history.is_settled)
+        await self.one.history.looked_up(SOON)
+        found = await known(self.one)
+        assert found.epoch not in {None, EPOCH}
+        assert not await usable(self.one)
+        of_bob = await self.one.look_up(KEY, BOB, Deadline(SOON), current=True)
+        assert (of_bob.epoch, of_bob.refused_at) == (EPOCH, 2.0)
+        assert self.one.redis.history == before
 
     async def test_permissions_outlast_an_interruption(self) -> None:
         """All mirrors have returned, and owe nothing."""

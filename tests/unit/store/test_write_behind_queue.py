@@ -12,7 +12,14 @@ from ghmirror_tw.redis.servers_interface import RedisUnavailableError
 from ghmirror_tw.runtime.deferreds import add_waiter, wake
 from ghmirror_tw.runtime.reactor_lag import ReactorLag
 from ghmirror_tw.store import write_behind_queue as write_behind_module
-from ghmirror_tw.store.write_behind_queue import BATCH, MAX_QUEUED, PAUSE_S, WriteBehind
+from ghmirror_tw.store.write_behind_queue import (
+    BATCH,
+    MAX_QUEUED,
+    PAUSE_S,
+    Write,
+    WriteBehind,
+    WriteKind,
+)
 
 AWAY = RedisUnavailableError("open", "it is away")
 
@@ -25,23 +32,39 @@ class Queue(SynchronousTestCase):
         self.possible = True
         self.emptied = 0
         self.written: list[str] = []
-        self.queue = WriteBehind(self.clock, lambda: self.possible, self.empty, lambda: 0.0)
+        self.lost: list[object] = []
+        self.queue = WriteBehind(
+            self.clock,
+            lambda: self.possible,
+            self.empty,
+            lambda: 0.0,
+            lost=lambda write: self.lost.append(write.name),
+        )
 
     def empty(self) -> None:
         self.emptied += 1
 
-    def writing(self, what: str) -> Any:
-        async def write() -> None:
-            self.written.append(what)
+    def enqueue(
+        self,
+        name: str,
+        what: str = "",
+        kind: WriteKind = WriteKind.RECORD,
+        size: int = 0,
+        write: Any = None,
+    ) -> None:
+        """Queue a write of *what*, or *write*."""
 
-        return write
+        async def append() -> None:
+            self.written.append(what or name)
+
+        self.queue.enqueue(Write(write or append, name, kind, size))
 
     def test_the_last_write_of_each_name_is_written_when_it_is_possible(self) -> None:
         """The queue is not flushed before, and no timer is left."""
         self.possible = False
         for what in ("old", "new"):
-            self.queue.enqueue("name", self.writing(what))
-        self.queue.enqueue("other", self.writing("other"))
+            self.enqueue("name", what)
+        self.enqueue("other")
         assert len(self.queue) == 2
         self.clock.pump([PAUSE_S] * 10)
         assert (self.written, self.emptied) == ([], 0)
@@ -59,7 +82,7 @@ class Queue(SynchronousTestCase):
         async def write() -> None:
             await reply
 
-        self.queue.enqueue("a", write, durable=True)
+        self.enqueue("a", kind=WriteKind.EPOCH, write=write)
         flushed, durable = self.queue.flushed(), self.queue.durable_flushed(60.0)
         self.clock.advance(PAUSE_S)
         assert "a" in self.queue
@@ -73,7 +96,7 @@ class Queue(SynchronousTestCase):
     def test_writes_are_spread(self) -> None:
         """A hundred are written at a time, with pauses, so that a fleet does not write at once."""
         for number in range(BATCH + 1):
-            self.queue.enqueue(number, self.writing(str(number)))
+            self.enqueue(str(number))
         self.clock.advance(PAUSE_S)
         assert len(self.written) == BATCH
         self.clock.advance(PAUSE_S)
@@ -84,7 +107,7 @@ class Queue(SynchronousTestCase):
         self.patch(write_behind_module, "MAX_QUEUED", 3)
         self.possible = False
         for number in range(5):
-            self.queue.enqueue(number, self.writing(str(number)))
+            self.enqueue(str(number))
         assert len(self.queue) == 3
         self.possible = True
         self.clock.advance(PAUSE_S)
@@ -92,18 +115,38 @@ class Queue(SynchronousTestCase):
         assert MAX_QUEUED > 3
 
     def test_durable_writes_are_written_first(self) -> None:
-        """They precede earlier writes, and are not dropped for others."""
+        """They precede earlier writes, and are not dropped for writes of another kind."""
         self.patch(write_behind_module, "MAX_QUEUED", 2)
         self.possible = False
-        self.queue.enqueue("grant 0", self.writing("grant 0"))
-        self.queue.enqueue("refusal", self.writing("refusal"), durable=True)
+        self.enqueue("grant 0")
+        self.enqueue("refusal", kind=WriteKind.REFUSAL)
+        self.enqueue("epoch", kind=WriteKind.EPOCH)
+        for number in (0, 1, 2):
+            self.enqueue(f"404 {number}", kind=WriteKind.FIRST_REFUSAL)
         for number in (1, 2):
-            self.queue.enqueue(f"grant {number}", self.writing(f"grant {number}"))
-        assert len(self.queue) == 3
+            self.enqueue(f"grant {number}")
+        assert len(self.queue) == 6
         self.possible = True
         self.clock.advance(PAUSE_S)
-        assert self.written == ["refusal", "grant 1", "grant 2"]
+        assert self.written == ["epoch", "refusal", "404 1", "404 2", "grant 1", "grant 2"]
         assert not self.queue
+        assert self.lost == ["404 0"]
+
+    def test_the_queue_is_bounded_by_bytes(self) -> None:
+        """Of each kind; a write that replaces another one counts in its place."""
+        self.queue.max_bytes = 100
+        self.possible = False
+        for name, size in (("a", 40), ("b", 40), ("a", 60), ("c", 1)):
+            self.enqueue(name, size=size)
+        assert (len(self.queue), self.queue.size) == (2, 61)
+        self.enqueue("refusal", kind=WriteKind.REFUSAL, size=100)
+        assert (len(self.queue), self.queue.size) == (3, 161)
+        self.enqueue("another", kind=WriteKind.REFUSAL, size=1)
+        assert (self.lost, self.queue.size) == (["refusal"], 62)
+        self.possible = True
+        self.clock.advance(PAUSE_S)
+        assert self.written == ["another", "a", "c"]
+        assert self.queue.size == 0
 
     def test_a_write_that_fails_is_queued_again(self) -> None:
         """A later write of the same name takes its place."""
@@ -113,10 +156,10 @@ class Queue(SynchronousTestCase):
         async def write() -> None:
             await asked.pop(0)
 
-        self.queue.enqueue("a", write)
-        self.queue.enqueue("b", write)
+        self.enqueue("a", write=write)
+        self.enqueue("b", write=write)
         self.clock.advance(PAUSE_S)
-        self.queue.enqueue("b", self.writing("later"))
+        self.enqueue("b", "later")
         for answer in answers:
             answer.errback(AWAY)
         assert len(self.queue) == 2
@@ -131,8 +174,8 @@ class Queue(SynchronousTestCase):
         async def broken() -> None:
             raise ValueError
 
-        self.queue.enqueue("broken", broken)
-        self.queue.enqueue("good", self.writing("good"))
+        self.enqueue("broken", write=broken)
+        self.enqueue("good")
         self.clock.advance(PAUSE_S)
         assert len(self.flushLoggedErrors()) == 1
         assert self.written == ["good"]
@@ -140,7 +183,7 @@ class Queue(SynchronousTestCase):
 
     def test_closing_drops_the_queue(self) -> None:
         """No timer is left, and no caller waits."""
-        self.queue.enqueue("a", self.writing("a"))
+        self.enqueue("a")
         self.queue.close()
         self.queue.close()
         assert self.clock.getDelayedCalls() == []
