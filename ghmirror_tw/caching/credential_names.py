@@ -8,7 +8,7 @@ import hmac
 from attrs import field, frozen
 
 from ghmirror_tw.caching.key import length_prefixed
-from ghmirror_tw.github.credentials import TOKEN_SCHEMES, token_in
+from ghmirror_tw.github.credentials import TOKEN_SCHEMES, app_in, token_in
 from ghmirror_tw.http.fields import Fields
 
 
@@ -47,13 +47,14 @@ class CredentialNames:
             names |= {self.name(scheme + token) for scheme in TOKEN_SCHEMES}
         return frozenset(names)
 
-    def __call__(self, fields: Fields) -> tuple[str, str]:
-        """Return both names; called by `Fields.memoised`, which memoizes the result."""
+    def __call__(self, fields: Fields) -> tuple[str, str, str]:
+        """Return both names, and the App that the token names; `Fields.memoised` memoizes it."""
         authorization = fields.get(b"authorization")
         name = self.name(authorization)
         token = b"" if authorization is None else token_in(authorization)
         usual = b"token " + token
-        return name, name if not token or usual == authorization else self.name(usual)
+        token_name = name if not token or usual == authorization else self.name(usual)
+        return name, token_name, app_in(token)
 
     def name(self, authorization: bytes | None) -> str:
         """Return the name of an `Authorization` value; None: a request without a credential."""

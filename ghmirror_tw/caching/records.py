@@ -55,9 +55,9 @@ class Grant:
 
     *requested_at* is the time of the last request that received or validated it, *validated_at*
     that of its response. *shareable*: the entity-tag follows GitHub's rule (see
-    `entity_tag_rule`). *principal* is the login, if known. *epoch* is the credential's when the
-    request was sent. None permits no response before GitHub validates the grant (see `epochs`), as
-    after a restore. The grant is of no use after *expires_at*, unless it is validated again.
+    `entity_tag_rule`). *principal* is the login or App, if known. *epoch* is the credential's when
+    the request was sent. None permits no response before GitHub validates the grant (see `epochs`),
+    as after a restore. The grant is of no use after *expires_at*, unless it is validated again.
     *scopes*, *sso* and *poll_interval* are the last `X-OAuth-Scopes`, `X-GitHub-SSO` and
     `X-Poll-Interval`. *borrowed_date*: GitHub sent *last_modified* to another credential only.
     """

@@ -53,7 +53,7 @@ class Server:
     trusted_proxies: tuple[Network, ...] = option(
         "",
         addresses.network,
-        "The addresses of proxies whose X-Forwarded-Host is used.",
+        "The addresses of proxies whose X-Forwarded-Host, and for the log -For, is used.",
         many=True,
     )
     allowed_users: frozenset[str] = option(

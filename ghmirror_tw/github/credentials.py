@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import binascii
+import hashlib
+import re
 from datetime import datetime
 from math import inf
 from typing import Final
@@ -22,6 +24,11 @@ TOKEN_SCHEMES: Final = (b"token ", b"Bearer ", b"bearer ")
 #: The lifetime of tokens in seconds, by prefix: of installations, of Apps for users, and JSON Web
 #: Tokens of Apps (GitHub: authenticating with an App).
 _LIFETIMES_S: Final = ((b"ghs_", 3600.0), (b"ghu_", 8 * 3600.0), (b"eyJ", 600.0))
+#: The forms of GitHub's tokens, all of which are random (GitHub: token formats).
+_TOKEN: Final = re.compile(
+    rb"gh[pousr]_[A-Za-z0-9_.-]{30,}|github_pat_[A-Za-z0-9_]{30,}|(?:v1\.)?[0-9a-f]{40}"
+)
+_INSTALLATION: Final = re.compile(rb"ghs_([1-9][0-9]{0,18})_")
 _EXPIRATION: Final = b"github-authentication-token-expiration"
 
 
@@ -39,6 +46,29 @@ def token_in(authorization: bytes) -> bytes:
     except binascii.Error:
         return b""
     return user if password in _NO_PASSWORD else password
+
+
+def hashed_token(fields: Fields) -> str | None:
+    """Return the SHA-256 of the token in *fields* in base64, as GitHub's audit log has it.
+
+    None for anything but GitHub's tokens: from the hash of a password, it could be guessed (GitHub:
+    identifying audit log events performed by an access token).
+    """
+    authorization = fields.get(b"authorization")
+    token = b"" if authorization is None else token_in(authorization)
+    if _TOKEN.fullmatch(token) is None:
+        return None
+    return base64.b64encode(hashlib.sha256(token).digest()).decode("ascii")
+
+
+def app_in(token: bytes) -> str:
+    """Return the GitHub App that an installation token names, as ``app:ID``; empty: none.
+
+    Such a token is ``ghs_``, the ID of the App, and a JSON Web Token (GitHub: authenticating as an
+    installation). Only GitHub's acceptance of the token shows that the ID is not made up.
+    """
+    found = _INSTALLATION.match(token)
+    return "" if found is None else f"app:{found[1].decode('ascii')}"
 
 
 def is_validated(authorization: bytes) -> bool:

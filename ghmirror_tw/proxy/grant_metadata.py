@@ -12,15 +12,16 @@ from ghmirror_tw.caching.record_updates import ResponseMetadata
 from ghmirror_tw.proxy.epoch_tracking import EpochTracker
 from ghmirror_tw.proxy.mirror_options import MirrorOptions
 from ghmirror_tw.proxy.request_context import Exchange
+from ghmirror_tw.upstream.request_to_send import Requester
 
 
 @define(eq=False)
 class GrantMetadata:
-    """Makes the metadata of grants; *login* returns the login of a credential, where known."""
+    """Makes the metadata of grants; *user* returns a requester's login or App, where known."""
 
     epochs: EpochTracker
     options: MirrorOptions
-    login: Callable[[str], str | None]
+    user: Callable[[Requester], str | None]
 
     def of(self, exchange: Exchange) -> ResponseMetadata:
         """Return the metadata of the grant that an exchange brings."""
@@ -30,7 +31,7 @@ class GrantMetadata:
             fields,
             exchange.sent_at,
             now,
-            self.login(lookup.requester.credential),
+            self.user(lookup.requester),
             record_updates.grant_expires_at(sent, fields, now, self.options.stale_limit),
             sent.memoised(canonical_request_fields),
             self.epochs.of_grant(lookup, exchange.known),

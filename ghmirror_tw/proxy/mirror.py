@@ -133,7 +133,7 @@ class Mirror:
             self.github_breaker,
             self.metrics,
             self.options.timeout,
-            self.login,
+            self.user,
             self.now,
             self.call_later,
             owner,
@@ -147,7 +147,7 @@ class Mirror:
     ) -> StorableRequests:
         """Return the parts for storable requests; without *request_page*, for the mirror's own."""
         links = LinkProver(self.proofs, self.sender.limits, self.options, request_page)
-        metadata = GrantMetadata(self.epochs, self.options, self.login)
+        metadata = GrantMetadata(self.epochs, self.options, self.user)
         received = ReceivedResponses(
             self.store,
             self.threads,
@@ -159,7 +159,7 @@ class Mirror:
             metadata,
             unstorable,
         )
-        choice = ValidatorChoice(self._stored, self.threads, self.sharing, self.barrier, self.login)
+        choice = ValidatorChoice(self._stored, self.threads, self.sharing, self.barrier, self.user)
         revalidation = Revalidation(
             self.sender, self.store, self.sharing, choice, links, received, metadata
         )
@@ -189,6 +189,10 @@ class Mirror:
     def login(self, credential: str) -> str | None:
         """Return the login of a credential, where known."""
         return self.users.login(credential, self.now())
+
+    def user(self, requester: Requester) -> str | None:
+        """Return the login of a requester, or else the App of its token, where known."""
+        return self.login(requester.credential) or self.credentials.app(requester.token)
 
     @property
     def flights(self) -> SingleFlight[Response]:
@@ -235,7 +239,7 @@ class Mirror:
         free = response.outcome in _SAVED and not response.charged
         saved = free and request.authorization is not None
         if saved or response.outcome is Outcome.FRESH or response.collapsed:
-            self.metrics.saved(self.login(requester.credential))
+            self.metrics.saved(self.user(requester))
 
     def close(self) -> None:
         """Cancel the requests that no client waits for."""

@@ -225,6 +225,7 @@ class ReceivedResponses:
             stored,
             upstream_status=200,
             granted=granted,
+            upstream_seconds=response.seconds,
         )
 
     def _end_grant(self, exchange: Exchange) -> None:

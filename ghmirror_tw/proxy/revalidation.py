@@ -42,7 +42,7 @@ from ghmirror_tw.runtime.restore_barrier import RestoreBarrier
 from ghmirror_tw.store.store_interface import IStore
 from ghmirror_tw.upstream.limited_sender import Sender
 from ghmirror_tw.upstream.proxied_response import Response
-from ghmirror_tw.upstream.request_to_send import OutgoingRequest
+from ghmirror_tw.upstream.request_to_send import OutgoingRequest, Requester
 from ghmirror_tw.upstream.upstream_interface import UpstreamError
 
 _NOT_MODIFIED: Final = 304
@@ -59,13 +59,13 @@ _OUTCOMES: Final = {
 
 @define(eq=False)
 class ValidatorChoice:
-    """Chooses the validators of a request; *login* returns the known login of a credential."""
+    """Chooses the validators of a request; *user* returns a requester's known login or App."""
 
     stored: StoredResponses
     threads: ContentThreads
     sharing: Sharing
     barrier: RestoreBarrier
-    login: Callable[[str], str | None]
+    user: Callable[[Requester], str | None]
 
     async def choose(self, lookup: Lookup, known: Known) -> ConditionalRequest:
         """Return the first conditional request that is sent for a look-up."""
@@ -73,7 +73,7 @@ class ValidatorChoice:
         accepted = self.stored.credentials.is_accepted(lookup.requester.token)
         facts = lookup.facts(accepted=accepted)
         entries = shared_candidates(
-            facts, known, self.sharing, lambda: self.login(lookup.requester.credential), now
+            facts, known, self.sharing, lambda: self.user(lookup.requester), now
         )
         digests = (() if grant is None else (grant.digest,)) + tuple([e.digest for e in entries])
         stored = await self._fetch(lookup, known, digests) if digests else {}
@@ -240,4 +240,5 @@ def _response(
         detail="dated" if validator.kind is ValidatorKind.DATED else None,
         granted=exchange.known.grant is not None,
         charged=exchange.response.charged,
+        upstream_seconds=exchange.response.seconds,
     )

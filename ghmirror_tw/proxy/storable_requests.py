@@ -183,7 +183,7 @@ class StorableRequests:
         content = await plain_content(response, self.threads, self.options.max_stored_size)
         login = parse_login(content)
         if login is not None:
-            for name in set(lookup.requester):
+            for name in {lookup.requester.credential, lookup.requester.token}:
                 users.note_login(name, login, self.stored.now())
 
 

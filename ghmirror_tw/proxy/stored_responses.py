@@ -47,7 +47,7 @@ class StoredResponses:
 
         A credential that the fleet knows counts as accepted from then on.
         """
-        look_up, (credential, token) = self.store.look_up, lookup.requester
+        look_up, (credential, token, app) = self.store.look_up, lookup.requester
         with self.sender.expecting(token):
             known = await look_up(
                 lookup.key, credential, lookup.store_deadline, current=current, token=token
@@ -58,7 +58,7 @@ class StoredResponses:
             authorization = lookup.request.authorization
             # What GitHub does not validate is granted what requests without a credential are.
             if authorization is not None and is_validated(authorization):
-                self.credentials.accept(token)
+                self.credentials.accept(token, app)
         return without_other_variant(
             lookup.request.fields.memoised(canonical_request_fields), known
         )

@@ -7,6 +7,7 @@ import math
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import IO, Any, Final
 
 from attrs import frozen
@@ -105,8 +106,13 @@ def _traceback(event: LogEvent) -> str | None:
 
 
 def _time(event: LogEvent) -> str:
-    when = datetime.fromtimestamp(event.get("log_time", 0.0), UTC)
-    return when.isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"
+    when = event.get("log_time", 0.0)
+    return f"{_second(int(when))}.{int(when % 1 * 1000):03}Z"
+
+
+@lru_cache(16)
+def _second(at: int) -> str:
+    return datetime.fromtimestamp(at, UTC).isoformat().removesuffix("+00:00")
 
 
 def _level(event: LogEvent) -> str:
@@ -116,7 +122,7 @@ def _level(event: LogEvent) -> str:
 
 def _message(event: LogEvent) -> str:
     if event.get("log_format") == "{log_text}" and isinstance(text := event.get("log_text"), str):
-        return scrub(text)
+        return scrub(text) if event.get("log_scrubbed") is None else text
     return scrub(formatEvent(event))
 
 
@@ -132,7 +138,11 @@ def as_text(event: LogEvent) -> str:
 
 
 def as_json(event: LogEvent) -> str:
-    """Return an event as a line of JSON: time, level, namespace, message and its own keys."""
+    """Return an event as a line of JSON: time, level, namespace, message and its own keys.
+
+    Values in ``log_scrubbed``, a dictionary, are JSON and without credentials already, and so is
+    the text of such an event.
+    """
     fields: dict[str, object] = {
         "time": _time(event),
         "level": _level(event),
@@ -142,6 +152,10 @@ def as_json(event: LogEvent) -> str:
     traceback = _traceback(event)
     if traceback is not None:
         fields["traceback"] = traceback
+    scrubbed = event.get("log_scrubbed")
+    if scrubbed is not None:
+        fields |= scrubbed
+        return json.dumps(fields) + "\n"
     for key, value in event.items():
         if not key.startswith("log_") and key not in _NOT_STRUCTURED:
             fields[key] = _json_value(key, value)

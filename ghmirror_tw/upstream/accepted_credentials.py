@@ -30,8 +30,8 @@ class CredentialRegistry:
     """Names credentials by *names*, which SIGHUP may replace; knows the accepted tokens."""
 
     names: CredentialNames
-    #: The accepted tokens, that which was used last at the end.
-    _tokens: OrderedDict[str, bool] = field(init=False, factory=OrderedDict)
+    #: The accepted tokens with the Apps that they name, that which was used last at the end.
+    _tokens: OrderedDict[str, str] = field(init=False, factory=OrderedDict)
 
     def requester(self, fields: Fields) -> Requester:
         """Return the sender of a request with *fields*."""
@@ -48,9 +48,13 @@ class CredentialRegistry:
             return True
         return token == self.names.token_of(_NO_FIELDS)
 
-    def accept(self, token: str) -> None:
-        """Note that GitHub has accepted a token."""
-        store_recent(self._tokens, token, True, CAPACITY)
+    def accept(self, token: str, app: str = "") -> None:
+        """Note that GitHub has accepted a token; *app*: the App that it names."""
+        store_recent(self._tokens, token, app, CAPACITY)
+
+    def app(self, token: str) -> str | None:
+        """Return the App that an accepted token names, as ``app:ID``, or None."""
+        return self._tokens.get(token) or None
 
     def forget(self, token: str) -> None:
         """Note that GitHub does not accept a token any more."""

@@ -38,7 +38,7 @@ from ghmirror_tw.upstream.rate_limiter import RateLimiter
 from ghmirror_tw.upstream.request_cost import READ_POINTS, points_of, spends
 from ghmirror_tw.upstream.request_queue import Permit
 from ghmirror_tw.upstream.request_queues import CHECKS, UNVERIFIED
-from ghmirror_tw.upstream.request_to_send import OutgoingRequest, limit_scopes
+from ghmirror_tw.upstream.request_to_send import OutgoingRequest, Requester, limit_scopes
 from ghmirror_tw.upstream.upstream_interface import IUpstream, UpstreamError, UpstreamResponse
 
 #: GitHub times out after some ten seconds, with one of these statuses.
@@ -66,8 +66,8 @@ class SenderMetrics(QuotaMetrics, Protocol):
 class Sender:
     """Sends requests to GitHub, and learns from the responses.
 
-    *timeout_s* is the usual time that GitHub has for a response. *login* returns the login of a
-    credential, where known. *owner* returns a new name for each lock of the fleet.
+    *timeout_s* is the usual time that GitHub has for a response. *user* returns the login or App of
+    a requester, where known. *owner* returns a new name for each lock of the fleet.
     """
 
     github: IUpstream
@@ -77,7 +77,7 @@ class Sender:
     github_breaker: GitHubBreaker
     metrics: SenderMetrics
     timeout_s: float
-    login: Callable[[str], str | None]
+    user: Callable[[Requester], str | None]
     now: Callable[[], float]
     call_later: Callable[[float, Callable[[], object]], IDelayedCall]
     owner: Callable[[], str]
@@ -89,7 +89,7 @@ class Sender:
     def __attrs_post_init__(self) -> None:
         self.limits = ActiveLimits(self.credentials.is_accepted)
         self.accounting = QuotaAccounting(
-            self.credentials, self.limiter, self.metrics, self.login, self.now
+            self.credentials, self.limiter, self.metrics, self.user, self.now
         )
         self._probes = LimitProbes(self.store, self.limits, self.now, self.call_later, self.owner)
 
@@ -253,7 +253,7 @@ class Sender:
             and response_shows_acceptance(response.status, request.authorization)
             and not _is_foreign(request, response)
         ):
-            self.credentials.accept(token)
+            self.credentials.accept(token, outgoing.requester.app)
             self.limiter.note_accepted(token, permit)
 
     def _note_limit(
@@ -274,7 +274,7 @@ class Sender:
         _log.warn(
             "Rate limited by GitHub: user={user} limit={limit} resource={resource}"
             " retry_in={seconds}s",
-            user=self.login(outgoing.requester.credential) or "unknown",
+            user=self.user(outgoing.requester) or "unknown",
             limit=limit.kind.value,
             resource=limit.scope or "all",
             seconds=round(limit.until - self.now()),

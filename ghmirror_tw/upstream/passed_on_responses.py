@@ -33,6 +33,7 @@ def passed_on(
         coding=coding_of(response),
         forward="uri-miss",
         upstream_status=response.status,
+        upstream_seconds=response.seconds,
     )
 
 

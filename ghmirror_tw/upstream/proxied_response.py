@@ -30,6 +30,7 @@ class Response:
     `If-Modified-Since` may be that of a response to it. *forward* (why the request was forwarded),
     *upstream_status* (of GitHub's response), *detail* and *age_s* are sent in `Cache-Status` and
     `Age` (RFC 9211). *charged*: GitHub counted it against the quota, though it is a 304.
+    *upstream_seconds*: how long GitHub took for its response.
     """
 
     status: int
@@ -45,6 +46,7 @@ class Response:
     collapsed: bool = False
     granted: bool = False
     charged: bool = False
+    upstream_seconds: float | None = None
 
     @property
     def incoming(self) -> IncomingContent | None:

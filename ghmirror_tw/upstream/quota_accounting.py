@@ -16,14 +16,14 @@ from ghmirror_tw.runtime.numbers import whole_number
 from ghmirror_tw.upstream.accepted_credentials import CredentialRegistry
 from ghmirror_tw.upstream.quotas import Quotas
 from ghmirror_tw.upstream.rate_limiter import RateLimiter
-from ghmirror_tw.upstream.request_to_send import OutgoingRequest
+from ghmirror_tw.upstream.request_to_send import OutgoingRequest, Requester
 from ghmirror_tw.upstream.upstream_interface import UpstreamResponse
 
 _log: Final = Logger(namespace="ghmirror.mirror")
 
 
 class QuotaMetrics(Protocol):
-    """The metrics of quotas; *user* is a login, None where it is not known."""
+    """The metrics of quotas; *user* is a login or an App, None where it is not known."""
 
     def quota(self, user: str | None, resource: str, remaining: int, reset: int) -> None:
         """Set the remaining quota."""
@@ -42,13 +42,13 @@ class QuotaMetrics(Protocol):
 class QuotaAccounting:
     """Notes the quota that each response reports, and detects charged 304s (`charged_304s`).
 
-    *login* returns the login of a credential, where known.
+    *user* returns the login or App of a requester, where known.
     """
 
     credentials: CredentialRegistry
     limiter: RateLimiter
     metrics: QuotaMetrics
-    login: Callable[[str], str | None]
+    user: Callable[[Requester], str | None]
     now: Callable[[], float]
     quotas: Quotas = field(factory=Quotas)
     _charges: ChargeDetector = field(factory=ChargeDetector)
@@ -66,7 +66,7 @@ class QuotaAccounting:
         self, outgoing: OutgoingRequest, response: UpstreamResponse
     ) -> UpstreamResponse:
         """Note the quota that a response reports; return it, marked if it is a charged 304."""
-        request, (credential, token) = outgoing.request, outgoing.requester
+        request, token = outgoing.request, outgoing.requester.token
         known = self.credentials.is_accepted(token)
         if known:
             self.quotas.note(token, outgoing.resource, response.fields)
@@ -74,9 +74,9 @@ class QuotaAccounting:
         reset = whole_number(response.fields.get(b"x-ratelimit-reset"))
         if remaining is None or reset is None:
             return response
-        login = self.login(credential)
+        user = self.user(outgoing.requester)
         resource = named_resource(response.fields) or outgoing.resource
-        self.metrics.quota(login, resource, remaining, reset)
+        self.metrics.quota(user, resource, remaining, reset)
         alone = not self.limiter.is_shared(token)
         if known:
             self.limiter.quota_reserve.note(token, resource, remaining, reset)
@@ -85,26 +85,26 @@ class QuotaAccounting:
         )
         if response.status != 304 or request.authorization is None:  # noqa: PLR2004
             if not is_quota_request(request):
-                self.metrics.spent(login)
+                self.metrics.spent(user)
                 self._count_paid(request)
             return response
         if not one_less:
             return response
-        self._count_charged(login, resource, remaining)
+        self._count_charged(user, resource, remaining)
         self._count_paid(request)
         return evolve(response, charged=True)
 
     def _count_paid(self, request: Request) -> None:
         self.metrics.paid(operation_of(request.method, request.path))
 
-    def _count_charged(self, login: str | None, resource: str, remaining: int) -> None:
-        self.metrics.charged(login)
+    def _count_charged(self, user: str | None, resource: str, remaining: int) -> None:
+        self.metrics.charged(user)
         if not self._has_charged:
             self._has_charged = True
             _log.warn(
                 "GitHub counted a 304 against the quota (logged once): user={user}"
                 " resource={resource} remaining={remaining}",
-                user=login or "unknown",
+                user=user or "unknown",
                 resource=resource,
                 remaining=remaining,
             )

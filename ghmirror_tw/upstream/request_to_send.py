@@ -34,11 +34,13 @@ class Requester(NamedTuple):
     """The sender of a request: the names of its *credential*, and of the *token* in it.
 
     One token may be sent as several credentials, with the schemes `token`, `Bearer` and `Basic`.
-    Grants belong to the credential, GitHub's rate limits to the token.
+    Grants belong to the credential, GitHub's rate limits to the token. *app*: the GitHub App that
+    the token names, which may be made up; see `CredentialRegistry.app`.
     """
 
     credential: str
     token: str
+    app: str = ""
 
 
 @frozen

@@ -85,9 +85,12 @@ class TimedRequest:
     _is_preempted: bool = False
     #: Whether there is a response or an error.
     _is_over: bool = False
+    #: When it began (reactor's clock).
+    _began: float = field(init=False)
 
     def __attrs_post_init__(self) -> None:
         self.response = Deferred(self._cancelled)
+        self._began = self.client.reactor.seconds()
         self.note_waiting_for_github()
 
     def start(self, request: Request, content: IBodyProducer | None) -> None:
@@ -157,14 +160,19 @@ class TimedRequest:
         """Return the response; the exchange ends with its content."""
         self._end()
         fields = without_invalid_etag(Fields.of(tuple(response.lines)))
+        seconds = self.client.reactor.seconds() - self._began
         if response.length == 0:
             # The connection is free already.
             self.client.note_exchange_end()
-            self.response.callback(UpstreamResponse(response.code, fields, EMPTY_CONTENT))
+            self.response.callback(
+                UpstreamResponse(response.code, fields, EMPTY_CONTENT, seconds=seconds)
+            )
             self.on_end()
         else:
             content = self.client.receive(response, self.on_end, self.is_contended)
-            self.response.callback(UpstreamResponse(response.code, fields, content))
+            self.response.callback(
+                UpstreamResponse(response.code, fields, content, seconds=seconds)
+            )
 
     def request_failed(self, reason: Failure) -> None:
         """End the exchange with an error."""

@@ -83,7 +83,7 @@ class UpstreamResponse:
     *fields* are end-to-end, with `Content-Encoding`, without fields that delimit the message.
     *limit*: the rate limit that it reports, once its content was examined. *refuses*: it refuses
     the request for good, though it may report an empty quota as well. *charged*: a 304 that was
-    counted.
+    counted. *seconds*: the time from sending the request to the fields.
     """
 
     status: int
@@ -92,6 +92,7 @@ class UpstreamResponse:
     limit: Limit | None = None
     refuses: bool = False
     charged: bool = False
+    seconds: float | None = None
 
     @property
     def limited(self) -> bool:

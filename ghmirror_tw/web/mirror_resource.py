@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv4Network, IPv6Network, ip_address
+from ipaddress import IPv4Network, IPv6Network
 from typing import Any, Final
 
 from attrs import define, evolve, field
@@ -32,9 +32,12 @@ from ghmirror_tw.proxy.mirror import Mirror
 from ghmirror_tw.telemetry.busiest import Busiest
 from ghmirror_tw.telemetry.metrics import Metrics
 from ghmirror_tw.upstream.byte_budget import ByteBudgets
+from ghmirror_tw.upstream.proxied_response import Response
+from ghmirror_tw.upstream.request_to_send import Requester
 from ghmirror_tw.upstream.upstream_interface import UpstreamError
 from ghmirror_tw.web import health
-from ghmirror_tw.web.access_log import AccessLog, shown_path
+from ghmirror_tw.web.access_log import AccessLog, LoggedRequest, shown_path
+from ghmirror_tw.web.client_address import client_address, is_trusted, peer_of
 from ghmirror_tw.web.client_response import ClientResponse, ClientView
 from ghmirror_tw.web.client_response_builder import ClientResponseBuilder
 from ghmirror_tw.web.mirror_request import MirrorRequest
@@ -58,10 +61,24 @@ class _RequestRecord:
     began: float
     status: int = _CLIENT_CLOSED
     outcome: str = Outcome.ERROR
-    #: Name of the credential, once it is known.
-    credential: str = ""
+    #: Once it is known.
+    requester: Requester | None = None
+    #: See `LoggedRequest`.
+    detail: str | None = None
+    upstream_status: int | None = None
+    upstream_seconds: float | None = None
+    request_id: bytes | None = None
     #: Whether the target is one of GitHub Enterprise Server's.
     enterprise: bool = False
+
+    def note(self, response: Response) -> None:
+        """Note the mirror's response."""
+        self.outcome = response.outcome
+        forwarded = response.outcome is Outcome.PASS
+        self.detail = response.detail or (response.forward if forwarded else None)
+        self.upstream_status = response.upstream_status
+        self.upstream_seconds = response.upstream_seconds
+        self.request_id = response.fields.get(b"x-github-request-id")
 
 
 @implementer(IResource)
@@ -126,7 +143,9 @@ class MirrorResource:
     def note_refused(self, error: MirrorError) -> None:
         """Count a request that was refused before it was parsed."""
         self.metrics.request(b"", error.status, Outcome.ERROR, 0.0)
-        self.access_log.request(b"-", "-", error.status, Outcome.ERROR, seconds=0.0)
+        self.access_log.request(
+            LoggedRequest(b"-", "-", error.status, Outcome.ERROR, 0.0, detail=error.reason)
+        )
 
     def when_idle(self) -> Deferred[None]:
         """Return a Deferred that fires when no request is under way."""
@@ -145,12 +164,21 @@ class MirrorResource:
         cut = len(path) > _PATH_LENGTH
         self.busiest.count(path[: _PATH_LENGTH - 3] + "..." if cut else path)
         self.access_log.request(
-            request.method,
-            path,
-            record.status,
-            record.outcome,
-            seconds=seconds,
-            login=self.mirror.login(record.credential),
+            LoggedRequest(
+                request.method,
+                path,
+                record.status,
+                record.outcome,
+                seconds,
+                request.sentLength,
+                record.detail,
+                record.upstream_status,
+                record.upstream_seconds,
+                None if record.requester is None else self.mirror.user(record.requester),
+                self._client(request),
+                record.request_id,
+                request.fields,
+            )
         )
         if self._idle_waiters and not self.in_flight:
             waiters, self._idle_waiters = self._idle_waiters, []
@@ -189,12 +217,14 @@ class MirrorResource:
             if request.fault is None:
                 raise
             record.outcome = Outcome.ERROR
-            return self._error_response(request.fault, request.fields)
+            return self._error_response(request.fault, request.fields, record)
         except Exception as error:  # noqa: BLE001 - the client receives an error response to any
-            return self._error_response(error, request.fields)
+            return self._error_response(error, request.fields, record)
 
-    def _error_response(self, error: Exception, fields: Fields) -> ClientResponse:
-        """Return the error response to a request with *fields*."""
+    def _error_response(
+        self, error: Exception, fields: Fields, record: _RequestRecord
+    ) -> ClientResponse:
+        """Return the error response to a request with *fields*; note its reason."""
         shown: MirrorError
         if isinstance(error, MirrorError):
             shown = error
@@ -208,18 +238,20 @@ class MirrorResource:
             _log.failure("Request failed")
             shown = error_responses.internal()
         _drop_frames(error)
+        record.detail = shown.reason
         body = indented(shown.body()) if gets_indented_json(fields) else shown.body()
         return error_response(shown, body, self.reactor.seconds())
 
     async def _mirrored(self, request: MirrorRequest, record: _RequestRecord) -> ClientResponse:
         target = parse_target(request.uri)
         record.enterprise = bool(target.prefix)
-        base = self._base(request, target, bool(self.trusted_proxies) and self._is_trusted(request))
+        trusted = is_trusted(peer_of(request.getClientAddress()), self.trusted_proxies)
+        base = self._base(request, target, trusted)
         self._check(request)
         fields = request.fields
         sent = fields.memoised(forwarded_request_fields)
         forwarded_request = Request(request.method, target.target, sent)
-        record.credential = self.mirror.credentials.names.of(sent)
+        record.requester = self.mirror.credentials.requester(sent)
         version = b""
         if record.enterprise and holds_version(request.method, forwarded_request.path):
             version = self.enterprise_version
@@ -229,7 +261,7 @@ class MirrorResource:
             forwarded_request = evolve(forwarded_request, fields=without)
         view = ClientView(request.method, base, fields, version, forwarded_request.path)
         response = await self.mirror.respond(forwarded_request, request.upload)
-        record.outcome = response.outcome
+        record.note(response)
         try:
             return await self.response_builder.build(response, view, self.reactor.seconds())
         except BaseException:
@@ -253,15 +285,13 @@ class MirrorResource:
         if request.channel.is_reserved:
             raise error_responses.overloaded("of connections of clients", _NO_CONNECTION_S)
 
-    def _is_trusted(self, request: MirrorRequest) -> bool:
-        """Return whether a request came through one of the trusted proxies."""
-        try:
-            peer = ip_address(getattr(request.getClientAddress(), "host", ""))
-        except ValueError:
-            return False
-        # An IPv4 client of a dual-stack socket has an IPv4-mapped address (RFC 4291, 2.5.5.2).
-        peer = getattr(peer, "ipv4_mapped", None) or peer
-        return any(peer in network for network in self.trusted_proxies)
+    def _client(self, request: MirrorRequest) -> str | None:
+        """Return the address of a client for the log."""
+        address = request.getClientAddress()
+        if not self.trusted_proxies:
+            return getattr(address, "host", None)
+        forwarded = request.fields.listed(b"x-forwarded-for")
+        return client_address(peer_of(address), forwarded, self.trusted_proxies)
 
     def _base(self, request: MirrorRequest, target: Target, trusted: bool) -> BaseUrls:
         """Return the URLs that replace GitHub's in the response; the host is always validated."""
@@ -299,7 +329,7 @@ class MirrorResource:
             record.outcome = Outcome.ERROR
             for name in {name for name, _ in response.fields} | {b"content-length"}:
                 request.responseHeaders.removeHeader(name)
-            response = self._error_response(error, request.fields)
+            response = self._error_response(error, request.fields, record)
             record.status = response.status
             await self._sender.send(request, response, last=last)
 

@@ -88,9 +88,10 @@ class StatusSources:
         """Return the rate limits in force by user, kind and scope; credentials are not shown."""
         now = self.reactor.seconds()
         by_user: dict[tuple[str, str, str], list[Limit]] = {}
-        for credential, limit in self.mirror.sender.limits.in_force(now):
-            user = self.mirror.users.peek_login(credential, now) or "unknown"
-            by_user.setdefault((user, limit.kind.value, limit.scope), []).append(limit)
+        mirror = self.mirror
+        for token, limit in mirror.sender.limits.in_force(now):
+            user = mirror.users.peek_login(token, now) or mirror.credentials.app(token)
+            by_user.setdefault((user or "unknown", limit.kind.value, limit.scope), []).append(limit)
         return by_user
 
     def limits(self) -> list[dict[str, Any]]:

@@ -44,7 +44,7 @@ from ghmirror_tw.github import (
     shown_version,
 )
 from ghmirror_tw.github.client_base_urls import BaseUrlSelector
-from ghmirror_tw.github.credentials import is_validated, token_in
+from ghmirror_tw.github.credentials import hashed_token, is_validated, token_in
 from ghmirror_tw.github.url_rewriting import BaseUrls, Rewriter
 from ghmirror_tw.http import content_codings, dns_rebinding, loop_detection, preconditions, targets
 from ghmirror_tw.http import entity_tags as tags
@@ -225,6 +225,8 @@ def request_fields(raw: bytes) -> None:
     assert tags.is_entity_tag(validators.empty_list_tag(request))
     preconditions.is_not_modified(fields, b'"a"', b"Mon, 30 Nov 2026 08:00:00 GMT")
     CredentialNames().writers_of(fields)
+    hashed = hashed_token(fields)
+    assert hashed is None or len(hashed) == 44
     value = fields.get(b"authorization")
     if value is not None:
         assert token_in(value) in value or value.lower().startswith(b"basic ")

@@ -215,7 +215,7 @@ class Flood(TestCase):
         mirror.sender.backoffs._by_key.update({(name, "x"): 1 for name in names})  # type: ignore[misc]
         assert len(made_up.tables(most=MAX_UNKNOWN)) == 1
         mirror.sender.backoffs._by_key.clear()
-        mirror.credentials._tokens.update(dict.fromkeys(names, True))
+        mirror.credentials._tokens.update(dict.fromkeys(names, ""))
         assert len(made_up.tables(most=MAX_UNKNOWN)) == 1
 
 

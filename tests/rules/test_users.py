@@ -78,9 +78,24 @@ class Bots(TestCase):
         return sum(each > 0 for each in known), await home.metric(f'{name}{{user="unknown"}}')
 
     async def test_login_of_a_bot_is_unknown_without_allowed_users(self) -> None:
-        """Their quota counts as that of ``unknown``: a refused /user shows no login."""
+        """Tokens that name no App count as ``unknown``: a refused /user shows no login."""
         known, unknown = await self.spent_by()
         assert (known, unknown >= 2.0) == (0, True)
+
+    async def test_an_installation_token_names_its_app(self) -> None:
+        """No request shows it; a token that GitHub does not accept names none."""
+        home = await open_home(self)
+        home.github.put("/thing", {"a": 1})
+        tokens = ["ghs_4711_eyJh.eyJp.c2ln", "ghs_4711_eyJh.eyJp.b3Ro"]
+        home.github.user("robot[bot]", tokens=tokens)
+        for token in (*tokens, "ghs_4712_eyJh.eyJp.bWFk"):
+            for scheme in ("token", "Bearer"):
+                await home.get("/thing", headers={"Authorization": f"{scheme} {token}"})
+        assert await home.metric('ghmirror_quota_spent_total{user="app:4711"}') == 1.0
+        assert await home.metric('ghmirror_quota_saved_total{user="app:4711"}') == 3.0
+        assert await home.metric('ghmirror_quota_remaining{resource="core",user="app:4711"}') > 0
+        assert "app:4712" not in (await home.admin("/metrics")).content.decode()
+        assert {each.target for each in home.github.log} == {b"/thing", b"/rate_limit"}
 
     async def test_login_of_a_bot_is_requested_with_allowed_users(self) -> None:
         """By GraphQL, which returns the login of an installation."""

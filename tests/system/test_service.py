@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
+import hashlib
 import json
 import signal
 import socket
@@ -27,6 +29,9 @@ from tests.harness.home import Raw, Received, fetch, open_github, open_home, rea
 from tests.harness.redis_servers import start_redis
 from tests.harness.running import ROOT, STOPPED, TWISTD, start_mirror
 
+#: The token of an installation, in which it names its GitHub App.
+INSTALLATION = "ghs_4711_eyJhbGciOiJSUzI1NiJ9.eyJpc3MiOjQ3MTF9.c2lnbmF0dXJlLW9mLWl0"
+
 
 async def get(url: str, target: str = "/", token: str | None = None) -> Received:
     """GET a target of the server at *url*."""
@@ -47,6 +52,9 @@ class Service(TestCase):
         for _ in range(2):
             assert (await get(mirror.url, "/user", "alice-1")).json["login"] == "alice"
         await get(mirror.url, "/user?access_token=alice-2", "nobodys-secret")
+        github.user("robot[bot]", tokens=[INSTALLATION])
+        github.put("/thing", {"a": 1})
+        await get(mirror.url, "/thing", INSTALLATION)
         shown = (await get(mirror.admin_url, "/metrics")).content.decode()
         assert 'ghmirror_quota_spent_total{user="alice"}' in shown
         assert (
@@ -57,8 +65,16 @@ class Service(TestCase):
         lines = [json.loads(line) for line in log.splitlines() if line.startswith("{")]
         access = [line for line in lines if line.get("path") == "/user"]
         assert [line["outcome"] for line in access] == ["miss", "revalidated", "pass"]
-        assert access[1]["login"] == "alice"
-        for secret in ("alice-1", "alice-2", "nobodys-secret"):
+        assert access[1]["user"] == "alice"
+        (thing,) = [line for line in lines if line.get("path") == "/thing"]
+        assert (thing["user"], thing["client"]) == ("app:4711", "127.0.0.1")
+        assert (thing["bytes"], thing["upstream_status"]) == (len(b'{"a":1}'), 200)
+        assert 0 < thing["upstream_ms"] <= thing["milliseconds"]
+        hashed = hashlib.sha256(INSTALLATION.encode()).digest()
+        assert thing["hashed_token"] == base64.b64encode(hashed).decode()
+        assert thing["request_id"]
+        assert thing["detail"] is None
+        for secret in ("alice-1", "alice-2", "nobodys-secret", INSTALLATION):
             assert secret not in log
             assert secret not in shown
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import json
+from collections.abc import Callable
 from typing import Any, cast
 
 import pytest
@@ -9,32 +13,81 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.logger import ILogObserver, Logger, formatEvent
 
-from ghmirror_tw.web.access_log import AccessLog, shown_path
+from ghmirror_tw.http.fields import Fields
+from ghmirror_tw.telemetry.logs import as_json, as_text
+from ghmirror_tw.web.access_log import AccessLog, LoggedRequest, shown_path
 
 
 def logged(access: Any = "all", **request: Any) -> list[dict[str, Any]]:
     """Return the events that a request leaves in the log."""
     events: list[dict[str, Any]] = []
     log = AccessLog(access, Logger(namespace="test", observer=cast(ILogObserver, events.append)))
-    told: dict[str, Any] = {
+    values: dict[str, Any] = {
         "method": b"GET",
         "target": b"/user?page=2",
         "status": 200,
         "outcome": "shared",
         "seconds": 0.01234,
-        "login": "octocat",
+        "user": "octocat",
     }
-    told |= request
-    log.request(path=shown_path(told.pop("target")), **told)
+    values |= request
+    log.request(LoggedRequest(path=shown_path(values.pop("target")), **values))
     return events
 
 
-def test_line_has_method_path_status_outcome_time_and_login() -> None:
-    """In the text, and as keys for JSON."""
+TOKEN = b"ghp_0123456789abcdefghijABCDEFGHIJ012345"
+#: What ``printf TOKEN | openssl dgst -sha256 -binary | base64`` prints.
+HASH = base64.b64encode(hashlib.sha256(TOKEN).digest()).decode()
+ALL: dict[str, Any] = {
+    "size": 2345,
+    "detail": "timeout",
+    "upstream_status": 304,
+    "upstream_seconds": 0.0101,
+    "client": "192.0.2.7",
+    "request_id": b"C0FF:EE",
+    "fields": Fields(((b"authorization", b"Bearer " + TOKEN), (b"user-agent", b'a "b"/1'))),
+}
+
+
+def test_line_begins_with_method_path_status_outcome_time_and_user() -> None:
+    """What is unknown is left out in the text, and null in JSON."""
     (event,) = logged()
-    assert formatEvent(event) == "GET /user 200 shared 12.3 ms octocat"
-    keys = ("method", "path", "status", "outcome", "milliseconds", "login")
-    assert [event[key] for key in keys] == ["GET", "/user", 200, "shared", 12.3, "octocat"]
+    assert formatEvent(event) == "GET /user 200 shared 12.3 ms octocat bytes=0"
+    shown = json.loads(as_json(event))
+    keys = ("method", "path", "status", "outcome", "milliseconds", "user", "bytes")
+    assert [shown[key] for key in keys] == ["GET", "/user", 200, "shared", 12.3, "octocat", 0]
+    for key in ("detail", "client", "upstream_status", "upstream_ms", "request_id", "user_agent"):
+        assert shown[key] is None
+    assert shown["hashed_token"] is None
+
+
+def test_line_has_all_that_is_known() -> None:
+    """By key; numbers are numbers in JSON."""
+    (event,) = logged(**ALL)
+    assert as_text(event).rpartition(" octocat ")[2] == (
+        f"detail=timeout client=192.0.2.7 bytes=2345 upstream_status=304 upstream_ms=10.1"
+        f' hashed_token={HASH} request_id=C0FF:EE user_agent="a \\"b\\"/1"\n'
+    )
+    shown = json.loads(as_json(event))
+    assert (shown["bytes"], shown["upstream_status"], shown["upstream_ms"]) == (2345, 304, 10.1)
+    assert (shown["hashed_token"], shown["user_agent"]) == (HASH, 'a "b"/1')
+    assert (shown["client"], shown["request_id"]) == ("192.0.2.7", "C0FF:EE")
+
+
+@pytest.mark.parametrize("layout", [as_text, as_json])
+def test_no_credential_is_logged(layout: Callable[[Any], str]) -> None:
+    """Wherever a client or GitHub sends it; nor the hash of what is no token of GitHub's."""
+    fields = Fields(
+        (
+            (b"authorization", b"Basic " + base64.b64encode(b"octocat:hunter2")),
+            (b"user-agent", b"a" * 150 + b" Bearer " + TOKEN * 3),
+        )
+    )
+    (event,) = logged(fields=fields, target=b"/x/" + TOKEN, method=TOKEN, request_id=TOKEN)
+    line = layout(event)
+    assert "0123456789" not in line
+    assert event["log_scrubbed"]["hashed_token"] is None
+    assert "hashed_token=" not in line
 
 
 @pytest.mark.parametrize("prefix", ["", "/api/v3", "https://api.github.com", "//x"])
@@ -65,9 +118,11 @@ def test_secrets_in_paths_are_scrubbed(prefix: str, path: str, shown: str | None
         assert found.endswith(shown)
 
 
-def test_unknown_login_is_a_dash() -> None:
-    """Each line has the same number of words."""
-    assert formatEvent(logged(login=None)[0]).endswith(" ms -")
+def test_unknown_user_is_a_dash() -> None:
+    """The beginning of each line has the same number of words; in JSON it is null."""
+    (event,) = logged(user=None)
+    assert formatEvent(event).endswith(" ms - bytes=0")
+    assert json.loads(as_json(event))["user"] is None
 
 
 @pytest.mark.parametrize(
@@ -130,8 +185,8 @@ def test_shown_path_is_visible_ascii(target: bytes) -> None:
 
 def test_methods_and_logins_are_escaped() -> None:
     """A client can send any method."""
-    (event,) = logged(method=b"GE\nT" + b"X" * 100, login="a\nb\u20ac")
+    (event,) = logged(method=b"GE\nT" + b"X" * 100, user="a\nb\u20ac")
     line = formatEvent(event)
     assert "\n" not in line
     assert line.isascii()
-    assert len(event["method"]) < 50
+    assert len(event["log_scrubbed"]["method"]) < 50
