@@ -52,9 +52,7 @@ from ghmirror_tw.upstream.rate_limiter import RateLimiter
 from ghmirror_tw.upstream.request_to_send import Requester, Upload
 from ghmirror_tw.upstream.upstream_interface import IUpstream, UpstreamError
 
-_SAVED: Final = frozenset(
-    {Outcome.REVALIDATED, Outcome.SHARED, Outcome.EMPTY, Outcome.FRESH, Outcome.STALE}
-)
+_SAVED: Final = frozenset({Outcome.REVALIDATED, Outcome.SHARED, Outcome.EMPTY, Outcome.FRESH})
 
 
 @define(eq=False)
@@ -235,7 +233,9 @@ class Mirror:
         return response
 
     def _count_saved(self, request: Request, requester: Requester, response: Response) -> None:
-        """Count a request that cost nothing of the quota."""
+        """Count a request that cost nothing of the quota; a stale response saves nothing."""
+        if response.outcome is Outcome.STALE:
+            return
         free = response.outcome in _SAVED and not response.charged
         saved = free and request.authorization is not None
         if saved or response.outcome is Outcome.FRESH or response.collapsed:

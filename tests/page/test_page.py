@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
 from ghmirror_tw import __version__
-from tests.harness.redis_servers import free_port
+from tests.harness.redis_servers import RedisServer, free_port
+from tests.harness.running import Sections
 from tests.page.browser import Browser, Page
 from tests.page.scene import Scene, StandIn, busy, mirror_of, send
 
@@ -102,6 +104,17 @@ def facts(page: Page, name: str) -> dict[str, list[str]]:
     return {row[0]: row[1:] for row in rows}
 
 
+def port_of(url: str) -> int | None:
+    """Return the port of a URL."""
+    return urlsplit(url).port
+
+
+def notice_of(page: Page) -> str:
+    """Return the text of the notice."""
+    text: str = page.value("document.getElementById('notice').textContent")
+    return text
+
+
 def seen(page: Page) -> Page:
     page.until(SHOWN)
     return page
@@ -111,15 +124,20 @@ def test_page_shows_the_status_document(browser: Browser, scene: Scene) -> None:
     """The page shows the values of the status document."""
     document = scene.figures
     page = seen(browser.open(scene.url))
-    tiles = facts(page, "tiles")
-    assert tiles["Saved"] == [
-        str(document["quota"]["saved"]),
-        f"last hour {document['hour']['saved']}",
+    tiles, hour = facts(page, "tiles"), document["hour"]
+    free = f"{100 * hour['saved'] / (hour['saved'] + hour['spent']):.1f} % free"
+    assert tiles["Saved in the last hour"] == [
+        str(hour["saved"]),
+        f"{free}; {document['quota']['saved']} in total",
     ]
-    assert tiles["Spent"][0] == str(document["quota"]["spent"])
-    assert tiles["Requests"][0] == str(document["requests"]["total"])
-    assert tiles["GitHub"][0] == "available"
-    assert tiles["Limits"][0] == "1 in force"
+    assert tiles["Spent in the last hour"][0] == str(hour["spent"])
+    assert tiles["Requests in the last hour"][0] == str(hour["requests"])
+    state = facts(page, "state-tiles")
+    assert state["GitHub"][0] == "available"
+    assert state["Store"] == ["memory", "available"]
+    assert state["Rate limits"][0] == "1"
+    assert state["Rate limits"][1].startswith("in force, next ends in ")
+    assert state["Snapshots"] == ["none", "a restart costs quota"]
     outcomes = {row[0]: (row[2], row[3]) for row in table(page, "outcomes")}
     assert outcomes == {
         name: (str(document["hour"]["outcomes"][name]), str(count))
@@ -139,16 +157,19 @@ def test_page_shows_the_status_document(browser: Browser, scene: Scene) -> None:
     assert table(page, "latencies")[0][-1] == str(document["requests"]["total"])
     assert facts(page, "store")["Kind"] == ["memory"]
     assert facts(page, "snapshots")["Target"][0].startswith("none")
-    assert {row[2] for row in table(page, "paths")} == {
-        each["path"] for each in document["paths"]["busiest"]
-    }
+    for name, kind in (("paths", "busiest"), ("paid", "paid")):
+        key = {"busiest": "path", "paid": "operation"}[kind]
+        shown = document["paths"][kind][:10]
+        assert {row[2] for row in table(page, name)} == {each[key] for each in shown}
     bars = page.value("document.querySelectorAll('#chart rect').length")
     minutes = document["hour"]["minutes"]
     assert bars == sum(len(each["outcomes"]) for each in minutes)
     head = page.value("document.querySelector('header').innerText")
     assert f"version {__version__}" in head
-    assert document["replica"] in head
+    assert f"{document['replica']}:{port_of(scene.url)}" in head
     assert "sharing on" in head
+    assert page.value("document.getElementById('state').textContent") == "ready"
+    assert page.value("document.title").startswith(f"{document['replica']}:{port_of(scene.url)} ")
     page.close()
 
 
@@ -167,7 +188,7 @@ def test_page_is_updated(browser: Browser, scene: Scene) -> None:
     page.until("document.activeElement.id === 'figures'")
     page.press("Tab")
     assert focused(page) == "As a table"
-    before = int(facts(page, "tiles")["Saved"][0])
+    before = int(facts(page, "tiles")["Saved in the last hour"][0])
     scene.get("/repos/bench/repo-1?page=1", 1)
     page.until(f"document.querySelector('#tiles .figure').textContent === '{before + 1}'")
     assert focused(page) == "As a table"
@@ -281,7 +302,7 @@ def test_page_has_landmarks_and_names(browser: Browser, scene: Scene) -> None:
     for landmark in ("banner", "main", "navigation", "contentinfo"):
         assert len(named(landmark)) == 1
     tables = named("table")
-    assert len(tables) == 6  # and one that is closed
+    assert len(tables) == 7  # and one that is closed
     assert all(tables)
     assert all(named("columnheader"))
     assert all(named("region"))
@@ -301,9 +322,11 @@ def test_page_without_requests(browser: Browser, quiet: Scene) -> None:
     for nonsense in ("NaN", "undefined", "null", "Infinity", "[object"):
         assert nonsense not in text
     assert "No requests yet." in text
-    assert "None." in text
     assert "No quota received yet." in text
-    assert facts(page, "tiles")["Free of charge"] == ["\N{EN DASH}", "no requests yet"]
+    assert "Nothing has been charged yet." in text
+    assert page.value("document.getElementById('limits-card').hidden") is True
+    assert facts(page, "tiles")["Saved in the last hour"] == ["0", "no requests yet"]
+    assert facts(page, "state-tiles")["Rate limits"] == ["none", "in force"]
     assert page.complaints == []
     page.close()
 
@@ -318,11 +341,94 @@ def test_failed_requests_have_a_notice(browser: Browser, github: StandIn, quiet:
     notice: Any = page.value("document.querySelector('[role=status]').textContent")
     assert notice.startswith("The mirror does not respond. Last update: ")
     assert page.value("document.getAnimations().length") == 0
+    assert page.value("document.getElementById('state').textContent") == "no response"
+    assert page.value("document.title").startswith("! ")
     with mirror_of(github, {"server": {"admin_listen": at(port)}}) as back:
         send(back.url, "/user", token="token0")
         page.until("document.querySelector('#outcomes .swatch')")
         page.until("!document.documentElement.classList.contains('late')")
         assert page.value("document.getElementById('notice').textContent") == ""
+        assert page.value("document.getElementById('state').textContent") == "ready"
+        page.until("!document.title.startsWith('!')")
+    page.close()
+
+
+def test_unavailable_github_has_a_notice(browser: Browser, github: StandIn) -> None:
+    """While GitHub is unavailable, the page begins with that, and with what follows from it."""
+    with mirror_of(github) as mirror:
+        scene = Scene(github, mirror)
+        scene.get("/user")
+        github.control("fault", path=None, kind="503")
+        try:
+            for number in range(3):
+                for target in ("/user", f"/users/u{number}", f"/repos/o/r{number}"):
+                    scene.get(target)
+        finally:
+            github.control("clear_faults")
+        page = seen(browser.open(scene.url))
+        assert notice_of(page) == (
+            "GitHub is unavailable. Stored responses are sent as stale ones; other requests fail."
+        )
+        assert page.value("document.getElementById('state').textContent") == "degraded"
+        tile = facts(page, "state-tiles")["GitHub"]
+        assert tile[0] == "unavailable"
+        assert "failures in a row" in tile[1]
+        assert page.value(CONTRAST) >= 4.5
+        document = scene.figures
+        assert document["requests"]["outcomes"]["stale"] > 0
+        assert document["hour"]["saved"] == 0
+        page.close()
+
+
+@pytest.mark.parametrize("fallback", [True, False])
+def test_unavailable_redis_has_a_notice(browser: Browser, github: StandIn, fallback: bool) -> None:
+    """The page names what stands in for Redis, or that there is nothing."""
+    with RedisServer() as redis:
+        sections: Sections = {
+            "cache": {"backend": "redis"},
+            "redis": {"url": f"redis://127.0.0.1:{redis.port}", "fallback": fallback},
+        }
+        with mirror_of(github, sections) as mirror:
+            scene = Scene(github, mirror)
+            scene.get("/user")
+            page = seen(browser.open(scene.url))
+            page.until("document.getElementById('state-tiles').textContent.includes('in use')")
+            redis.kill()
+            scene.get("/user")
+            page.until("document.getElementById('state').textContent === 'degraded'")
+            if fallback:
+                assert notice_of(page) == "Redis is unavailable, memory stands in."
+                assert facts(page, "state-tiles")["Store"][0] == "memory"
+            else:
+                assert notice_of(page) == (
+                    "Redis is unavailable, nothing is stored. Each request costs quota."
+                )
+                assert facts(page, "state-tiles")["Store"][0] == "none"
+            page.close()
+
+
+def test_full_quotas_are_hidden(browser: Browser, scene: Scene) -> None:
+    """A quota that was reset since the last response is full, and is not shown."""
+    page = seen(browser.open(scene.url))
+    before = {tuple(row[:2]) for row in table(page, "quotas")}
+    assert ("user2", "search") in before
+    page.value(
+        """
+        (() => {
+          const fetched = window.fetch;
+          window.fetch = async (...given) => {
+            const document = await (await fetched(...given)).json();
+            for (const each of document.quota.remaining) {
+              if (each.resource === 'search') each.resets_at = document.at - 1;
+            }
+            return new Response(JSON.stringify(document));
+          };
+        })()
+        """
+    )
+    page.until("!document.getElementById('quotas').textContent.includes('search')")
+    after = {tuple(row[:2]) for row in table(page, "quotas")}
+    assert after == {row for row in before if row[1] != "search"}
     page.close()
 
 

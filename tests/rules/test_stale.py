@@ -71,6 +71,18 @@ class Stale(TestCase):
         assert search.field("x-ratelimit-resource") == "search"
         assert (got.field("x-from-cache"), got.field("x-github-request-id")) == ("1", None)
 
+    async def test_stale_response_saves_no_quota(self) -> None:
+        """Neither alone nor together with another client: GitHub did not serve the request."""
+        before = self.home.parts.metrics.saved_in_all
+        wrong = self.github.fault("/thing", "503")
+        barrier = self.github.hold("/thing")
+        both = [start(self.home.get("/thing", token="alice-1")) for _ in "12"]
+        await barrier.arrived(1)
+        barrier.open()
+        assert {(await each).outcome for each in both} == {STALE, f"{STALE}; collapsed"}
+        wrong.end()
+        assert self.home.parts.metrics.saved_in_all == before
+
     async def test_no_cache_receives_no_stale_response(self) -> None:
         """`no-cache` forbids it."""
         assert (await self.while_away(headers=NO_CACHE)).status == 503

@@ -13,7 +13,7 @@ const OUTCOMES = [
   ['shared', '304 to the validator of another response'],
   ['empty', '304 to the validator of an empty list'],
   ['fresh', 'stored response, not validated yet'],
-  ['stale', 'old response: GitHub could not be asked'],
+  ['stale', 'old response: GitHub did not respond, or refused'],
   ['miss', 'spent: no stored response'],
   ['changed', 'spent: the response has changed'],
   ['pass', 'forwarded'],
@@ -104,13 +104,14 @@ function fill(table, rows, nothing) {
 }
 
 function put(element, cell, base) {
-  const told = typeof cell === 'string' ? { text: cell } : cell;
+  const told = typeof cell === 'string' ? { text: cell } : cell; // or of a node, or until a time
   const className = [base, told.class].filter(Boolean).join(' ');
   if (element.className !== className) element.className = className;
   if (told.until === undefined) delete element.dataset.until;
   else {
     element.dataset.until = told.until;
     element.dataset.over = told.over;
+    element.dataset.before = told.before || '';
   }
   if (told.node) element.replaceChildren(told.node);
   else if (told.until === undefined) setText(element, told.text);
@@ -126,14 +127,14 @@ function facts(list, rows) {
   });
 }
 
-function tiles(shown) {
-  const list = get('tiles');
+function tiles(list, shown) {
   shown.forEach(([name, figure, beside, className], t) => {
     const tile = list.children[t] || list.appendChild(make('div'));
     if (!tile.firstChild) tile.append(make('dt'), make('dd', 'figure'), make('dd', 'beside'));
+    if (tile.className !== (className || '')) tile.className = className || '';
     setText(tile.children[0], name);
     put(tile.children[1], { text: figure, class: className }, 'figure');
-    setText(tile.children[2], beside);
+    put(tile.children[2], beside, 'beside');
   });
 }
 
@@ -143,12 +144,42 @@ let ahead = 0; // how much the mirror's clock is ahead of the browser's, in seco
 const now = () => Date.now() / 1000 + ahead;
 const ago = (at) => (at === null ? UNKNOWN : `${period(now() - at)} ago`);
 
+// Several replicas on a host differ by the port.
+const nameOf = (figures) => figures.replica + (location.port ? `:${location.port}` : '');
+
+function redisState({ breaker }) {
+  if (breaker.reading && breaker.writing) return 'in use';
+  if (!breaker.fallback) return 'unavailable, nothing is stored';
+  if (breaker.reading) return 'read only, memory stands in for writing';
+  return 'unavailable, memory stands in';
+}
+
+// What an operator has to know first, a sentence each.
+function problems(figures) {
+  const { state, github, store } = figures;
+  const found = [];
+  if (state !== 'ready') found.push(`Not ready: ${state}.`);
+  if (!github.available) {
+    found.push('GitHub is unavailable. Stored responses are sent as stale ones; other requests fail.');
+  }
+  if (store.breaker && !(store.breaker.reading && store.breaker.writing)) {
+    found.push(`Redis is ${redisState(store)}.${store.breaker.fallback ? '' : ' Each request costs quota.'}`);
+  }
+  return found;
+}
+
+function showPill(text, className) {
+  const pill = get('state');
+  pill.hidden = false;
+  put(pill, { text, class: className }, 'pill');
+}
+
 function showHead(figures) {
-  setText(get('replica'), figures.replica);
-  const state = get('state');
-  state.hidden = false;
-  put(state, { text: figures.state, class: figures.state === 'ready' ? 'good' : 'warn' }, 'pill');
-  const { sharing } = figures;
+  setText(get('replica'), nameOf(figures));
+  const { sharing, state } = figures;
+  const degraded = problems(figures).length;
+  if (state !== 'ready') showPill(state, 'bad');
+  else showPill(degraded ? 'degraded' : 'ready', degraded ? 'warn' : 'good');
   const shares = sharing.enabled ? 'sharing on' : sharing.wanted ? 'sharing suspended' : 'sharing off';
   setText(get('about'), [
     `version ${figures.version}`,
@@ -156,27 +187,56 @@ function showHead(figures) {
     shares + (sharing.enabled && !sharing.lists ? ', one entity-tag at a time' : ''),
     `${count(figures.in_flight)} in flight`,
   ].join(' · '));
-  document.title = `${figures.replica} · ghmirror`;
+  document.title = `${degraded ? '! ' : ''}${nameOf(figures)} · ghmirror`;
+}
+
+function githubTile({ github }) {
+  const page = github.page === null ? 'no status page'
+    : github.page.status === null ? 'status page not fetched yet'
+      : `status page: ${githubPage(github.page)}`;
+  const failures = github.failures ? `, ${count(github.failures)} failures in a row` : '';
+  const well = !failures && (!github.page || [null, 'operational'].includes(github.page.status));
+  return ['GitHub', github.available ? 'available' : 'unavailable', page + failures,
+    github.available ? (well ? 'good' : 'warn') : 'bad'];
+}
+
+function storeTile({ store }) {
+  if (!store.breaker) return ['Store', 'memory', 'available', 'good'];
+  const well = store.breaker.reading && store.breaker.writing;
+  const instead = store.breaker.fallback ? 'memory' : 'none';
+  return ['Store', well ? 'Redis' : instead, well ? 'in use' : `Redis ${redisState(store)}`,
+    well ? 'good' : store.breaker.fallback ? 'warn' : 'bad'];
+}
+
+function limitsTile({ stops }) {
+  if (!stops.length) return ['Rate limits', 'none', 'in force', 'good'];
+  const next = stops.reduce((a, b) => (a.until < b.until ? a : b));
+  return ['Rate limits', count(stops.length), { until: next.until, before: 'in force, next ends ', over: 'in force, next has ended' }, 'warn'];
+}
+
+function snapshotsTile({ snapshots }) {
+  if (snapshots === null) return ['Snapshots', 'none', 'a restart costs quota', ''];
+  const failures = snapshots.save.failures + snapshots.restore.failures;
+  const saved = snapshots.save.at === null ? 'none yet' : ago(snapshots.save.at);
+  if (failures) return ['Snapshots', saved, `${count(failures)} failed`, 'warn'];
+  if (snapshots.filling) return ['Snapshots', saved, 'the store is being restored', 'warn'];
+  return ['Snapshots', saved, snapshots.next_at === null ? 'being saved'
+    : { until: snapshots.next_at, before: 'next ', over: 'next now' }, 'good'];
 }
 
 function showTiles(figures) {
-  const { quota, charges, hour, latencies, github, store, requests, stops } = figures;
+  const { quota, charges, hour, latencies, requests } = figures;
   const requested = latencies.requests['5m'];
   const whole = hour.saved + hour.spent;
-  const limited = stops.length ? `${count(stops.length)} in force` : 'none';
-  tiles([
-    ['Saved', count(quota.saved), `last hour ${count(hour.saved)}`],
-    ['Spent', count(quota.spent), `last hour ${count(hour.spent)}${unusual(charges)}`],
-    ['Free of charge', percent(hour.saved, whole), whole ? 'of the last hour' : 'no requests yet'],
-    ['Requests', count(requests.total), `${count(figures.collapsed)} joined another request`],
+  tiles(get('state-tiles'), [
+    githubTile(figures), storeTile(figures), limitsTile(figures), snapshotsTile(figures),
+  ]);
+  tiles(get('tiles'), [
+    ['Saved in the last hour', count(hour.saved), whole ? `${percent(hour.saved, whole)} free; ${count(quota.saved)} in total` : 'no requests yet'],
+    ['Spent in the last hour', count(hour.spent), `${count(quota.spent)} in total${unusual(charges)}`],
+    ['Requests in the last hour', count(hour.requests), `${count(requests.total)} in total; ${count(figures.collapsed)} joined another`],
     ['p95 of requests', requested.count ? `${milliseconds(requested.p95)} ms` : UNKNOWN,
       `p50 ${milliseconds(requested.p50)}, last 5 min`],
-    ['GitHub', github.available ? 'available' : 'unavailable', github.page ? githubPage(github.page) : 'by its responses',
-      github.available ? 'good' : 'bad'],
-    ['Store', store.backend, store.available ? 'available' : 'unavailable',
-      store.available ? 'good' : 'bad'],
-    ['Limits', limited, stops.length ? `next expires in ${clock(Math.min(...stops.map((s) => s.until)) - now())}` : 'rate limits of GitHub',
-      stops.length ? 'warn' : ''],
   ]);
 }
 
@@ -184,7 +244,7 @@ function showTiles(figures) {
 const unusual = (charges) => (charges.not_modified ? `, ${count(charges.not_modified)} for 304s` : '')
   + (charges.unknown ? `, ${count(charges.unknown)} timed out` : '');
 
-const githubPage = (page) => (page.status === null ? 'page not fetched yet' : page.status.replaceAll('_', ' '));
+const githubPage = (page) => page.status.replaceAll('_', ' ');
 
 // The hour in slots of a minute; the last one is the current minute.
 function slots(figures) {
@@ -268,16 +328,18 @@ function showUsers(figures) {
 }
 
 function showLimits(figures) {
+  get('limits-card').hidden = !figures.stops.length;
   fill(get('stops'), some(figures.stops, get('stops-more'), 'limits').map((each) => [
     each.user + (each.credentials > 1 ? ` (${count(each.credentials)} credentials)` : ''),
     { text: each.kind + (each.resource ? ` limit of ${each.resource}` : ' limit'), class: 'warn' },
     { until: each.until, over: 'expired' },
   ]), 'None.');
-  const { remaining } = figures.quota;
+  const known = figures.quota.remaining;
+  const remaining = known.filter((each) => each.resets_at > now());
   fill(get('quotas'), some(remaining, get('quotas-more'), 'quotas').map((each) => [
     each.user, each.resource, { text: count(each.remaining), class: each.remaining ? '' : 'bad' },
     { until: each.resets_at, over: 'reset' },
-  ]), 'No quota received yet.');
+  ]), known.length ? 'All quotas are full again.' : 'No quota received yet.');
 }
 
 function showLatencies(figures) {
@@ -294,10 +356,8 @@ function showStore(figures) {
   const rows = [['Kind', store.backend]];
   const { breaker } = store;
   if (breaker) {
-    const closed = breaker.reading && breaker.writing;
-    const open = breaker.reading ? 'open for writing' : breaker.writing ? 'open for reading' : 'open';
-    const instead = breaker.fallback ? 'memory is used' : 'nothing is stored';
-    rows.push(['Circuit breaker', { text: closed ? 'closed' : `${open}: ${instead}`, class: closed ? 'good' : 'bad' }]);
+    const well = breaker.reading && breaker.writing;
+    rows.push(['Redis', { text: redisState(store), class: well ? 'good' : 'bad' }]);
   }
   for (const each of store.stores) {
     const beside = store.stores.length > 1 ? `${each.store}: ` : '';
@@ -346,20 +406,27 @@ function showSnapshots(figures) {
   ]);
 }
 
-function showPaths(figures) {
-  const { busiest } = figures.paths;
-  const most = busiest.length ? busiest[0].share : 1;
-  fill(get('paths'), busiest.map((each) => {
+const SHARES = 10; // rows of each table of shares
+
+function showShares(id, key, all, nothing) {
+  const shown = all.slice(0, SHARES);
+  const most = shown.length ? shown[0].share : 1;
+  fill(get(id), shown.map((each) => {
     const bar = drawing('svg', { viewBox: '0 0 100 1', preserveAspectRatio: 'none', 'aria-hidden': 'true' });
     bar.append(drawing('rect', { x: 0, y: 0, height: 1, width: (100 * each.share) / most }));
-    return [percent(each.share, 1), { node: bar }, each.path];
-  }), 'No requests yet.');
+    return [percent(each.share, 1), { node: bar }, each[key]];
+  }), nothing);
+}
+
+function showPaths(figures) {
+  showShares('paid', 'operation', figures.paths.paid, 'Nothing has been charged yet.');
+  showShares('paths', 'path', figures.paths.busiest, 'No requests yet.');
 }
 
 function tick() {
   for (const element of document.querySelectorAll('[data-until]')) {
     const left = Number(element.dataset.until) - now();
-    setText(element, left > 0 ? `in ${clock(left)}` : element.dataset.over);
+    setText(element, left > 0 ? `${element.dataset.before}in ${clock(left)}` : element.dataset.over);
   }
   showLate();
 }
@@ -387,6 +454,10 @@ function showLate() {
     const at = new Date(shownAt).toLocaleTimeString('en-GB');
     notice(`The mirror does not respond. Last update: ${at}.`, 'bad');
   } else if (isLate) notice('The mirror does not respond.', 'bad');
+  if (isLate) {
+    showPill('no response', 'bad');
+    document.title = `! ${document.title.replace(/^! /, '')}`;
+  }
 }
 
 function show(figures) {
@@ -423,7 +494,10 @@ async function update() {
     const figures = await response.json();
     failedSince = null;
     shownAt = Date.now();
-    notice(shown(figures), 'bad');
+    const wrong = shown(figures);
+    const found = wrong ? [] : problems(figures);
+    if (wrong) showPill('not shown', 'bad');
+    notice(wrong || found.join(' '), wrong || figures.state !== 'ready' ? 'bad' : 'warn');
   } catch (error) {
     if (failedSince === null) failedSince = Date.now();
     console.warn(error);
