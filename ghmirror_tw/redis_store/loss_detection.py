@@ -72,6 +72,8 @@ class _Beat:
     history: bytes
     count: int
     at_ms: int
+    #: How far the server's clock is ahead at most, in seconds.
+    ahead_s: float
     members: int
     #: How many other members have writes that must not be lost.
     owing: int
@@ -82,7 +84,14 @@ class _Beat:
 def history_of(reactor: Any, records: RedisRecords) -> MakeHistory:
     """Return a factory of the history of *records*, for a new instance of this mirror."""
     instance = token_hex(8).encode()
-    return partial(History, reactor, records.servers, instance, changed=records.change_history)
+    return partial(
+        History,
+        reactor,
+        records.servers,
+        instance,
+        changed=records.change_history,
+        clock_read=records.note_server_clock,
+    )
 
 
 @define(eq=False)
@@ -90,7 +99,9 @@ class History:
     """Finds out the history of *servers*, as the member *instance* of the fleet.
 
     *owes* returns whether this mirror has refusals or epochs that it could not write yet. *changed*
-    is called with the history when it has changed; None: it is not known.
+    is called with the history when it has changed; None: it is not known. *clock_read* is called
+    after each beat with how far the servers' clocks are ahead, in seconds: the largest of them, or
+    more by the time that the beat took to a server.
     """
 
     reactor: Any
@@ -98,6 +109,7 @@ class History:
     instance: bytes
     owes: Callable[[], bool]
     changed: Callable[[bytes | None], object]
+    clock_read: Callable[[float], object]
     current: bytes | None = field(init=False, default=None)
     #: When all servers last responded.
     looked_at: float = field(init=False, default=-inf)
@@ -222,6 +234,7 @@ class History:
         first = not self._seen
         self._seen = beats
         self.looked_at = self.reactor.seconds()
+        self.clock_read(max(beat.ahead_s for beat in beats.values()))
         self._renews = False
         self._count(list(beats.values()), renewed=renews)
         joined = b"".join(key + beat.history for key, beat in sorted(beats.items()))
@@ -257,12 +270,15 @@ class History:
             # A command that empties the server deletes the epochs as well.
             seen.history if watched and seen is not None else token_hex(8).encode(),
         )
+        sent_at = self.reactor.seconds()
         (reply,) = await node.send((command,), Purpose.WRITE, _TIMEOUT_S)
         if isinstance(reply, ResponseError):
             raise RedisUnavailableError("refused", str(reply))
         history, *numbers = reply
+        count, at_ms, members, owing, back = map(int, numbers)
         self._last_run_ids[key] = run_id
-        beat = _Beat(bytes(history), *map(int, numbers))
+        ahead_s = at_ms / 1000 - sent_at
+        beat = _Beat(bytes(history), count, at_ms, ahead_s, members, owing, back)
         if since_ms is None:
             # Beats before this one may be from before the interruption.
             beat = evolve(beat, back=0)

@@ -42,6 +42,8 @@ class RecordAccess:
     chance: Callable[[], float] = field(factory=lambda: random.Random().random)  # noqa: S311 - jitter
     #: The current history of the servers (see `loss_detection`); None while it is not known.
     history: bytes | None = field(init=False, default=None)
+    #: How far the servers' clocks are ahead of *now*, in seconds, at most (see `loss_detection`).
+    server_ahead_s: float | None = field(init=False, default=None)
     _prefix: bytes = field(init=False)
     # By the names of key and credential, which contain no secrets.
     _commands: RecentCache[tuple[str, str], LookupCommands] = field(
@@ -56,6 +58,10 @@ class RecordAccess:
         if history != self.history:
             self.history = history
             self._commands = RecentCache(_CACHED)
+
+    def note_server_clock(self, ahead_s: float) -> None:
+        """Note how far the servers' clocks are ahead, in seconds."""
+        self.server_ahead_s = ahead_s
 
     def key(self, name: bytes) -> bytes:
         """Return the key of a record."""

@@ -1,14 +1,16 @@
 """Locks of the fleet in Redis: one key each, with a lease.
 
 https://redis.io/docs/latest/develop/clients/patterns/distributed-locks, with a single instance: a
-lock saves requests, and nothing is wrong if two replicas hold it.
+lock saves requests, and nothing is wrong if two replicas hold it. A command that acquires or renews
+a lock has a deadline by the server's clock: a paused server may carry it out when its caller has
+stopped waiting, and other replicas would wait for that lock.
 """
 
 from __future__ import annotations
 
 from attrs import define
 
-from ghmirror_tw.redis import Command, Purpose, Reply
+from ghmirror_tw.redis import Command, Purpose, RedisUnavailableError, Reply
 from ghmirror_tw.redis_store import scripts
 from ghmirror_tw.redis_store.record_base import RecordAccess
 from ghmirror_tw.store import record_names
@@ -22,7 +24,10 @@ class RedisLocks(RecordAccess):
     async def try_acquire(
         self, lock: LockName, owner: str, lease_s: float, timeout_s: float
     ) -> LockOutcome:
-        """Try to acquire a lock for *lease_s* seconds; no owner can if the key is known already."""
+        """Try to acquire a lock for *lease_s* seconds; no owner can if the key is known already.
+
+        The reason of `RedisUnavailableError` is ``late`` if Redis received it after *timeout_s*.
+        """
         key, credential = lock.key, lock.credential
         known = (
             record_names.recency_list(key)
@@ -30,6 +35,8 @@ class RedisLocks(RecordAccess):
             else record_names.grant(key, credential)
         )
         outcome = await self._run(scripts.ACQUIRE, lock, timeout_s, owner, lease_s, known)
+        if outcome == b"late":
+            raise RedisUnavailableError("late", "Redis: it received a command after its deadline")
         return LockOutcome(outcome.decode("ascii"))
 
     async def renew(self, lock: LockName, owner: str, lease_s: float, timeout_s: float) -> None:
@@ -50,8 +57,18 @@ class RedisLocks(RecordAccess):
         *more: bytes,
     ) -> Reply:
         keys = self.keys(record_names.lock(lock), record_names.unstorable(lock.key), *more)
-        command = script.call(keys, owner.encode("ascii"), b"%d" % round(lease_s * 1000))
+        command = script.call(
+            keys,
+            owner.encode("ascii"),
+            b"%d" % round(lease_s * 1000),
+            self._server_deadline(timeout_s),
+        )
         return await self.write(record_names.hash_tag_of_key(lock.key), command, timeout_s)
+
+    def _server_deadline(self, timeout_s: float) -> bytes:
+        """Return the time in *timeout_s* seconds by the server's clock, in ms; 0: it is unknown."""
+        ahead_s = self.server_ahead_s
+        return b"0" if ahead_s is None else b"%d" % ((self.now() + ahead_s + timeout_s) * 1000)
 
     async def is_locked(self, lock: LockName, timeout_s: float) -> bool:
         """Return whether any owner holds a lock."""

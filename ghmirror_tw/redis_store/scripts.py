@@ -219,10 +219,23 @@ return 1
 """
 )
 
-#: KEYS: lock, unstorable, a record that exists if the key is known. ARGV: owner, lease in ms.
-#: Returns a `LockOutcome`.
+# Whether a command is carried out after the time in ms, by the server's clock, at which its caller
+# has stopped waiting for it; 0: that time is not known. A server that was paused carries out the
+# commands that it has received before.
+_IS_LATE: Final = b"""
+local function is_late(deadline)
+  if deadline == '0' then return false end
+  local clock = redis.call('TIME')
+  return clock[1] * 1000 + math.floor(clock[2] / 1000) > tonumber(deadline)
+end
+"""
+
+#: KEYS: lock, unstorable, a record that exists if the key is known. ARGV: owner, lease in ms,
+#: deadline in ms. Returns a `LockOutcome`, or ``late``.
 ACQUIRE: Final = Script(
-    b"""
+    _IS_LATE
+    + b"""
+if is_late(ARGV[3]) then return 'late' end
 if redis.call('EXISTS', KEYS[2], KEYS[3]) > 0 then return 'known' end
 if redis.call('SET', KEYS[1], ARGV[1], 'NX', 'PX', ARGV[2]) then return 'go' end
 if redis.call('GET', KEYS[1]) == ARGV[1] then return 'go' end
@@ -230,9 +243,12 @@ return 'wait'
 """
 )
 
-#: KEYS: lock, unstorable. ARGV: owner, lease in ms. A lock that was evicted is acquired again.
+#: KEYS: lock, unstorable. ARGV: owner, lease in ms, deadline in ms. A lock that was evicted is
+#: acquired again.
 RENEW: Final = Script(
-    b"""
+    _IS_LATE
+    + b"""
+if is_late(ARGV[3]) then return 0 end
 local owner = redis.call('GET', KEYS[1])
 if owner == ARGV[1] or (not owner and redis.call('EXISTS', KEYS[2]) == 0)
 then redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2]) end

@@ -33,6 +33,8 @@ _RENEW_S: Final = LEASE_S / 3
 _FIRST_POLL_S: Final = 0.02
 _LONGEST_POLL_S: Final = 0.2
 _POLL_GROWTH: Final = 1.5
+#: The reasons of failures after which a command may have been carried out.
+_UNCERTAIN: Final = frozenset({"timeout", "lost"})
 
 
 @define(eq=False)
@@ -187,7 +189,10 @@ class FleetLock:
             return outcome
         try:
             outcome = await self._acquire_in_fleet(lock, owner, deadline)
-        except RedisUnavailableError:
+        except RedisUnavailableError as error:
+            if error.reason in _UNCERTAIN:
+                # Redis may have carried it out, and other replicas would wait for the lease's end.
+                self._release_in_fleet(lock, owner)
             return LockOutcome.ACQUIRED
         except Exception:  # cancelled, for one: a request that is gone must not hold a lock
             self.memory.release(lock, owner)
@@ -205,7 +210,13 @@ class FleetLock:
         if lock in self.polls:
             return LockOutcome.HELD
         acquire: Any = partial(self.redis.try_acquire, lock, owner, LEASE_S)
-        outcome: LockOutcome = await self.reads.retried(deadline, acquire)
+        try:
+            outcome: LockOutcome = await self.reads.retried(deadline, acquire)
+        except RedisUnavailableError as error:
+            if error.reason != "late":
+                raise
+            # This process was held up after it had sent the command, which does not count.
+            outcome = await self.reads.retried(deadline, acquire)
         if outcome is LockOutcome.HELD:
             self.polls.begin(lock)
         return outcome

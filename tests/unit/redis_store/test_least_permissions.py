@@ -87,7 +87,14 @@ class LeastPrivilege(TestCase):
         self.server.send("SCRIPT", "FLUSH")
         self.server.send("ACL", "LOG", "RESET")
         records = await self.connect(database)
-        history = History(reactor, records.servers, b"me", lambda: False, records.change_history)
+        history = History(
+            reactor,
+            records.servers,
+            b"me",
+            lambda: False,
+            records.change_history,
+            records.note_server_clock,
+        )
         semaphores = RedisSemaphores(records, SOON, history)
         history.look()
         subject = LockName(KEY)

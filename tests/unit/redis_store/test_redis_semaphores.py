@@ -47,7 +47,9 @@ async def open_semaphores(
     case.addCleanup(servers.close)
     await servers.settled()
     name = token_hex(8).encode()
-    history = History(reactor, servers, name, lambda: False, records.change_history)
+    history = History(
+        reactor, servers, name, lambda: False, records.change_history, records.note_server_clock
+    )
     case.addCleanup(lambda: Deferred.fromCoroutine(history.close()))
     return RedisSemaphores(records, SOON, history, **more)
 
