@@ -276,7 +276,9 @@ class Redis:
     )
     pool_size: int = option("4", kinds.count(1), "The number of connections to each node.")
     timeout: float = option(
-        "250ms", kinds.duration(), "The deadline for all commands to Redis of one request."
+        "250ms",
+        kinds.duration(),
+        "The deadline for all look-ups in Redis of one request, and for fetching content.",
     )
     ttl: float = option(
         "30d", kinds.duration("1m"), "The time after which records that no request has used expire."

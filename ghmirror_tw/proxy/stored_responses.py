@@ -76,7 +76,12 @@ class StoredResponses:
 
         Large ones, by their size in *known*, are fetched once the budget has room for them. Fails
         with `MirrorError` (503) if it has none in time.
+
+        A fetch has a deadline of its own, if *store_deadline* has not passed in the look-up before
+        it. With the time left, it would fail wherever Redis takes more than half of its timeout.
         """
+        if store_deadline.left_s > 0:
+            store_deadline = self.store.store_deadline()
         sizes = [e.size for e in known.entries if e.size > FREE_BYTES and e.digest in digests]
         if not sizes:
             return self.store.fetch(key, digests, store_deadline, current=current)

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from twisted.internet.defer import Deferred
 from twisted.trial.unittest import TestCase
 
+from ghmirror_tw.caching.records import Known
 from ghmirror_tw.redis.servers_interface import IServers
 from ghmirror_tw.redis.unsharded_servers import PrimaryAndReader
+from ghmirror_tw.redis_store.redis_records import RedisRecords
 from ghmirror_tw.store.failover import FailoverStore
 from ghmirror_tw.store.store_interface import Deadline
-from tests.harness.home import MovableReactor, reactor
+from tests.harness.home import Home, MovableReactor, open_home, reactor
 from tests.harness.redis_servers import start_redis
-from tests.harness.redis_stores import node_at, open_store, settled
+from tests.harness.redis_stores import node_at, open_store, settled, written
 from tests.unit.store.contract import ALICE, HELD, KEY, SOON, entry, grant
 
 HOUR_S = 3600.0
@@ -57,3 +62,61 @@ class Blocked(TestCase):
         asked = store.fetch(KEY, (HELD.digest,), Deadline(SOON))
         self.clock.at += HOUR_S
         assert await asked == {HELD.digest: HELD}
+
+
+class Slow(TestCase):
+    """A server that responds to a look-up just in time; the content is not in memory."""
+
+    async def setUp(self) -> None:  # type: ignore[override]  # trial waits for it
+        self.server = start_redis(self)
+        home = await self.mirror()
+        self.github = home.github
+        self.github.put("/thing", {"a": 1})
+        await home.get("/thing", token="alice-1")
+        await written(home.parts.store)
+        self.slow = await self.mirror(self.github)
+        self.slow.accept("alice-1")
+
+    async def mirror(self, *github: Any) -> Home:
+        host, port = self.server.address
+        redis = {"url": f"redis://{host}:{port}", "timeout": SOON}
+        return await open_home(self, *github, cache={"backend": "redis"}, redis=redis)
+
+    def be_slow(self, spent_s: float) -> None:
+        """Let each look-up take *spent_s*, by the clock that measures it."""
+        look_up, reads = RedisRecords.look_up, self.slow.parts.store.reads
+        began, later_s = reads.clock(), [0.0]
+        reads.clock = lambda: began + later_s[0]
+        reads.lag.close()
+
+        def spend(known: Known) -> Known:
+            later_s[0] += spent_s
+            return known
+
+        def slow(records: Any, *arguments: Any, **more: Any) -> Deferred[Known]:
+            return look_up(records, *arguments, **more).addCallback(spend)
+
+        self.patch(RedisRecords, "look_up", slow)
+
+    async def test_content_is_fetched_after_a_slow_look_up(self) -> None:
+        """It would be paid again, if the fetch had only the time left."""
+        self.github.reset_counts()
+        self.be_slow(SOON - 1e-6)
+        got = await self.slow.get("/thing", token="alice-1")
+        assert (got.json, got.outcome.endswith("revalidated")) == ({"a": 1}, True)
+        assert self.github.total_paid == 0
+
+    async def test_a_stale_response_is_fetched_after_a_slow_look_up(self) -> None:
+        """The client would get GitHub's error."""
+        self.be_slow(SOON - 1e-6)
+        self.github.fault("/thing", "503")
+        got = await self.slow.get("/thing", token="alice-1")
+        assert (got.status, got.json) == (200, {"a": 1})
+        assert got.outcome == "fwd=stale; fwd-status=503; detail=server-error"
+
+    async def test_nothing_is_fetched_after_a_look_up_that_was_too_slow(self) -> None:
+        """Redis seems to be unavailable, and the client does not wait for it twice."""
+        self.be_slow(SOON)
+        self.github.reset_counts()
+        got = await self.slow.get("/thing", token="alice-1")
+        assert (got.status, self.github.total_paid) == (200, 1)
