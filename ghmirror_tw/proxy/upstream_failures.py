@@ -6,6 +6,7 @@ from typing import Final
 
 from twisted.logger import Logger
 
+from ghmirror_tw.github.path_labels import path_pattern
 from ghmirror_tw.http import error_responses
 from ghmirror_tw.http.error_responses import MirrorError
 from ghmirror_tw.http.request import Request
@@ -29,8 +30,9 @@ def error_response(error: UpstreamError, timeout_s: float) -> MirrorError:
 def log_failure(request: Request, reason: str, why: str) -> None:
     """Log that GitHub sent no usable response."""
     _log.warn(
-        "GitHub sent no usable response: method={method} reason={reason} error={why}",
+        "GitHub sent no usable response: method={method} path={path} reason={reason} error={why}",
         method=request.method.decode("ascii"),
+        path=path_pattern(request.path),
         reason=reason,
         why=why,
     )

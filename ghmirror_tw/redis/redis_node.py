@@ -26,6 +26,10 @@ _PATIENCE_S: Final = 1.0
 _PATIENCE_TIMEOUTS: Final = 4
 #: A connection with more bytes outstanding accepts no more commands.
 _FULL_BYTES: Final = 16 << 20
+#: What is logged while a server is unavailable.
+_UNREACHABLE: Final = "Redis unreachable, {effect}: address={address} reason={reason}"
+_UNWRITABLE: Final = "Redis cannot be written, {effect}: address={address} reason={reason}"
+_UNREADABLE: Final = "Redis cannot be read, {effect}: address={address} reason={reason}"
 
 
 @define(eq=False, kw_only=True)
@@ -38,6 +42,7 @@ class RedisNode:
     *clustered*: it belongs to a Redis Cluster. *probe_key*: the key that probes read and write
     (see `probe`). *changed* is called with the node after its health has changed, *connected* after
     each new connection, which may lead to another server. *random* gives numbers from 0 to 1.
+    *effect*: what it means that the server is unavailable, for the log.
     """
 
     reactor: Any
@@ -55,6 +60,7 @@ class RedisNode:
     lifetime_s: float = 600.0
     idle_s: float = 15.0
     connected: Callable[[], object] = lambda: None
+    effect: str = "nothing replaces it"
     #: How often it could be read or written again after a failure.
     return_count: int = field(default=0, init=False)
     _pool: RedisPool = field(init=False)
@@ -212,7 +218,7 @@ class RedisNode:
         if self._closing or self._pool.connections:
             return
         self._health.note_unreachable(reason)
-        self._log_once("Redis unreachable: address={address} reason={reason}", reason)
+        self._log_once(_UNREACHABLE, reason)
         self._settled.set()
 
     def _health_changed(self) -> None:
@@ -224,13 +230,9 @@ class RedisNode:
             if self.reading and (self.writing or not self.primary):
                 self._log_once("Redis available: address={address}")
             elif self.reading:
-                self._log_once(
-                    "Redis cannot be written: address={address} reason={reason}", self.reason
-                )
+                self._log_once(_UNWRITABLE, self.reason)
             else:
-                self._log_once(
-                    "Redis cannot be read: address={address} reason={reason}", self.reason
-                )
+                self._log_once(_UNREADABLE, self.reason)
         if now != (read, written):
             self.changed(self)
 
@@ -240,4 +242,4 @@ class RedisNode:
             return
         self._logged = message, reason
         log = self._log.warn if reason else self._log.info
-        log(message, address=self.address, reason=reason)
+        log(message, address=self.address, reason=reason, effect=self.effect)

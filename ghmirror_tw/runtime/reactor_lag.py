@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import inf
 from typing import Any, Final
 
 from attrs import define, field
 from twisted.internet.interfaces import IDelayedCall
 
+from ghmirror_tw.runtime.deferreds import do_nothing
+
 _INTERVAL_S: Final = 0.025
 
 
 @define(eq=False)
 class ReactorLag:
-    """Measures how late timers are called, because the reactor or the machine is busy."""
+    """Measures how late timers are called, because the reactor or the machine is busy.
+
+    A timer runs every *interval_s*; *note* is called with its lateness in seconds.
+    """
 
     reactor: Any
+    interval_s: float = _INTERVAL_S
+    note: Callable[[float], object] = do_nothing
     _noted_s: float = field(init=False, default=0.0)
     _due_at: float = field(init=False, default=inf)
     _timer: IDelayedCall | None = field(init=False, default=None)
@@ -32,11 +40,12 @@ class ReactorLag:
 
     def open(self) -> None:
         """Start measuring."""
-        self._due_at = self.reactor.seconds() + _INTERVAL_S
-        self._timer = self.reactor.callLater(_INTERVAL_S, self._measure)
+        self._due_at = self.reactor.seconds() + self.interval_s
+        self._timer = self.reactor.callLater(self.interval_s, self._measure)
 
     def _measure(self) -> None:
-        self._noted_s = self.total_s
+        before_s, self._noted_s = self._noted_s, self.total_s
+        self.note(self._noted_s - before_s)
         self.open()
 
     def close(self) -> None:

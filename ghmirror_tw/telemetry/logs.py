@@ -19,8 +19,10 @@ from twisted.logger import (
     formatEvent,
 )
 from twisted.python.failure import Failure
-from twisted.python.reflect import safe_repr
+from twisted.python.reflect import safe_str
 from zope.interface import implementer
+
+from ghmirror_tw.telemetry.repeated_messages import RepeatLimit
 
 #: Patterns of secrets; the text of a group is kept, the rest is replaced.
 _SECRETS: Final = re.compile(
@@ -123,7 +125,9 @@ def _level(event: LogEvent) -> str:
 def _message(event: LogEvent) -> str:
     if event.get("log_format") == "{log_text}" and isinstance(text := event.get("log_text"), str):
         return scrub(text) if event.get("log_scrubbed") is None else text
-    return scrub(formatEvent(event))
+    text = scrub(formatEvent(event))
+    repeated = event.get("log_repeated")
+    return text if repeated is None else f"{text} ({repeated} more in the last minute)"
 
 
 def as_text(event: LogEvent) -> str:
@@ -152,6 +156,8 @@ def as_json(event: LogEvent) -> str:
     traceback = _traceback(event)
     if traceback is not None:
         fields["traceback"] = traceback
+    if "log_repeated" in event:
+        fields["repeated"] = event["log_repeated"]
     scrubbed = event.get("log_scrubbed")
     if scrubbed is not None:
         fields |= scrubbed
@@ -170,7 +176,9 @@ def _json_value(key: str, value: object) -> object:
         return value if math.isfinite(value) else str(value)
     if isinstance(value, bytes):
         value = value.decode("utf-8", "backslashreplace")
-    text = value if isinstance(value, str) else safe_repr(value)
+    if isinstance(value, list | tuple):
+        return [_json_value(key, each) for each in value]
+    text = value if isinstance(value, str) else safe_str(value)
     return "***" if _SECRET_KEYS.search(key) else scrub(text)
 
 
@@ -199,11 +207,16 @@ def observer(
     stream: IO[str],
     format: str,  # noqa: A002 - the option's name
     level: str,
+    call_later: Callable[[float, Callable[[], None]], object] | None = None,
 ) -> ILogObserver:
     """Return an observer that writes events from *level* on to *stream* as ``text`` or ``json``.
 
-    Messages that Twisted logs for each connection, at its start and at its end are dropped, except
-    at level ``debug``.
+    Messages that Twisted logs for each connection, at its start and at its end are dropped, and
+    repeated warnings are limited, except at level ``debug``. *call_later* calls a function after
+    some seconds, and is called from any thread; without one, no warnings are limited.
     """
     written = FileLogObserver(stream, as_json if format == "json" else as_text)
-    return LevelFilter(written, LogLevel.levelWithName(level))
+    lowest = LogLevel.levelWithName(level)
+    if call_later is not None and lowest > LogLevel.debug:
+        return LevelFilter(RepeatLimit(written, call_later), lowest)
+    return LevelFilter(written, lowest)

@@ -19,6 +19,7 @@ BUCKETS: Final = {
     "request_seconds": tuple(each / 1000 for each in _NETWORK),
     "upstream_seconds": tuple(each / 1000 for each in _NETWORK),
     "store_seconds": tuple(each / 1000 for each in _LOCAL),
+    "reactor_lag_seconds": tuple(each / 1000 for each in _NETWORK[:-2]),
 }
 
 #: The metrics of a store, in the order of `StoreFigures`.
@@ -81,6 +82,8 @@ CATALOGUE: Final[tuple[tuple[type, str, str, tuple[str, ...]], ...]] = (
     (Gauge, "unknown_in_flight", "Requests to GitHub of credentials not accepted yet", ()),
     (Counter, "unknown_overloaded", "Requests of such credentials that got a 503", ()),
     (Counter, "credential_checks", "Credentials checked before their first request", ("result",)),
+    (Histogram, "reactor_lag_seconds", "How late timers are called, as the process is busy", ()),
+    (Gauge, "build_info", "1, with the version of ghmirror", ("version",)),
     (Gauge, "snapshot_timestamp_seconds", "When the last snapshot was done", ("operation",)),
     (Gauge, "snapshot_seconds", "How long the last snapshot took", ("operation",)),
     (Gauge, "snapshot_bytes", "Size of the last snapshot", ("operation",)),

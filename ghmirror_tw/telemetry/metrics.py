@@ -16,6 +16,7 @@ from prometheus_client import (
 )
 from prometheus_client.exposition import choose_encoder
 
+from ghmirror_tw import __version__
 from ghmirror_tw.telemetry.busiest import Busiest
 from ghmirror_tw.telemetry.histograms import LabelledHistogram, ObservationCounter
 from ghmirror_tw.telemetry.logs import scrub
@@ -82,7 +83,7 @@ class Metrics:
         named["requests"] = ObservationCounter(
             "ghmirror_requests", helps["requests"], self._requests
         )
-        for name in ("requests", "request_seconds", "upstream_seconds", "store_seconds"):
+        for name in ("requests", *BUCKETS):
             self.registry.register(named[name])
         self._users = RecentSeries(named["quota_spent"], named["quota_saved"])
         self._quotas = RecentSeries(
@@ -98,6 +99,7 @@ class Metrics:
         """Show availability as true, and counters from zero, so that the first event increases."""
         for name in ("store_available", "github_available", "sharing_enabled"):
             self._named[name].set(1)
+        self._named["build_info"].labels(__version__).set(1)
         for operation in ("save", "restore"):
             self._named["snapshot_failures"].labels(operation)
         for result in ("accepted", "refused", "unclear"):
@@ -114,6 +116,10 @@ class Metrics:
     def store(self, store: str, operation: str, result: str, seconds: float) -> None:
         """Count the latency of an operation on a store, and its result."""
         self._store.observe(seconds, store, operation, result)
+
+    def reactor_lag(self, seconds: float) -> None:
+        """Count how late a timer was called."""
+        self._named["reactor_lag_seconds"].observe(seconds)
 
     def spent(self, user: str | None, n: int = 1) -> None:
         """Count *n* requests that GitHub charged to *user*."""

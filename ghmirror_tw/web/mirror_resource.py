@@ -17,6 +17,7 @@ from ghmirror_tw.caching.forwarded_fields import forwarded_request_fields
 from ghmirror_tw.github.client_base_urls import BaseUrlSelector
 from ghmirror_tw.github.cors import is_preflight
 from ghmirror_tw.github.indenting import gets_indented_json, indented
+from ghmirror_tw.github.path_labels import path_pattern
 from ghmirror_tw.github.shown_version import VERSION_FIELD, holds_version
 from ghmirror_tw.github.url_rewriting import BaseUrls
 from ghmirror_tw.http import error_responses
@@ -199,7 +200,7 @@ class MirrorResource:
             raise
         except BaseException as error:  # noqa: BLE001 - the last one that can catch it
             if not isinstance(error, CancelledError):
-                _log.failure("Request failed")
+                _log_failure(request)
             _drop_frames(error)
             if not request._disconnected and not request.finished:  # noqa: SLF001
                 request.abort()
@@ -217,14 +218,14 @@ class MirrorResource:
             if request.fault is None:
                 raise
             record.outcome = Outcome.ERROR
-            return self._error_response(request.fault, request.fields, record)
+            return self._error_response(request.fault, request, record)
         except Exception as error:  # noqa: BLE001 - the client receives an error response to any
-            return self._error_response(error, request.fields, record)
+            return self._error_response(error, request, record)
 
     def _error_response(
-        self, error: Exception, fields: Fields, record: _RequestRecord
+        self, error: Exception, request: MirrorRequest, record: _RequestRecord
     ) -> ClientResponse:
-        """Return the error response to a request with *fields*; note its reason."""
+        """Return the error response to a request; note its reason."""
         shown: MirrorError
         if isinstance(error, MirrorError):
             shown = error
@@ -235,11 +236,11 @@ class MirrorResource:
         elif isinstance(error, UpstreamError):
             shown = error_responses.upstream_error(error.reason, error.limit)
         else:
-            _log.failure("Request failed")
+            _log_failure(request)
             shown = error_responses.internal()
         _drop_frames(error)
         record.detail = shown.reason
-        body = indented(shown.body()) if gets_indented_json(fields) else shown.body()
+        body = indented(shown.body()) if gets_indented_json(request.fields) else shown.body()
         return error_response(shown, body, self.reactor.seconds())
 
     async def _mirrored(self, request: MirrorRequest, record: _RequestRecord) -> ClientResponse:
@@ -329,9 +330,18 @@ class MirrorResource:
             record.outcome = Outcome.ERROR
             for name in {name for name, _ in response.fields} | {b"content-length"}:
                 request.responseHeaders.removeHeader(name)
-            response = self._error_response(error, request.fields, record)
+            response = self._error_response(error, request, record)
             record.status = response.status
             await self._sender.send(request, response, last=last)
+
+
+def _log_failure(request: MirrorRequest) -> None:
+    """Log the exception that is being handled."""
+    _log.failure(
+        "Request failed: method={method} path={path}",
+        method=request.method.decode("latin-1"),
+        path=path_pattern(path_of(request.uri)),
+    )
 
 
 def _drop_frames(error: BaseException) -> None:

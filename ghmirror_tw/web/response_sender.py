@@ -8,6 +8,8 @@ from attrs import define
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
+from ghmirror_tw.github.path_labels import path_pattern
+from ghmirror_tw.http.targets import path_of
 from ghmirror_tw.upstream.byte_budget import FREE_BYTES, ByteBudgets
 from ghmirror_tw.upstream.received_content import ReceivedContent
 from ghmirror_tw.upstream.upstream_interface import UpstreamError
@@ -83,7 +85,12 @@ class ResponseSender:
             with self.budgets.forms.charge(working):
                 await stream(request, content, conversion, self.reactor.callLater)
         except UpstreamError as error:
-            _log.warn("Response broke off: reason={why}", why=error.why)
+            _log.warn(
+                "Response broke off: method={method} path={path} reason={why}",
+                method=request.method.decode("latin-1"),
+                path=path_pattern(path_of(request.uri)),
+                why=error.why,
+            )
             if not request.startedWriting:
                 raise
             raise BrokenResponseError from error

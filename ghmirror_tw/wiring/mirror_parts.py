@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Any, Literal, cast
+from typing import Any, Final, Literal, cast
 
 from attrs import frozen
 
@@ -17,6 +17,7 @@ from ghmirror_tw.http.path_patterns import PathPatterns
 from ghmirror_tw.proxy.mirror import Mirror
 from ghmirror_tw.proxy.mirror_options import MirrorOptions
 from ghmirror_tw.runtime.content_threads import ContentThreads
+from ghmirror_tw.runtime.reactor_lag import ReactorLag
 from ghmirror_tw.runtime.restore_barrier import RestoreBarrier
 from ghmirror_tw.store.failover import FailoverStore
 from ghmirror_tw.store.memory_store import MemoryStore
@@ -54,6 +55,9 @@ from ghmirror_tw.wiring.store_parts import (
     variant_cache_size,
 )
 
+#: The time between two measurements of the reactor's lag for the metrics.
+_LAG_INTERVAL_S: Final = 0.1
+
 
 @frozen(eq=False, kw_only=True)
 class MirrorParts:
@@ -68,6 +72,7 @@ class MirrorParts:
     stores: StoreParts
     github_breaker: GitHubBreaker
     status_page: StatusPage | None
+    lag: ReactorLag
     client: UpstreamClient
     limiter: RateLimiter
     mirror: Mirror
@@ -105,6 +110,7 @@ class MirrorParts:
         """The parts that are opened and closed with the mirror, in the order of closing."""
         parts = (
             self.status_document.last_hour,
+            self.lag,
             self.status_page,
             self.mirror,
             self.limiter,
@@ -148,6 +154,7 @@ def build_mirror_parts(
         stores=stores,
         github_breaker=availability,
         status_page=status_page,
+        lag=ReactorLag(reactor, _LAG_INTERVAL_S, metrics.reactor_lag),
         client=client,
         limiter=limiter,
         mirror=mirror,

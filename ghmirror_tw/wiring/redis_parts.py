@@ -88,9 +88,18 @@ class NodeBuilder:
             "probe_key": f"{self.settings.key_prefix}:probe".encode("ascii"),
             "random": random.random,
             "connected": self.connected,
+            "effect": self._effect(primary=more.get("primary", True)),
             **more,
         }
         return RedisNode(changed=changed, **values)
+
+    def _effect(self, *, primary: bool) -> str:
+        """Return what it means that a server is unavailable."""
+        if not primary:
+            return "the primary replaces it"
+        if self.settings.fallback:
+            return "memory store in use"
+        return "nothing is stored or shared"
 
     def build_discovered(self, *, changed: Callable[[RedisNode], object], **more: Any) -> RedisNode:
         """Return a node that Sentinels or a cluster have named."""

@@ -44,7 +44,10 @@ def build_service(
         shutdown_delay_s=server.shutdown_delay,
         shutdown_grace_s=server.shutdown_grace,
         observer=logs.observer(
-            _log_stream(reactor, twistd), settings.log.format, settings.log.level
+            _log_stream(reactor, twistd),
+            settings.log.format,
+            settings.log.level,
+            lambda seconds, call: reactor.callFromThread(reactor.callLater, seconds, call),
         ),
         warnings=settings.warnings,
         about=_summary(config_path, settings),

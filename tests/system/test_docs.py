@@ -15,6 +15,7 @@ from urllib.parse import unquote, urlsplit
 import click
 import pytest
 from attrs import define, field, frozen
+from twisted.internet.task import Clock
 
 from ghmirror_tw.cli.main import cli
 from ghmirror_tw.config.option import ConfigError
@@ -22,6 +23,7 @@ from ghmirror_tw.config.settings import OPTIONS, SECTIONS
 from ghmirror_tw.config.settings_loader import load
 from ghmirror_tw.telemetry.metric_catalogue import catalogue
 from ghmirror_tw.telemetry.metrics import Metrics
+from ghmirror_tw.upstream.byte_budget import ByteBudgets
 from tests.harness.certificates import Authority
 from tests.harness.running import ROOT
 
@@ -131,11 +133,43 @@ def test_each_documented_metric_exists(name: str) -> None:
     assert set(re.findall(r"\bghmirror_(?!tw\b)[a-z0-9_]+[a-z0-9]\b", text_of(name))) <= known
 
 
-def test_metrics_catalogue_equals_the_exposed_metrics() -> None:
-    """The catalogue of the reference names exactly the metrics that are exposed."""
+def exposed() -> str:
+    """Return an exposition in which each metric has a series."""
     shown = Metrics(lambda: 0.0)
     shown.watch_store("memory", lambda: (0, 0, 0, 0))
-    content = shown.exposition(None)[1].decode()
+    shown.watch_limits(lambda: [("octocat", "core", "primary")])
+    shown.watch_budgets(ByteBudgets.of(Clock(), 1))
+    shown.request(b"GET", 200, "shared", 0.02)
+    shown.upstream(b"GET", 304, 0.1)
+    shown.store("redis", "look_up", "hit", 0.0004)
+    shown.spent("octocat")
+    shown.quota("octocat", "core", 4999, 1_700_000_000)
+    shown.unstorable("no-store")
+    shown.snapshot("save", at=5.0, seconds=1.5, size_bytes=10, records=2)
+    shown.reactor_lag(0.001)
+    return shown.exposition(None)[1].decode()
+
+
+def test_documented_labels_equal_the_exposed_labels() -> None:
+    """The reference names the labels of each series, and the page explains each of them."""
+    found: dict[str, set[str]] = {}
+    for name, labels in re.findall(r"^(ghmirror_\w+?)(?:\{(.*)\})? ", exposed(), re.MULTILINE):
+        found.setdefault(name, set()).update(re.findall(r'(\w+)="', labels))
+    for each in catalogue():
+        histogram = each.kind == "histogram"
+        shown = found.pop(f"{each.name}_count" if histogram else each.name)
+        assert shown == set(each.labels), each.name
+        for part in ("bucket", "sum") if histogram else ():
+            assert found.pop(f"{each.name}_{part}") - {"le"} == shown
+    assert not found
+    about = text_of("docs/metrics.rst").partition("Labels\n------")[2]
+    explained = set(re.findall(r"``(\w+)``", " ".join(re.findall(r"^``.+$", about, re.MULTILINE))))
+    assert {label for each in catalogue() for label in each.labels} <= explained
+
+
+def test_metrics_catalogue_equals_the_exposed_metrics() -> None:
+    """The catalogue of the reference names exactly the metrics that are exposed."""
+    content = exposed()
     kinds = dict(re.findall(r"^# TYPE (ghmirror_\w+) (\w+)$", content, re.MULTILINE))
     texts = dict(re.findall(r"^# HELP (ghmirror_\w+) (.+)$", content, re.MULTILINE))
     assert {each.name: each.kind for each in catalogue()} == kinds

@@ -216,7 +216,7 @@ class Service(TestCase):
         mirror = await start_mirror(self, {})
         assert (await get(mirror.url, "/zen")).status == 502
         await mirror.logged(
-            r"GitHub sent no usable response: method=GET reason=connect-error"
+            r"GitHub sent no usable response: method=GET path=/zen reason=connect-error"
             r" error=Connection was refused by"
         )
 

@@ -9,11 +9,13 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from twisted.internet.task import Clock
 from twisted.logger import ILogObserver, Logger
 from twisted.python.failure import Failure
 from zope.interface.verify import verifyObject
 
 from ghmirror_tw.telemetry.logs import as_text, escape, observer, scrub
+from ghmirror_tw.telemetry.repeated_messages import MOST, PERIOD_S
 
 
 class Log:
@@ -99,7 +101,7 @@ def test_all_values_are_written_as_json() -> None:
     )
     told = log.told
     assert told["level"] == "warn"
-    assert (told["message"], told["a"], told["b"], told["d"]) == ("nan", "nan", "[1, 'x']", "inf")
+    assert (told["message"], told["a"], told["b"], told["d"]) == ("nan", "nan", [1, "x"], "inf")
     assert "Unprintable" in told["c"]
 
 
@@ -267,3 +269,65 @@ def test_credentials_are_scrubbed_in_all_parts_of_an_event(layout: str) -> None:
         auth_token=SECRET,
     )
     assert SECRET not in log.written
+
+
+class Flood:
+    """A logger whose repeated warnings are limited, on a clock."""
+
+    def __init__(self, layout: str = "text", level: str = "info") -> None:
+        self.clock, self.stream = Clock(), io.StringIO()
+        made = observer(self.stream, layout, level, self.clock.callLater)
+        self.log = Logger(namespace="test", observer=made)
+
+    def warn(self, count: int, text: str = "Lost: n={n}") -> None:
+        for number in range(count):
+            self.log.warn(text, n=number)  # noqa: G010 - it is no logger of the standard library
+
+    @property
+    def lines(self) -> list[str]:
+        """What was written, without the times."""
+        return [line.partition(" ")[2] for line in self.stream.getvalue().splitlines()]
+
+
+def test_repeated_warnings_are_summed_up() -> None:
+    """The first are written, and after a minute how many more there were, with the latest."""
+    flood = Flood()
+    flood.warn(MOST + 896)
+    assert flood.lines == [f"warn test Lost: n={number}" for number in range(MOST)]
+    flood.clock.advance(PERIOD_S)
+    assert flood.lines[MOST:] == [f"warn test Lost: n={MOST + 895} (896 more in the last minute)"]
+    flood.warn(1)
+    flood.clock.advance(PERIOD_S)
+    assert flood.lines[MOST + 1 :] == ["warn test Lost: n=0"]
+
+
+def test_kinds_of_warnings_are_counted_apart() -> None:
+    """Each by its text without values; other levels are not counted."""
+    flood = Flood()
+    for _ in range(MOST + 1):
+        flood.warn(1)
+        flood.warn(1, "Other: n={n}")
+        flood.log.info("Usual")
+    flood.clock.advance(PERIOD_S)
+    assert sum("Usual" in line for line in flood.lines) == MOST + 1
+    for text in ("Lost: n=0", "Other: n=0"):
+        assert sum(line == f"warn test {text}" for line in flood.lines) == MOST
+        assert f"warn test {text} (1 more in the last minute)" in flood.lines
+
+
+def test_repeated_failures_are_counted_in_json() -> None:
+    """As a number."""
+    flood = Flood("json")
+    for _ in range(MOST + 2):
+        flood.log.failure("Failed", failure=failure("why"))
+    flood.clock.advance(PERIOD_S)
+    shown = [json.loads(line) for line in flood.stream.getvalue().splitlines()]
+    assert [each.get("repeated") for each in shown] == [None] * MOST + [2]
+    assert shown[-1]["message"] == "Failed (2 more in the last minute)"
+
+
+def test_all_warnings_are_written_for_debugging() -> None:
+    """At level debug nothing is left out."""
+    flood = Flood(level="debug")
+    flood.warn(3 * MOST)
+    assert len(flood.lines) == 3 * MOST

@@ -57,6 +57,8 @@ def everything(metrics: Metrics) -> None:
     metrics.watch_store("memory", lambda: (1, 2, 3, 4))
     metrics.snapshot("save", at=5.0, seconds=1.5, size_bytes=10, records=2)
     metrics.snapshot_failed("restore")
+    metrics.reactor_lag(0.002)
+    metrics.unstorable("no-store")
 
 
 @pytest.mark.parametrize(
@@ -80,6 +82,9 @@ def everything(metrics: Metrics) -> None:
         ("ghmirror_sharing_enabled", ""),
         ("ghmirror_collapsed_total", ""),
         ("ghmirror_in_flight", ""),
+        ("ghmirror_unstorable_total", "reason"),
+        ("ghmirror_reactor_lag_seconds_count", ""),
+        ("ghmirror_build_info", "version"),
         ("ghmirror_snapshot_timestamp_seconds", "operation"),
         ("ghmirror_snapshot_seconds", "operation"),
         ("ghmirror_snapshot_bytes", "operation"),
