@@ -158,14 +158,30 @@ class Replicas(TestCase):
 
     async def setUp(self) -> None:  # type: ignore[override]  # trial waits for it
         host, port = start_redis(self).address
-        options: dict[str, dict[str, Any]] = {
+        self.options: dict[str, dict[str, Any]] = {
             "cache": {"backend": "redis"},
             "redis": {"url": f"redis://{host}:{port}", "timeout": 30.0},
         }
-        self.one = await open_home(self, **options)
+        self.one = await open_home(self, **self.options)
         self.github = self.one.github
-        self.other = await open_home(self, self.github, **options)
+        self.other = await open_home(self, self.github, **self.options)
         self.github.put("/thing", {"a": 1})
+
+    async def test_limit_applies_to_a_replica_behind_a_lagging_reader(self) -> None:
+        """Its reader, another server, has received nothing yet."""
+        host, port = start_redis(self).address
+        redis = {**self.options["redis"], "reader_url": f"redis://{host}:{port}"}
+        reading = await open_home(self, self.github, **{**self.options, "redis": redis})
+        for kind, token in (("primary", "alice-1"), ("secondary", "bob-1")):
+            self.github.tells_quota = kind == "primary"
+            await self.one.get("/thing", token=token)
+            self.github.fault("/thing", f"{kind}-limit", times=1)
+            await self.one.get("/thing", token=token, headers={"Cache-Control": "no-cache"})
+            await settled(self.one.parts.store)
+            self.github.log.clear()
+            got = await reading.get("/other", token=token)
+            assert (got.status, got.outcome) == (403, f"detail={kind}-limit")
+            assert not self.github.log
 
     async def test_limit_of_another_replica_looks_the_same(self) -> None:
         """Message, fields and documentation are GitHub's, in each scheme."""

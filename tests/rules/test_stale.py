@@ -15,7 +15,15 @@ from ghmirror_tw.proxy.stored_responses import StoredResponses
 from ghmirror_tw.runtime.bounded_tables import CredentialTable
 from ghmirror_tw.wiring.settings_reload import SettingsReload
 from tests.fakes.github import GitHub
-from tests.harness.home import Home, Received, open_home, start, until
+from tests.harness.home import (
+    Home,
+    MovableReactor,
+    Received,
+    open_home,
+    reactor,
+    start,
+    until,
+)
 from tests.harness.redis_servers import start_redis
 from tests.harness.redis_stores import settled
 from tests.harness.timers import LONG_S, Timers, with_timers
@@ -336,13 +344,13 @@ class Fleet(TestCase):
 
     async def setUp(self) -> None:  # type: ignore[override]  # trial waits for it
         host, port = start_redis(self).address
-        options: dict[str, dict[str, Any]] = {
+        self.options: dict[str, dict[str, Any]] = {
             "cache": {"backend": "redis"},
             "redis": {"url": f"redis://{host}:{port}", "timeout": 30.0},
         }
-        self.one = await open_home(self, **options)
+        self.one = await open_home(self, **self.options)
         self.github = self.one.github
-        self.other = await open_home(self, self.github, **options)
+        self.other = await open_home(self, self.github, **self.options)
         self.github.put("/thing", {"a": 1})
 
     async def test_replica_serves_stale_by_the_grant_of_another(self) -> None:
@@ -373,6 +381,34 @@ class Fleet(TestCase):
                 # A credential that is no longer accepted is checked first.
                 assert (await home.get("/thing", token="alice-1")).status in {401, 503}
             wrong.end()
+
+    async def test_age_is_never_negative(self) -> None:
+        """Whichever of the clocks is ahead: by a stale and by a fresh response."""
+        cache = {"backend": "redis", "fresh_for": 1000.0}
+        for ahead_s in (120.0, -120.0):
+            token = "alice-1" if ahead_s > 0 else "bob-1"
+            clocks = MovableReactor(reactor), MovableReactor(reactor)
+            clocks[0].move(ahead_s)
+            one, other = [
+                await open_home(self, self.github, clock, **{**self.options, "cache": cache})
+                for clock in clocks
+            ]
+            for target in ("/thing", "/no"):
+                await one.get(target, token=token)
+            await settled(one.parts.store)
+            wrong, seen = self.github.fault("/thing", "503"), []
+            for back_s in (0.0, -60.0):
+                for home in (one, other):
+                    home.move_on(back_s)
+                    for target in ("/thing", "/no"):
+                        for fields in ({}, {"Cache-Control": "max-age=0"}):
+                            got = await home.get(target, token=token, headers=fields)
+                            age = got.field("age")
+                            assert age is None or int(age) >= 0, (ahead_s, target, got)
+                            seen.append((got.outcome.partition("detail=")[2], age))
+            wrong.end()
+            details = {detail for detail, age in seen if age is not None}
+            assert details >= {"fresh", "server-error"}, seen
 
     async def test_collapsed_requests_share_a_stale_response(self) -> None:
         """Each client of the flight receives it in its own form."""

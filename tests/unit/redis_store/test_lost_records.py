@@ -6,6 +6,7 @@ from typing import Any
 
 from twisted.trial.unittest import TestCase
 
+from ghmirror_tw.github.limits_in_force import EVERYTHING, Limit, LimitKind
 from ghmirror_tw.redis.unsharded_servers import PrimaryAndReader, SingleServer
 from ghmirror_tw.store import write_behind_queue as write_behind_module
 from ghmirror_tw.store.failover import FailoverStore
@@ -108,17 +109,36 @@ class Lost(TestCase):
 
 
 class Lagging(TestCase):
-    """A reader that lags behind the primary."""
+    """A reader that lags behind the primary: it has received nothing yet."""
+
+    async def setUp(self) -> None:  # type: ignore[override]  # trial waits for it
+        self.primary, self.reader = start_redis(self), start_redis(self)
+        self.store = await open_store(self, self.primary.address)
+
+    async def lagging(self) -> FailoverStore:
+        """Return a store that reads from the reader, with an empty memory."""
+        primary = node_at(self.primary.address)
+        reader = node_at(self.reader.address, primary=False)
+        return await open_store(self, PrimaryAndReader(primary, reader, reactor), local_size=0)
 
     async def test_content_missing_on_the_reader_is_fetched_from_the_primary(self) -> None:
         """Otherwise it would be paid again."""
-        primary, reader = start_redis(self), start_redis(self)
-        store = await open_store(self, primary.address)
+        store, lagging = self.store, await self.lagging()
         store.store_response(KEY, ALICE, HELD, grant(1.0), entry())
         await settled(store)
-        both = PrimaryAndReader(
-            node_at(primary.address), node_at(reader.address, primary=False), reactor
-        )
-        lagging = await open_store(self, both, local_size=0)
         found = await lagging.fetch(KEY, (HELD.digest, "0" * 64), Deadline(SOON))
         assert found == {HELD.digest: HELD}
+
+    async def test_limits_and_epochs_are_read_from_the_primary(self) -> None:
+        """Other replicas would go on sending requests into a limit."""
+        until_ = reactor.seconds() + 1000.0
+        limit = Limit(LimitKind.SECONDARY, EVERYTHING, until_)
+        self.store.set_limit(ALICE, limit)
+        self.store.replace_epoch(ALICE, ANOTHER)
+        await settled(self.store)
+        lagging = await self.lagging()
+        known = await lagging.look_up(KEY, ALICE, Deadline(SOON))
+        assert [each.kind for each in known.limits] == [LimitKind.SECONDARY]
+        assert (known.epoch, known.current) == (ANOTHER, False)
+        (found,) = await lagging.limits(ALICE, (EVERYTHING,), Deadline(SOON))
+        assert until_ - 100.0 < found.until <= until_
