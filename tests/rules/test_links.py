@@ -191,6 +191,41 @@ class Links(TestCase):
         self.github.put_list("/list", items(61))
         assert "next" in pages(await one.get(end, token="alice-1"))
 
+    async def test_cost_of_proofs_in_a_fleet(self) -> None:
+        """A polled page costs two requests through any number of replicas, and a walk one each.
+
+        Each replica that takes part in a walk proves its end for itself.
+        """
+        server = start_redis(self)
+        redis = {"url": "redis://{}:{}".format(*server.address), "timeout": 30.0}
+        fleet = [
+            await open_home(self, self.github, cache={"backend": "redis"}, redis=redis)
+            for _ in range(3)
+        ]
+
+        async def sent(homes: list[Home], *targets: str) -> int:
+            """Return how many requests a walk through *targets* costs, each by the next replica."""
+            self.github.reset_counts()
+            for number, target in enumerate(targets):
+                home = homes[number % len(homes)]
+                assert (await home.get(target, token="alice-1")).status == 200
+                await settled(home.parts.store)
+            assert self.github.total_paid == 0
+            return len(self.github.log)
+
+        self.github.put_list("/repos/o/r/issues", items(60))
+        self.github.put_list("/repos/o/r/pulls", items(175))
+        end = "/repos/o/r/issues?per_page=30&page=2"
+        walk = [f"/repos/o/r/pulls?per_page=30&page={page}" for page in range(1, 7)]
+        for home in fleet:
+            for target in (end, *walk):
+                await home.get(target, token="alice-1")
+                await settled(home.parts.store)
+        assert await sent(fleet, *[end] * 6) == 2 * 6
+        assert await sent(fleet[:1], *[end] * 6) == 2 * 6
+        assert await sent(fleet[:1], *walk) == 6 + 1
+        assert await sent(fleet, *walk) == 6 + 3
+
     async def test_a_write_ends_proofs(self) -> None:
         """After its write, a credential gets no `Link` that was proved before, on any page."""
         self.github.put_list("/list", items(60))
