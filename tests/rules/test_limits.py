@@ -5,11 +5,13 @@ from __future__ import annotations
 from math import ceil
 from typing import Any
 
+from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import TestCase
 
 from ghmirror_tw.http.fields import Fields
 from ghmirror_tw.http.request import Request
+from ghmirror_tw.store.store_interface import LockName
 from ghmirror_tw.upstream import limit_probes
 from ghmirror_tw.upstream.rate_limiter import RateLimiter
 from ghmirror_tw.upstream.request_to_send import OutgoingRequest, Requester
@@ -543,15 +545,30 @@ class Fleet(TestCase):
 
     async def test_probe_that_takes_too_long_is_replaced(self) -> None:
         """Another one is sent meanwhile."""
-        self.patch(limit_probes, "_LONGEST_S", 0.05)
+        self.patch(limit_probes, "_LONGEST_S", 12_345.0)
         self.patch(limit_probes, "_WAIT_S", 30.0)
         await self.limited()
         barrier = self.github.hold("/thing")
         trial = start(self.one.get("/thing", token="alice-1"))
         await barrier.arrived(1)
-        # Nothing has come of it; a second later another one may try.
-        got = await self.other.get("/thing", token="alice-1")
-        assert got.outcome == "hit; detail=secondary-limit"
+        store, waiting = self.other.parts.store, []
+        released = type(store).released
+
+        def waits(this: Any, lock: LockName, timeout_s: float) -> Deferred[None]:
+            waiting.append(lock)
+            return released(this, lock, timeout_s)
+
+        self.patch(type(store), "released", waits)
+        other = start(self.other.get("/thing", token="alice-1"))
+        await until(lambda: bool(waiting))
+        (longest,) = (
+            each
+            for each in reactor.getDelayedCalls()
+            if each.getTime() - reactor.seconds() > 12_000
+        )
+        longest.reset(0)
+        # The probe of the other replica takes too long; a second later another one may be sent.
+        assert (await other).outcome == "hit; detail=secondary-limit"
         self.other.move_on(1.1)
         other = start(self.other.get("/thing", token="alice-1"))
         await barrier.arrived(2)
