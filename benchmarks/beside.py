@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+import sys
 import urllib.request
 from collections import Counter
 from collections.abc import Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -132,6 +134,24 @@ class TwistedAlone(Between):
         """Return how it is started."""
         program = Path(__file__).with_name("twisted_alone.py")
         return [str(PYTHON), str(program), str(self.port), str(self._github_port)]
+
+
+class PackagesProxy(Between):
+    """A proxy made of packages; see `packages_proxy`. It runs inside a ``with``."""
+
+    name = "Python packages"
+    stores = True
+
+    @staticmethod
+    def versions() -> str:
+        """Return the packages and their versions."""
+        return ", ".join(f"{name} {version(name)}" for name in ("uvicorn", "httpx", "hishel"))
+
+    def command(self) -> list[str]:
+        """Return how it is started."""
+        program = Path(__file__).with_name("packages_proxy.py")
+        url = f"http://127.0.0.1:{self._github_port}"
+        return [sys.executable, str(program), str(self.port), url]
 
 
 @frozen(eq=False)

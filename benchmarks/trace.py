@@ -7,8 +7,10 @@ requests one of 4,000 paths by Zipf's law (exponent 1) as soon as it has the res
 request. A fifth of the paths are pages of lists with `Link`. Every third client sends
 `If-None-Match` for what it has. Content is 23 kB of JSON. The choices follow from a seed.
 
-Varnish validates each GET with the same stand-in for GitHub. nginx passes each through. CPU time is
-that of all processes of a subject, from /proc; the subjects take turns in each round.
+Varnish validates each GET with the same stand-in for GitHub, and so does a proxy made of Python
+packages (`packages_proxy`). nginx passes each through. With ``$MIRROR_PYTHON``, mirrors on that
+interpreter are measured beside those on this one. CPU time is that of all processes of a subject,
+from /proc. The subjects take turns in each round, in an order that turns around.
 """
 
 from __future__ import annotations
@@ -32,13 +34,14 @@ from attrs import define, field, frozen
 
 from benchmarks import usage
 from benchmarks.bars import MIB
-from benchmarks.beside import Mirrored, Nginx, Subject, Varnish, settings
+from benchmarks.beside import Mirrored, Nginx, PackagesProxy, Subject, Varnish, settings
 from benchmarks.driving import end_in_order
 from benchmarks.fast_github import FastGitHub, entity_tags
 from benchmarks.filling import issue
+from benchmarks.python import OWN
 from benchmarks.results import Results
 from tests.harness.redis_servers import RedisServer
-from tests.harness.running import BlockingMirror
+from tests.harness.running import PYTHON, BlockingMirror
 
 PART: Final = "trace"
 CLIENTS: Final = 48
@@ -54,7 +57,9 @@ SEED: Final = 19
 OVER_VARNISH: Final = 1.5
 REDIS_OVER_NGINX: Final = 5.0
 P99_OVER_P50: Final = 3.0
+PYPY_MB: Final = 400
 _RECEIVE_BYTES: Final = 1 << 18
+_SHOWN_LOG: Final = 4_000
 _HEAD_END: Final = b"\r\n\r\n"
 
 
@@ -309,7 +314,10 @@ class Fleet:
         time.sleep(0.3)
         upstream = github.upstream_requests()
         if set(self.statuses) - {200, 304}:
-            raise SystemExit(f"{self.subject.name}: statuses {dict(self.statuses)}")
+            log = self.subject.mirror.log_text if isinstance(self.subject, Mirrored) else ""
+            raise SystemExit(
+                f"{self.subject.name}: statuses {dict(self.statuses)}\n{log[-_SHOWN_LOG:]}"
+            )
         paid = sum(count for kind, count in upstream.items() if not kind.startswith("304"))
         return Row(
             self.subject.name,
@@ -337,6 +345,22 @@ HEAD: Final = (
     f"{'upstream':>10}{'paid':>8}{'304':>7}"
 )
 MEMORY, REDIS = "mirror, memory store", "mirror, Redis"
+OTHER_MEMORY, OTHER_REDIS = "on PyPy, memory store", "on PyPy, Redis"
+
+
+def _mirrors(
+    stack: ExitStack, github: TraceGitHub, names: tuple[str, str], python: Path
+) -> list[Mirrored]:
+    """Start a mirror with either store on an interpreter."""
+    redis = stack.enter_context(RedisServer())
+    return [
+        Mirrored(
+            name,
+            stack.enter_context(BlockingMirror(settings(github.url, on), python=python)),
+            on,
+        )
+        for name, on in zip(names, (None, redis), strict=True)
+    ]
 
 
 def trace(options: argparse.Namespace, results: Results) -> None:
@@ -344,22 +368,21 @@ def trace(options: argparse.Namespace, results: Results) -> None:
     rounds: dict[str, list[Row]] = {}
     with ExitStack() as stack:
         github = stack.enter_context(TraceGitHub())
-        redis = stack.enter_context(RedisServer())
         subjects: list[Subject] = [
-            Mirrored(MEMORY, stack.enter_context(BlockingMirror(settings(github.url)))),
+            *_mirrors(stack, github, (MEMORY, REDIS), OWN),
             stack.enter_context(Varnish(github.port)),
-            Mirrored(
-                REDIS, stack.enter_context(BlockingMirror(settings(github.url, redis))), redis
-            ),
             stack.enter_context(Nginx(github.port)),
+            stack.enter_context(PackagesProxy(github.port)),
         ]
+        if PYTHON != OWN:
+            subjects += _mirrors(stack, github, (OTHER_MEMORY, OTHER_REDIS), PYTHON)
         fleets = [Fleet.before(subject) for subject in subjects]
         for fleet in fleets:
             print(f"warming {fleet.subject.name} for {options.warm:g} s", flush=True)
             fleet.drive(options.warm)
         for number in range(options.rounds):
             print(f"\nround {number + 1} of {options.rounds}\n{HEAD}", flush=True)
-            for fleet in fleets:
+            for fleet in fleets if number % 2 else reversed(fleets):
                 row = fleet.measure(github, options.seconds)
                 show(row)
                 rounds.setdefault(row.subject, []).append(row)
@@ -385,6 +408,13 @@ def judge(results: Results, rounds: dict[str, list[Row]]) -> None:
     results.figure(
         PART, "CPU, memory store / Varnish", ratio(MEMORY, Varnish.name), most=OVER_VARNISH
     )
+    packages = f"CPU, memory store / {PackagesProxy.name} ({PackagesProxy.versions()})"
+    results.figure(PART, packages, ratio(MEMORY, PackagesProxy.name))
+    if OTHER_MEMORY in rounds:
+        what = "CPU, on PyPy, memory store / Varnish"
+        results.figure(PART, what, ratio(OTHER_MEMORY, Varnish.name), most=1.0)
+        memory_mb = median(row.memory_mb for row in rounds[OTHER_MEMORY])
+        results.figure(PART, "memory on PyPy, memory store", memory_mb, " MB", most=PYPY_MB)
     added = median(
         (on_redis.cpu_us - memory.cpu_us) / passing.cpu_us
         for on_redis, memory, passing in zip(
@@ -392,6 +422,11 @@ def judge(results: Results, rounds: dict[str, list[Row]]) -> None:
         )
     )
     results.figure(PART, "CPU that Redis adds / nginx", added, most=REDIS_OVER_NGINX)
+    results.figure(
+        PART,
+        "upstream requests for each response, memory store",
+        median(row.upstream for row in rounds[MEMORY]),
+    )
     for name in (MEMORY, REDIS, Varnish.name):
         rows = rounds[name]
         results.figure(

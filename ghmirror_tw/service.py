@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import signal
 import socket
 from typing import Any, Final
@@ -19,7 +18,7 @@ from twisted.logger import ILogObserver, Logger
 from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
 
-from ghmirror_tw.runtime.garbage_collection import freeze_objects
+from ghmirror_tw.runtime.garbage_collection import prepare_for_service
 from ghmirror_tw.web.client_connections import MirrorSite
 from ghmirror_tw.web.health import Readiness
 from ghmirror_tw.web.mirror_resource import MirrorResource
@@ -204,8 +203,7 @@ class MirrorService(MultiService):
         self._become_ready()
         # All objects that exist by now live on. The collector would traverse them again and again,
         # and with them the records of a store.
-        gc.collect()
-        freeze_objects()
+        prepare_for_service()
         self.reactor.callWhenRunning(self._handle_signals)
 
     def _become_ready(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import ceil
 from typing import Any
 
@@ -552,7 +553,7 @@ class Fleet(TestCase):
         trial = start(self.one.get("/thing", token="alice-1"))
         await barrier.arrived(1)
         store, waiting = self.other.parts.store, []
-        released = type(store).released
+        released: Callable[..., Deferred[None]] = type(store).released
 
         def waits(this: Any, lock: LockName, timeout_s: float) -> Deferred[None]:
             waiting.append(lock)
