@@ -94,9 +94,9 @@ def top(
 ) -> int:
     """Show the status of a mirror, as its status page does.
 
-    Quota saved and spent by user; outcomes and latencies; GitHub, the store, rate limits,
-    snapshots, and the busiest paths. On a terminal it is updated until Ctrl-C, elsewhere it is
-    shown once.
+    GitHub, the store and rate limits; quota saved and spent by user; latencies; what spends the
+    quota; outcomes, snapshots, and the busiest paths. On a terminal it is updated until q or
+    Ctrl-C, elsewhere it is shown once.
     """
     from ghmirror_tw.cli.top import show_status  # noqa: PLC0415 - see `cli`
 

@@ -16,7 +16,7 @@ _OUTCOMES: Final = (
     *("miss", "changed", "pass", "error"),
 )
 _QUANTILES: Final = ("p50", "p90", "p95", "p99")
-_WINDOWS: Final = (("5m", "5 min"), ("1h", "hour"))
+_WINDOWS: Final = (("5m", "ms, last 5 min"), ("1h", "ms, last hour"))
 _TIMED: Final = (("requests", "requests"), ("github", "GitHub"), ("store", "store"))
 _BARS: Final = "▁▂▃▄▅▆▇█"
 _MINUTE_S: Final = 60
@@ -29,7 +29,10 @@ Row = tuple[str, ...]
 
 @frozen
 class Section:
-    """A table; the columns numbered in *right* are right-aligned. *empty* replaces no rows."""
+    """A table; the columns numbered in *right* are right-aligned. *empty* replaces no rows.
+
+    The *title* is the header of one of the columns; the state has no header.
+    """
 
     title: str
     header: Row
@@ -40,12 +43,14 @@ class Section:
 
 @frozen
 class StatusView:
-    """A headline and tables: totals on the *left*, users on the *right*, paths *below*."""
+    """A headline, the *state*, and tables for two columns, or for one in another order."""
 
     headline: str
+    state: Section
     left: Sequence[Section]
     right: Sequence[Section]
-    below: Section
+    #: All sections, those first that are needed first.
+    in_one_column: Sequence[Section]
 
 
 def status_view(status: StatusFields) -> StatusView:
@@ -53,11 +58,20 @@ def status_view(status: StatusFields) -> StatusView:
 
     Raises `LookupError`, `TypeError`, `ValueError` or `AttributeError` for another document.
     """
+    state, limits, quota = _state(status), _limits(status), _quota(status)
+    recent, hour = (_latencies(status, *window) for window in _WINDOWS)
+    outcomes, users, remaining = _outcomes(status), _users(status), _remaining(status)
+    paid, paths = _paid(status), _paths(status)
+    store = _store(status)
     return StatusView(
         _headline(status),
-        (_quota(status), _outcomes(status), _latencies(status), _state(status)),
-        (_users(status), _limits(status), _remaining(status)),
-        _paths(status),
+        state,
+        (quota, recent, hour, outcomes, store),
+        (limits, users, paid, paths, remaining),
+        (
+            *(state, quota, recent, users, paid),
+            *(limits, outcomes, remaining, hour, store, paths),
+        ),
     )
 
 
@@ -127,53 +141,65 @@ def _quota(status: StatusFields) -> Section:
         )
         for name, quota in (("last hour", status["hour"]), ("total", status["quota"]))
     ]
-    return Section("Quota", ("", "SAVED", "SPENT", "FREE"), rows, (1, 2, 3))
+    return Section("Quota", ("Quota", "SAVED", "SPENT", "FREE"), rows, (1, 2, 3))
 
 
 def _outcomes(status: StatusFields) -> Section:
     hour, total = status["hour"]["outcomes"], status["requests"]["outcomes"]
     names = [*(name for name in _OUTCOMES if name in total), *sorted({*total} - {*_OUTCOMES})]
     rows = [(_word(name), _count(hour.get(name, 0)), _count(total[name])) for name in names]
-    return Section("Requests", ("OUTCOME", "HOUR", "TOTAL"), rows, (1, 2), "none yet")
+    return Section("Requests", ("Requests", "HOUR", "TOTAL"), rows, (1, 2), "none yet")
 
 
-def _latencies(status: StatusFields) -> Section:
+def _latencies(status: StatusFields, window: str, title: str) -> Section:
     rows = []
     for key, name in _TIMED:
-        for window, length in _WINDOWS:
-            latency = status["latencies"][key][window]
-            times = (_milliseconds(latency[each]) for each in _QUANTILES)
-            rows.append((name, length, *times, _count(latency["count"])))
-    header = ("LATENCY OF", "LAST", "P50", "P90", "P95", "P99", "COUNT")
-    return Section("Latencies, in milliseconds", header, rows, (2, 3, 4, 5, 6))
+        latency = status["latencies"][key][window]
+        times = (_milliseconds(latency[each]) for each in _QUANTILES)
+        rows.append((name, *times, _count(latency["count"])))
+    return Section(title, (title, "P50", "P90", "P95", "P99", "COUNT"), rows, (1, 2, 3, 4, 5))
 
 
 def _state(status: StatusFields) -> Section:
-    github, store = status["github"], status["store"]
-    page = github["page"]
-    page_text = (
-        "" if page is None else f"; its status page: {_word(page['status'] or 'not fetched yet')}"
+    """Return what is wrong, or that nothing is: GitHub, the store, limits."""
+    github = status["github"]
+    page, failures = github["page"], github["failures"]
+    parts = ["available" if github["available"] else "unavailable, stale responses are sent"]
+    if failures:
+        parts.append(f"{text_format.count(failures, 'failure')} in a row")
+    if page is not None:
+        parts.append(f"status page: {_word(page['status'] or 'not fetched yet')}")
+    rows: list[Row] = [("GitHub", "; ".join(parts)), ("store", _store_state(status["store"]))]
+    limits = [" ".join(row) for row in _limits(status).rows]
+    rows.append(
+        ("rate limits", f"{len(limits):,} in force: {'; '.join(limits)}" if limits else "none")
     )
-    rows: list[Row] = [
-        ("GitHub", ("available" if github["available"] else "unavailable") + page_text),
-        (
-            "store",
-            f"{_word(store['backend'])}, {'available' if store['available'] else 'unavailable'}",
-        ),
-    ]
+    return Section("State", ("", ""), rows)
+
+
+def _store_state(store: Mapping[str, Any]) -> str:
     breaker = store["breaker"]
-    if breaker is not None:
-        failing = [word for word in ("reading", "writing") if not breaker[word]]
-        state = f"open for {' and '.join(failing)}" if failing else "closed"
-        rows.append(("circuit breaker", state))
-    for each in store["stores"]:
+    if breaker is None:
+        return f"{_word(store['backend'])}, {'available' if store['available'] else 'unavailable'}"
+    if breaker["reading"] and breaker["writing"]:
+        return "Redis in use"
+    if not breaker["fallback"]:
+        return "Redis unavailable, nothing is stored"
+    if breaker["reading"]:
+        return "Redis read only, memory stands in for writing"
+    return "Redis unavailable, memory stands in"
+
+
+def _store(status: StatusFields) -> Section:
+    """Return the sizes of stores, and the last snapshots."""
+    rows: list[Row] = []
+    for each in status["store"]["stores"]:
         size = _UNKNOWN if each["bytes"] is None else text_format.size(each["bytes"])
         records = each["representations"]
         count = "" if records is None else f", {text_format.count(records, 'representation')}"
         evicted = f", {_count(each['evictions'])} evicted"
         rows.append((f"in {_word(each['store'])}", size + count + evicted))
-    rows += _snapshots(status)
-    return Section("State", ("", ""), rows)
+    return Section("Store", ("Store", ""), [*rows, *_snapshots(status)])
 
 
 def _snapshots(status: StatusFields) -> list[Row]:
@@ -199,19 +225,20 @@ def _users(status: StatusFields) -> Section:
         )
         for each in status["quota"]["users"]
     ]
-    return Section("Users", ("USER", "SAVED", "SPENT", "FREE"), rows, (1, 2, 3), "none yet")
+    return Section("Users", ("Users", "SAVED", "SPENT", "FREE"), rows, (1, 2, 3), "none yet")
 
 
 def _limits(status: StatusFields) -> Section:
     rows = [
         (
             _word(each["user"]),
-            f"{_word(each['kind'])} {_word(each['resource'] or '')}".rstrip(),
+            f"{_word(each['kind'])} {_word(each['resource'] or 'all')}",
             _left(each["until"], status["at"], "over"),
         )
         for each in status["stops"]
     ]
-    return Section("Limits in force", ("USER", "LIMIT", "ENDS"), rows, (2,), "none")
+    header = ("Limits in force", "LIMIT", "ENDS")
+    return Section("Limits in force", header, rows, (2,), "none")
 
 
 def _remaining(status: StatusFields) -> Section:
@@ -223,8 +250,9 @@ def _remaining(status: StatusFields) -> Section:
             _left(each["resets_at"], status["at"], "reset"),
         )
         for each in status["quota"]["remaining"]
+        if each["resets_at"] > status["at"]  # it is full again
     ]
-    header = ("USER", "RESOURCE", "LEFT", "RESETS")
+    header = ("Quota left", "RESOURCE", "LEFT", "RESETS")
     return Section("Quota left", header, rows, (2, 3), "none yet")
 
 
@@ -232,4 +260,12 @@ def _paths(status: StatusFields) -> Section:
     rows = [
         (_percent(each["share"], 1), _word(each["path"])) for each in status["paths"]["busiest"]
     ]
-    return Section("Busiest paths", ("SHARE", "PATH"), rows, (0,), "none yet")
+    return Section("Busiest paths", ("SHARE", "Busiest paths"), rows, (0,), "none yet")
+
+
+def _paid(status: StatusFields) -> Section:
+    rows = [
+        (_percent(each["share"], 1), _word(each["operation"])) for each in status["paths"]["paid"]
+    ]
+    title = "What spends the quota"
+    return Section(title, ("SHARE", title), rows, (0,), "nothing yet")

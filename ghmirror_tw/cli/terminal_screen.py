@@ -14,8 +14,8 @@ from rich.text import Text
 
 from ghmirror_tw.cli.status_tables import Section, StatusView
 
-#: The most rows of a table, so that all tables fit.
-_ROWS: Final = 9
+#: The most rows of a table in one column and in two, so that all tables fit.
+_ROWS: Final = (4, 9)
 #: The width from which tables are shown in two columns.
 _WIDE: Final = 100
 
@@ -40,33 +40,40 @@ class Screen:
         head = Text(view.headline, style="bold")
         if problem:
             head.append(f"\n{problem}", style="bold red")
-        requests = Text(f"\nrequests a minute, for an hour  {bars}\n", style="cyan")
-        columns: list[Any] = [_stack(view.left), _stack(view.right)]
-        if console.width >= _WIDE:
+        wide = console.width >= _WIDE
+        requests = Text(f"requests a minute {bars}", style="cyan", no_wrap=True)
+        state = _draw(view.state, len(view.state.rows))
+        if wide:
             grid = Table.grid(expand=True, padding=(0, 2))
             grid.add_column(ratio=1)
             grid.add_column(ratio=1)
-            grid.add_row(*columns)
-            columns = [grid]
-        self.live.update(Group(head, requests, *columns, _draw(view.below)), refresh=True)
+            grid.add_row(_stack(view.left, _ROWS[1]), _stack(view.right, _ROWS[1]))
+            tables: list[Any] = [grid]
+        else:
+            tables = [_stack(view.in_one_column[1:], _ROWS[0])]
+        self.live.update(Group(head, state, requests, Text(), *tables), refresh=True)
 
 
-def _stack(sections: Sequence[Section]) -> Group:
-    return Group(*map(_draw, sections))
+def _stack(sections: Sequence[Section], most: int) -> Group:
+    """Return the sections below each other, with an empty line after each."""
+    return Group(*(part for each in sections for part in (_draw(each, most), Text())))
 
 
-def _draw(section: Section) -> Group:
-    """Return the title of a table and its first rows."""
-    title = Text(section.title, style="bold")
+def _draw(section: Section, most: int) -> Group:
+    """Return the first *most* rows of a table, below its header."""
     if not section.rows:
-        return Group(title, Text(f"{section.empty}\n", style="dim"))
+        empty = Text(section.title, style="bold").append(f" {section.empty}", style="not bold dim")
+        return Group(empty)
     table = Table.grid(padding=(0, 2, 0, 0))
-    for number, name in enumerate(section.header):
+    for number in range(len(section.header)):
         justify: Any = "right" if number in section.right else "left"
-        table.add_column(name, justify=justify, no_wrap=True, overflow="ellipsis")
+        table.add_column(justify=justify, no_wrap=True, overflow="ellipsis")
     if any(section.header):
-        table.add_row(*(Text(name, style="dim") for name in section.header))
-    for row in section.rows[:_ROWS]:
+        heads = (
+            Text(name, style="bold" if name == section.title else "dim") for name in section.header
+        )
+        table.add_row(*heads)
+    for row in section.rows[:most]:
         table.add_row(*map(Text, row))
-    more = len(section.rows) - _ROWS
-    return Group(title, table, Text(f"and {more:,} more\n" if more > 0 else "", style="dim"))
+    more = len(section.rows) - most
+    return Group(table, Text(f"and {more:,} more", style="dim")) if more > 0 else Group(table)

@@ -8,12 +8,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, NoReturn
 
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import deferLater
 
 from ghmirror_tw.cli import text_format
 from ghmirror_tw.cli.admin_client import StatusClient, admin_address
 from ghmirror_tw.cli.command_runner import command_errors, run_in_reactor
 from ghmirror_tw.cli.output import CommandError, Output, Status
+from ghmirror_tw.cli.quit_key import quit_key
 from ghmirror_tw.cli.status_tables import Section, StatusView, sparkline, status_view
 from ghmirror_tw.config.settings_loader import read_settings
 
@@ -30,7 +32,7 @@ def show_status(
             client = StatusClient(reactor, address)
             status = await client.fetch()
             if continuous:
-                await _watch(reactor, client, status, interval_s)
+                return await _watch_until_quit(reactor, client, status, interval_s)
             with _document_errors(client):
                 _print(status_view(status), out)
             out.document(status)
@@ -58,6 +60,20 @@ def _document_errors(client: StatusClient) -> Iterator[None]:
         raise CommandError("mirror", text, Status.UNREACHABLE) from error
 
 
+async def _watch_until_quit(
+    reactor: Any, client: StatusClient, status: Any, interval_s: float
+) -> Status:
+    """Show the status at an interval until a q is pressed, or until this is cancelled."""
+    watching = Deferred.fromCoroutine(_watch(reactor, client, status, interval_s))
+    with quit_key(reactor, watching.cancel) as key:
+        try:
+            await watching
+        except CancelledError:
+            if not key.pressed:
+                raise
+    return Status.OK
+
+
 async def _watch(reactor: Any, client: StatusClient, status: Any, interval_s: float) -> NoReturn:
     """Show the status at an interval until it is cancelled."""
     from ghmirror_tw.cli.terminal_screen import Screen  # noqa: PLC0415 - rich loads slowly
@@ -77,7 +93,7 @@ async def _watch(reactor: Any, client: StatusClient, status: Any, interval_s: fl
 
 def _print(view: StatusView, out: Output) -> None:
     out.line(view.headline)
-    for section in (*view.left, *view.right, view.below):
+    for section in view.in_one_column:
         out.line("")
         for line in _lines(section):
             out.line(line)
@@ -87,4 +103,4 @@ def _lines(section: Section) -> list[str]:
     if not section.rows:
         return [f"{section.title}: {section.empty}"]
     header = [section.header] if any(section.header) else []
-    return [section.title, *text_format.table([*header, *section.rows], section.right)]
+    return text_format.table([*header, *section.rows], section.right)

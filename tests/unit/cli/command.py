@@ -154,6 +154,15 @@ class Terminal:
             said = self._read(until, f"shows {text!r}")
             assert said, f"it never shows {text!r}: {self.shown!r}"
 
+    def press(self, key: str) -> None:
+        """Press a key."""
+        os.write(self._screen.fileno(), key.encode())
+
+    @property
+    def mode(self) -> list[Any]:
+        """How the terminal treats input and output; see termios(3)."""
+        return termios.tcgetattr(self._screen.fileno())
+
     def end(self) -> Ended:
         """Return all that it has shown, when it has ended."""
         until = time.monotonic() + self.limit_s

@@ -25,7 +25,10 @@ from tests.unit.cli.holding import holding
 
 HIDE, SHOW = "\x1b[?25l", "\x1b[?25h"
 ALONE, BACK = "\x1b[?1049h", "\x1b[?1049l"
-TABLES = ("Quota", "Requests", "Latencies", "State", "Users", "Limits", "Quota left", "Busiest")
+TABLES = (
+    *("Quota", "ms, last 5 min", "Users", " SHARE  What spends", "Limits", "Requests"),
+    *("Quota left", "ms, last hour", "Store", " SHARE  Busiest"),
+)
 
 
 @pytest.fixture(scope="module")
@@ -59,10 +62,12 @@ def test_status_is_printed_as_lines(operator: Operator, scene: Scene, url: str) 
         assert [name, str(told["hour"]["outcomes"][name]), str(count)] in words
     for each in quota["users"]:
         assert [each["user"], str(each["saved"]), str(each["spent"])] in [w[:3] for w in words]
-    assert any(line.startswith("user2  primary search  in ") for line in lines)
+    assert ["user2", "primary", "search", "in"] in [each[:4] for each in words]
     assert ["user2", "search", "0", "in"] in [each[:4] for each in words]
     for busiest in told["paths"]["busiest"]:
         assert any(line.endswith(f" {busiest['path']}") for line in lines)
+    for paid in told["paths"]["paid"]:
+        assert any(line.endswith(f" {paid['operation']}") for line in lines)
 
 
 def test_json_is_the_status_document(operator: Operator, scene: Scene, url: str) -> None:
@@ -248,6 +253,42 @@ def test_screen_is_updated(operator: Operator, scene: Scene, url: str) -> None:
     assert "Stopping" not in ended.out
 
 
+def test_q_ends_it(operator: Operator, url: str) -> None:
+    """With status 0, and the terminal echoes and edits lines again."""
+    with operator.terminal("top", "--url", url) as terminal:
+        before = terminal.mode
+        terminal.until("Quota")
+        terminal.press("x")
+        terminal.press("q")
+        ended = terminal.end()
+        assert terminal.mode == before
+    assert ended.status == 0
+    assert BACK in ended.out
+    assert SHOW in ended.out
+
+
+def test_the_first_screen_has_what_matters(operator: Operator, url: str) -> None:
+    """On 24 lines of 80 columns: state, limits, quota, latencies, users, and what spends it."""
+    with operator.terminal("top", "--url", url, env={"COLUMNS": "80", "LINES": "24"}) as terminal:
+        terminal.until("What spends the quota")
+        terminal.press("q")
+        shown = terminal.end().out
+    for words in ("GitHub", "store", "1 in force: user2 primary search", "Quota", "ms, last 5 min"):
+        assert words in shown
+    assert "Busiest paths" not in shown
+
+
+def test_a_reader_that_ends_early_is_no_error(operator: Operator, url: str) -> None:
+    """As `head` does."""
+    process = operator.start("top", "--url", url)
+    assert process.stdout is not None
+    assert process.stdout.readline()
+    process.stdout.close()
+    assert process.stderr is not None
+    assert (process.wait(60), process.stderr.read()) == (0, "")
+    process.stderr.close()
+
+
 def test_sigterm_gives_the_terminal_back(operator: Operator, url: str) -> None:
     """However it is ended."""
     with operator.terminal("top", "--url", url) as terminal:
@@ -296,7 +337,7 @@ def test_narrow_terminal_has_one_column(operator: Operator, url: str) -> None:
     env = {"COLUMNS": "60", "LINES": "120"}
     with operator.terminal("top", "--url", url, env=env) as terminal:
         terminal.until("Busiest paths")
-        assert all(title in terminal.shown for title in TABLES)
+        assert all(title.split("  ")[-1] in terminal.shown for title in TABLES)
         interrupt(terminal.process)
         assert terminal.end().status == 130
 
@@ -346,8 +387,9 @@ def with_everything(scene: Scene) -> Any:
 
 def state_of(told: Any) -> dict[str, str]:
     """Return the rows of the table of that name."""
-    (rows,) = (each.rows for each in status_view(told).left if each.title == "State")
-    return {row[0]: row[1] for row in rows}
+    view = status_view(told)
+    (rows,) = (each.rows for each in view.left if each.title == "Store")
+    return {row[0]: row[1] for row in (*view.state.rows, *rows)}
 
 
 def test_failures_are_shown(scene: Scene) -> None:
@@ -356,17 +398,23 @@ def test_failures_are_shown(scene: Scene) -> None:
     assert status_view(told).headline.startswith("a\\x1b[31m\\nb: ready")
     state = state_of(told)
     assert state == {
-        "GitHub": "unavailable; its status page: major_outage",
-        "store": "redis, unavailable",
-        "circuit breaker": "open for writing",
+        "GitHub": "unavailable, stale responses are sent; status page: major_outage",
+        "store": "Redis read only, memory stands in for writing",
+        "rate limits": state["rate limits"],
         "in redis": "-, - evicted",
         "saved": "1m30s ago, next in 1m",
         "restored": "in progress, 2 failures",
     }
-    told["store"]["breaker"]["writing"] = True
+    told["store"]["breaker"] |= {"reading": False, "writing": False}
+    assert state_of(told)["store"] == "Redis unavailable, memory stands in"
+    told["store"]["breaker"]["fallback"] = False
+    assert state_of(told)["store"] == "Redis unavailable, nothing is stored"
+    told["store"]["breaker"] |= {"reading": True, "writing": True}
+    told["github"]["failures"] = 2
     told["snapshots"] |= {"next_at": None, "filling": False}
     state = state_of(told)
-    assert state["circuit breaker"] == "closed"
+    assert state["store"] == "Redis in use"
+    assert "; 2 failures in a row; " in state["GitHub"]
     assert state["saved"] == "1m30s ago, in progress"
     assert state["restored"] == "1m30s ago, 2 failures"
 
