@@ -195,16 +195,20 @@ class MirrorService(MultiService):
             if listener.port is None:
                 listener.listen()
         self.readiness.listening = True
-        _log.info("Started: {about}", about=self.about)
-        for option, text in (("listen", "Try: curl {url}/zen"), ("admin_listen", "Status: {url}/")):
-            urls = [each.url for each in self.listeners if each.option == option and each.url]
-            for url in urls[:1]:
-                _log.info(text, url=url)
+        _log.info("Started: {about}{urls}", about=self.about, urls=self._urls())
         self._become_ready()
         # All objects that exist by now live on. The collector would traverse them again and again,
         # and with them the records of a store.
         prepare_for_service()
         self.reactor.callWhenRunning(self._handle_signals)
+
+    def _urls(self) -> str:
+        """Return the status page and a command to try, as far as there are TCP ports for them."""
+        shown = ""
+        for option, text in (("admin_listen", " status={}/"), ("listen", ' try="curl {}/zen"')):
+            urls = [each.url for each in self.listeners if each.option == option and each.url]
+            shown += "".join(text.format(url) for url in urls[:1])
+        return shown
 
     def _become_ready(self) -> None:
         """Become ready once each part is settled, also one that cannot reach Redis."""

@@ -187,10 +187,10 @@ class Service(TestCase):
     async def test_start_logs_addresses_and_versions(self) -> None:
         """The log shows the addresses and versions, and no lines of twistd itself."""
         mirror = await start_mirror(self, {})
-        await mirror.logged(f"Status: {mirror.admin_url}/")
-        assert f"Try: curl {mirror.url}/zen\n" in mirror.log_text
-        assert f"Started: config={mirror.config} api_url=" in mirror.log_text
-        assert "store=memory snapshots=none\n" in mirror.log_text
+        started = await mirror.logged("Started: ")
+        assert f"Started: config={mirror.config} api_url=" in started
+        urls = f'status={mirror.admin_url}/ try="curl {mirror.url}/zen"'
+        assert started.endswith(f"store=memory snapshots=none {urls}")
         assert (await get(mirror.url, "/healthz")).status == 200
         assert await mirror.stop() == STOPPED
         assert "Stopped\n" in mirror.log_text
