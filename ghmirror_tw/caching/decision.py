@@ -43,6 +43,7 @@ from attrs import evolve, field, frozen
 from ghmirror_tw.caching.forwarded_fields import canonical_request_fields
 from ghmirror_tw.caching.freshness import is_fresh
 from ghmirror_tw.caching.records import Entry, Grant, Known, Representation
+from ghmirror_tw.caching.timeout_backoff import TimeoutBackoff
 from ghmirror_tw.caching.validators import (
     EMPTY_DIGEST,
     Validator,
@@ -57,10 +58,9 @@ from ghmirror_tw.caching.validators import (
     validating_date,
 )
 from ghmirror_tw.github.entity_tag_trust import Sharing
-from ghmirror_tw.github.limits_in_force import LimitKind
 from ghmirror_tw.github.page_parameters import page_number
+from ghmirror_tw.github.rate_limits import LimitKind
 from ghmirror_tw.http.request import Request
-from ghmirror_tw.runtime.timed_out_keys import TimeoutBackoff
 
 
 @frozen

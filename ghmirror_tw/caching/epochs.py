@@ -38,7 +38,7 @@ _UNACCEPTED: Final = b"?"
 def new_epoch(*, accepted: bool = True) -> bytes:
     """Return a new random epoch.
 
-    *accepted*: GitHub is known to have accepted the credential (see `credential_acceptance`).
+    *accepted*: GitHub is known to have accepted the credential (see `acceptance_evidence`).
     """
     return token_bytes(_EPOCH_BYTES) if accepted else _UNACCEPTED + token_bytes(_EPOCH_BYTES)
 

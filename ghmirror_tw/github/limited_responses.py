@@ -18,14 +18,14 @@ from typing import Final
 
 from attrs import frozen
 
-from ghmirror_tw.github.limits_in_force import (
+from ghmirror_tw.github.rate_limit_resources import named_resource, resource_of
+from ghmirror_tw.github.rate_limits import (
     CONTENT_CREATION,
     EVERYTHING,
     LONGEST_S,
     Limit,
     LimitKind,
 )
-from ghmirror_tw.github.rate_limit_resources import named_resource, resource_of
 from ghmirror_tw.http.fields import Fields
 from ghmirror_tw.http.request import Request
 from ghmirror_tw.runtime.numbers import whole_number

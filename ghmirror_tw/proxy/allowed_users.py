@@ -15,6 +15,7 @@ from ghmirror_tw.http import error_responses
 from ghmirror_tw.http.fields import Fields
 from ghmirror_tw.http.request import Request
 from ghmirror_tw.proxy.mirror_options import MirrorOptions
+from ghmirror_tw.proxy.mirror_response import CodedContent, Response
 from ghmirror_tw.upstream.github_breaker import GitHubBreaker
 from ghmirror_tw.upstream.login_responses import (
     VIEWER_QUERY,
@@ -24,7 +25,6 @@ from ghmirror_tw.upstream.login_responses import (
     parse_viewer,
 )
 from ghmirror_tw.upstream.logins import BadCredentialError, LoginUnknownError, Users
-from ghmirror_tw.upstream.proxied_response import BufferedContent, Response
 from ghmirror_tw.upstream.request_to_send import Upload
 
 #: Sends a request of the mirror's own and returns the whole response. Raises `LoginUnknownError`.
@@ -129,7 +129,7 @@ def _login_in(response: Response, parse: Callable[[bytes], str | None]) -> str:
         raise BadCredentialError(response)
     if response.status != _OK:
         raise LoginUnknownError(response)
-    login = parse(response.body.content) if isinstance(response.body, BufferedContent) else None
+    login = parse(response.body.content) if isinstance(response.body, CodedContent) else None
     if login is None:
         raise LoginUnknownError(None)
     return login

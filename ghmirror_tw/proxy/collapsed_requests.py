@@ -20,12 +20,12 @@ from twisted.python.failure import Failure
 from ghmirror_tw.caching.vary import fields_beyond_key
 from ghmirror_tw.http.error_responses import MirrorError
 from ghmirror_tw.http.preconditions import is_not_modified
+from ghmirror_tw.proxy.mirror_response import NoUpstreamResponseError, Response
 from ghmirror_tw.proxy.request_context import Lookup
 from ghmirror_tw.proxy.stored_responses import StoredResponses
 from ghmirror_tw.runtime.single_flight import SingleFlight
 from ghmirror_tw.telemetry.metrics import Metrics
-from ghmirror_tw.upstream.active_limits import RateLimitedError
-from ghmirror_tw.upstream.proxied_response import NoUpstreamResponseError, Response
+from ghmirror_tw.upstream.rate_limit_table import RateLimitedError
 from ghmirror_tw.upstream.upstream_interface import UpstreamError
 
 #: How long after its request was sent a flight may be joined, in seconds.

@@ -15,22 +15,22 @@ from attrs import define, evolve, field
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from ghmirror_tw.caching.credential_acceptance import response_shows_acceptance
+from ghmirror_tw.caching.acceptance_evidence import response_shows_acceptance
 from ghmirror_tw.caching.forwarded_fields import DEFAULT_USER_AGENT
 from ghmirror_tw.github.credentials import is_validated
 from ghmirror_tw.github.media_types import accepts_only_json
 from ghmirror_tw.http.fields import Fields
 from ghmirror_tw.http.request import Request
 from ghmirror_tw.proxy.epoch_tracking import EpochTracker
+from ghmirror_tw.proxy.mirror_response import CodedContent, Response
+from ghmirror_tw.proxy.unstored_responses import passed_on
 from ghmirror_tw.runtime.single_flight import SingleFlight
 from ghmirror_tw.telemetry.metrics import Metrics
 from ghmirror_tw.upstream.accepted_credentials import CredentialRegistry
-from ghmirror_tw.upstream.active_limits import RateLimitedError
 from ghmirror_tw.upstream.github_breaker import GitHubBreaker
 from ghmirror_tw.upstream.limited_sender import Sender
 from ghmirror_tw.upstream.login_responses import is_app_jwt
-from ghmirror_tw.upstream.passed_on_responses import passed_on
-from ghmirror_tw.upstream.proxied_response import BufferedContent, Response
+from ghmirror_tw.upstream.rate_limit_table import RateLimitedError
 from ghmirror_tw.upstream.request_to_send import OutgoingRequest, Requester
 from ghmirror_tw.upstream.upstream_interface import UpstreamError
 
@@ -115,7 +115,7 @@ class CredentialChecks:
         if response.status == _UNAUTHORIZED and not _may_be_app(authorization):
             self.metrics.credential_checked("refused")
             refused = passed_on(response, None)
-            return evolve(refused, body=BufferedContent(content or b"", refused.coding))
+            return evolve(refused, body=CodedContent(content or b"", refused.coding))
         if response.status == _NOT_FOUND:
             self._off_until = self.now() + _NO_LIMITS_S
         accepted = response_shows_acceptance(response.status, authorization)

@@ -24,10 +24,10 @@ from ghmirror_tw.http.error_responses import MirrorError
 from ghmirror_tw.http.preconditions import PRECONDITIONS
 from ghmirror_tw.http.request import Request
 from ghmirror_tw.proxy.mirror_options import MirrorOptions
+from ghmirror_tw.proxy.mirror_response import NoUpstreamResponseError, Response
 from ghmirror_tw.proxy.proof_register import NoPagesError, NoSuchPageError, Proofs
 from ghmirror_tw.proxy.request_context import Lookup
-from ghmirror_tw.upstream.active_limits import ActiveLimits, RateLimitedError
-from ghmirror_tw.upstream.proxied_response import NoUpstreamResponseError, Response
+from ghmirror_tw.upstream.rate_limit_table import RateLimitedError, RateLimitTable
 from ghmirror_tw.upstream.upstream_interface import UpstreamError
 
 #: GitHub's statuses for a page of a list that has no numbered pages, and for one beyond its count.
@@ -46,7 +46,7 @@ class LinkProver:
     """
 
     proofs: Proofs
-    limits: ActiveLimits
+    limits: RateLimitTable
     options: MirrorOptions
     request_page: RequestPage | None = None
 

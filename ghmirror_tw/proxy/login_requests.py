@@ -9,15 +9,16 @@ from attrs import define, evolve
 from ghmirror_tw.http.error_responses import MirrorError
 from ghmirror_tw.http.request import Request
 from ghmirror_tw.proxy.mirror_options import MirrorOptions
+from ghmirror_tw.proxy.mirror_response import CodedContent, NoUpstreamResponseError, Response
 from ghmirror_tw.proxy.passthrough import Passthrough
-from ghmirror_tw.proxy.plain_content import plain_content
 from ghmirror_tw.proxy.storable_requests import StorableRequests
+from ghmirror_tw.proxy.unstored_responses import usual_limit_response
 from ghmirror_tw.proxy.upstream_failures import error_response, log_failure
+from ghmirror_tw.proxy.whole_content import whole_content
 from ghmirror_tw.runtime.content_threads import ContentThreads
 from ghmirror_tw.upstream.accepted_credentials import CredentialRegistry
-from ghmirror_tw.upstream.active_limits import RateLimitedError
 from ghmirror_tw.upstream.logins import LoginUnknownError
-from ghmirror_tw.upstream.proxied_response import BufferedContent, NoUpstreamResponseError, Response
+from ghmirror_tw.upstream.rate_limit_table import RateLimitedError
 from ghmirror_tw.upstream.request_to_send import Upload
 from ghmirror_tw.upstream.upstream_interface import UpstreamError
 
@@ -46,7 +47,7 @@ class OwnRequests:
                 raise LoginUnknownError(instead) from error
             raise LoginUnknownError(await self._in_full(instead)) from error
         except RateLimitedError as error:
-            raise LoginUnknownError(error.active.response(self.now())) from error
+            raise LoginUnknownError(usual_limit_response(error.active.limit, self.now())) from error
         except UpstreamError as error:
             log_failure(request, error.reason, error.why)
             raise LoginUnknownError(error_response(error, self.options.timeout)) from error
@@ -66,7 +67,7 @@ class OwnRequests:
         limit = self.options.max_stored_size
         return evolve(
             response,
-            body=BufferedContent(await plain_content(response, self.threads, limit)),
+            body=CodedContent(await whole_content(response, self.threads, limit)),
             coding=b"",
             storable=True,
             forward=response.forward and "uri-miss",

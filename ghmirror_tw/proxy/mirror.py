@@ -24,17 +24,19 @@ from ghmirror_tw.proxy.collapsed_requests import CollapsedRequests
 from ghmirror_tw.proxy.credential_check import CredentialChecks
 from ghmirror_tw.proxy.epoch_tracking import EpochTracker
 from ghmirror_tw.proxy.first_request_lock import unique_names
-from ghmirror_tw.proxy.grant_metadata import GrantMetadata
 from ghmirror_tw.proxy.link_prover import LinkProver, RequestPage
 from ghmirror_tw.proxy.login_requests import OwnRequests
 from ghmirror_tw.proxy.mirror_options import MirrorOptions
+from ghmirror_tw.proxy.mirror_response import NoUpstreamResponseError, Response
 from ghmirror_tw.proxy.passthrough import Passthrough
 from ghmirror_tw.proxy.proof_register import Proofs
 from ghmirror_tw.proxy.received_responses import ReceivedResponses, UnstorableReport
+from ghmirror_tw.proxy.response_metadata import ResponseMetadataBuilder
 from ghmirror_tw.proxy.revalidation import Revalidation, ValidatorChoice
 from ghmirror_tw.proxy.stale_fallback import StaleFallback
 from ghmirror_tw.proxy.storable_requests import StorableRequests
 from ghmirror_tw.proxy.stored_responses import StoredResponses
+from ghmirror_tw.proxy.unstored_responses import usual_limit_response
 from ghmirror_tw.proxy.upstream_failures import error_response, log_failure
 from ghmirror_tw.runtime.content_threads import ContentThreads
 from ghmirror_tw.runtime.restore_barrier import RestoreBarrier
@@ -42,12 +44,11 @@ from ghmirror_tw.runtime.single_flight import SingleFlight
 from ghmirror_tw.store.store_interface import IStore
 from ghmirror_tw.telemetry.metrics import Metrics
 from ghmirror_tw.upstream.accepted_credentials import CredentialRegistry
-from ghmirror_tw.upstream.active_limits import RateLimitedError
 from ghmirror_tw.upstream.byte_budget import ByteBudgets
 from ghmirror_tw.upstream.github_breaker import GitHubBreaker
 from ghmirror_tw.upstream.limited_sender import Sender
 from ghmirror_tw.upstream.logins import Users
-from ghmirror_tw.upstream.proxied_response import NoUpstreamResponseError, Response
+from ghmirror_tw.upstream.rate_limit_table import RateLimitedError
 from ghmirror_tw.upstream.rate_limiter import RateLimiter
 from ghmirror_tw.upstream.request_to_send import Requester, Upload
 from ghmirror_tw.upstream.upstream_interface import IUpstream, UpstreamError
@@ -145,7 +146,7 @@ class Mirror:
     ) -> StorableRequests:
         """Return the parts for storable requests; without *request_page*, for the mirror's own."""
         links = LinkProver(self.proofs, self.sender.limits, self.options, request_page)
-        metadata = GrantMetadata(self.epochs, self.options, self.user)
+        metadata = ResponseMetadataBuilder(self.epochs, self.options, self.user)
         received = ReceivedResponses(
             self.store,
             self.threads,
@@ -223,7 +224,7 @@ class Mirror:
             log_failure(request, error.reason, error.why)
             raise error_response(error, self.options.timeout) from error
         except RateLimitedError as error:
-            return error.active.response(self.now())
+            return usual_limit_response(error.active.limit, self.now())
         except NoUpstreamResponseError as error:
             if isinstance(error.fallback, Response):
                 return error.fallback

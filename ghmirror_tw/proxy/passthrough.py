@@ -20,13 +20,13 @@ from ghmirror_tw.http.request import READ_METHODS, Request
 from ghmirror_tw.proxy.credential_check import CredentialChecks
 from ghmirror_tw.proxy.epoch_tracking import EpochTracker
 from ghmirror_tw.proxy.mirror_options import MirrorOptions
+from ghmirror_tw.proxy.mirror_response import Response
+from ghmirror_tw.proxy.unstored_responses import passed_on
 from ghmirror_tw.runtime.single_flight import Departure
 from ghmirror_tw.store.store_interface import IStore
 from ghmirror_tw.upstream.accepted_credentials import CredentialRegistry
 from ghmirror_tw.upstream.byte_budget import FREE_BYTES, ByteBudgets
 from ghmirror_tw.upstream.limited_sender import Sender
-from ghmirror_tw.upstream.passed_on_responses import passed_on
-from ghmirror_tw.upstream.proxied_response import Response
 from ghmirror_tw.upstream.request_to_send import OutgoingRequest, Requester, Upload
 from ghmirror_tw.upstream.upstream_interface import UpstreamError, UpstreamResponse
 

@@ -8,8 +8,8 @@ from attrs import define, field
 from twisted.logger import Logger
 
 from ghmirror_tw.caching import record_updates
+from ghmirror_tw.caching.enclosed_representation import representation_of
 from ghmirror_tw.caching.forwarded_fields import forwarded_response_fields
-from ghmirror_tw.caching.new_representation import representation_of
 from ghmirror_tw.caching.records import Representation
 from ghmirror_tw.caching.refused_scope import refused_scope
 from ghmirror_tw.caching.storability import has_short_lived_urls, reason_not_to_store
@@ -25,16 +25,16 @@ from ghmirror_tw.http.error_responses import MirrorError
 from ghmirror_tw.http.fields import Fields
 from ghmirror_tw.http.request import Request
 from ghmirror_tw.proxy.epoch_tracking import EpochTracker
-from ghmirror_tw.proxy.grant_metadata import GrantMetadata
 from ghmirror_tw.proxy.link_prover import LinkProver
 from ghmirror_tw.proxy.mirror_options import MirrorOptions
+from ghmirror_tw.proxy.mirror_response import CodedContent, NoUpstreamResponseError, Response
 from ghmirror_tw.proxy.request_context import Exchange, Lookup
+from ghmirror_tw.proxy.response_metadata import ResponseMetadataBuilder
+from ghmirror_tw.proxy.unstored_responses import coding_of, limited_response, passed_on
 from ghmirror_tw.runtime.content_threads import ContentThreads
 from ghmirror_tw.runtime.quantity_text import size
 from ghmirror_tw.store.store_interface import IStore
 from ghmirror_tw.upstream.byte_budget import ByteBudgets, GrowingReservation
-from ghmirror_tw.upstream.passed_on_responses import coding_of, limited_response, passed_on
-from ghmirror_tw.upstream.proxied_response import BufferedContent, NoUpstreamResponseError, Response
 from ghmirror_tw.upstream.upstream_interface import IncomingContent, UpstreamError, UpstreamResponse
 
 #: The largest number of path patterns and reasons in the log, for responses that are not stored.
@@ -78,7 +78,7 @@ class ReceivedResponses:
     options: MirrorOptions
     epochs: EpochTracker
     links: LinkProver
-    metadata: GrantMetadata
+    metadata: ResponseMetadataBuilder
     unstorable: UnstorableReport
 
     async def take(self, exchange: Exchange) -> Response:
@@ -127,11 +127,11 @@ class ReceivedResponses:
 
     def _body(
         self, response: UpstreamResponse, content: bytes | None
-    ) -> BufferedContent | IncomingContent:
+    ) -> CodedContent | IncomingContent:
         """Return the content, counted for as long as a request holds it, or the stream."""
         if content is None:
             return response.content
-        whole = BufferedContent(content, coding_of(response))
+        whole = CodedContent(content, coding_of(response))
         self.budgets.track(whole, content)
         return whole
 

@@ -32,16 +32,16 @@ from ghmirror_tw.http.content_codings import compress
 from ghmirror_tw.http.fields import Fields
 from ghmirror_tw.http.links import has_foreign_page
 from ghmirror_tw.http.request import Request
-from ghmirror_tw.proxy.grant_metadata import GrantMetadata
 from ghmirror_tw.proxy.link_prover import LinkProver, cancel_proof
+from ghmirror_tw.proxy.mirror_response import Response
 from ghmirror_tw.proxy.received_responses import ReceivedResponses
 from ghmirror_tw.proxy.request_context import Exchange, Lookup
+from ghmirror_tw.proxy.response_metadata import ResponseMetadataBuilder
 from ghmirror_tw.proxy.stored_responses import StoredResponses
 from ghmirror_tw.runtime.content_threads import ContentThreads
 from ghmirror_tw.runtime.restore_barrier import RestoreBarrier
 from ghmirror_tw.store.store_interface import IStore
 from ghmirror_tw.upstream.limited_sender import Sender
-from ghmirror_tw.upstream.proxied_response import Response
 from ghmirror_tw.upstream.request_to_send import OutgoingRequest, Requester
 from ghmirror_tw.upstream.upstream_interface import UpstreamError
 
@@ -117,7 +117,7 @@ class Revalidation:
     choice: ValidatorChoice
     links: LinkProver
     received: ReceivedResponses
-    metadata: GrantMetadata
+    metadata: ResponseMetadataBuilder
 
     async def run(self, lookup: Lookup, known: Known) -> Response:
         """Return the response to a request, after an exchange with GitHub or several.

@@ -15,13 +15,14 @@ from twisted.internet.interfaces import IDelayedCall
 from ghmirror_tw.caching.decision import ServeStale, Validate
 from ghmirror_tw.caching.records import Known
 from ghmirror_tw.proxy.mirror_options import MirrorOptions
+from ghmirror_tw.proxy.mirror_response import NoUpstreamResponseError, Response
 from ghmirror_tw.proxy.request_context import Lookup
 from ghmirror_tw.proxy.revalidation import Revalidation
 from ghmirror_tw.proxy.stored_responses import StoredResponses
+from ghmirror_tw.proxy.unstored_responses import usual_limit_response
 from ghmirror_tw.proxy.upstream_failures import error_response
 from ghmirror_tw.runtime.single_flight import SingleFlight
-from ghmirror_tw.upstream.active_limits import RateLimitedError
-from ghmirror_tw.upstream.proxied_response import NoUpstreamResponseError, Response
+from ghmirror_tw.upstream.rate_limit_table import RateLimitedError
 from ghmirror_tw.upstream.upstream_interface import UpstreamError
 
 
@@ -80,7 +81,8 @@ class StaleFallback:
             instead = error_response(error, self.options.timeout)
             raise NoUpstreamResponseError(error.reason, error.status, instead) from error
         except RateLimitedError as error:
-            reason, again = error.active.limit.kind.reason, error.active.response(self.stored.now())
+            limit = error.active.limit
+            reason, again = limit.kind.reason, usual_limit_response(limit, self.stored.now())
             raise NoUpstreamResponseError(reason, None, again) from error
 
     async def _validated_in_time(self, lookup: Lookup, known: Known) -> Response:

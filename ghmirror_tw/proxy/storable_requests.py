@@ -34,15 +34,15 @@ from ghmirror_tw.proxy.collapsed_requests import CollapsedRequests
 from ghmirror_tw.proxy.credential_check import CredentialChecks
 from ghmirror_tw.proxy.first_request_lock import FirstRequest
 from ghmirror_tw.proxy.mirror_options import MirrorOptions
-from ghmirror_tw.proxy.plain_content import plain_content
+from ghmirror_tw.proxy.mirror_response import Response
 from ghmirror_tw.proxy.request_context import Lookup
 from ghmirror_tw.proxy.stale_fallback import StaleFallback
 from ghmirror_tw.proxy.stored_responses import StoredResponses
+from ghmirror_tw.proxy.whole_content import whole_content
 from ghmirror_tw.runtime.content_threads import ContentThreads
 from ghmirror_tw.runtime.restore_barrier import RestoreBarrier
 from ghmirror_tw.store.store_interface import Deadline
 from ghmirror_tw.upstream.login_responses import parse_login
-from ghmirror_tw.upstream.proxied_response import Response
 from ghmirror_tw.upstream.request_to_send import Requester
 
 _USER: Final = b"/user"
@@ -180,7 +180,7 @@ class StorableRequests:
             lookup.requester.credential, now
         ):
             return
-        content = await plain_content(response, self.threads, self.options.max_stored_size)
+        content = await whole_content(response, self.threads, self.options.max_stored_size)
         login = parse_login(content)
         if login is not None:
             for name in {lookup.requester.credential, lookup.requester.token}:

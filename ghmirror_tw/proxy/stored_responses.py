@@ -9,7 +9,7 @@ from attrs import define
 from twisted.internet.defer import Deferred
 
 from ghmirror_tw.caching import staleness
-from ghmirror_tw.caching.credential_acceptance import lookup_shows_acceptance
+from ghmirror_tw.caching.acceptance_evidence import lookup_shows_acceptance
 from ghmirror_tw.caching.forwarded_fields import canonical_request_fields
 from ghmirror_tw.caching.key import CacheKey
 from ghmirror_tw.caching.records import Known, Representation
@@ -19,12 +19,12 @@ from ghmirror_tw.github.rate_limit_resources import resource_of_path
 from ghmirror_tw.http.cache_status import Outcome
 from ghmirror_tw.proxy.epoch_tracking import EpochTracker
 from ghmirror_tw.proxy.mirror_options import MirrorOptions
+from ghmirror_tw.proxy.mirror_response import Response
 from ghmirror_tw.proxy.request_context import Lookup
 from ghmirror_tw.store.store_interface import Deadline, IStore
 from ghmirror_tw.upstream.accepted_credentials import CredentialRegistry
 from ghmirror_tw.upstream.byte_budget import FREE_BYTES, ByteBudgets
 from ghmirror_tw.upstream.limited_sender import Sender
-from ghmirror_tw.upstream.proxied_response import Response
 
 #: Reasons for which no request is sent to GitHub.
 _NOT_SENT: Final = frozenset({"offline", "primary-limit", "secondary-limit"})

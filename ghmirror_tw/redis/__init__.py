@@ -4,7 +4,7 @@ Other packages use only the names below. `IServers` is the interface of all four
 """
 
 from ghmirror_tw.redis.cluster import Cluster
-from ghmirror_tw.redis.cluster_shards import Shards
+from ghmirror_tw.redis.cluster_topology import Shards
 from ghmirror_tw.redis.primary_finder import PrimaryFinder
 from ghmirror_tw.redis.redis_node import RedisNode
 from ghmirror_tw.redis.sentinel_servers import Sentinels

@@ -15,7 +15,7 @@ from ghmirror_tw.caching.records import Entry, Grant, Representation
 from ghmirror_tw.redis import Command, Purpose, RedisUnavailableError, Reply
 from ghmirror_tw.redis_store import scripts
 from ghmirror_tw.redis_store.needless_renewals import is_listed
-from ghmirror_tw.redis_store.record_base import RecordAccess
+from ghmirror_tw.redis_store.record_access import RecordAccess
 from ghmirror_tw.store import record_names
 from ghmirror_tw.store.record_encoding import ENTRY, EPOCH, GRANT, REFUSAL, REPRESENTATION
 from ghmirror_tw.store.remote_interface import EpochWrite

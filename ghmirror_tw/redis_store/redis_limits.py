@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 from attrs import define, evolve
 
-from ghmirror_tw.github.limits_in_force import Limit
+from ghmirror_tw.github.rate_limits import Limit
 from ghmirror_tw.redis import Command, Purpose, RedisUnavailableError, Reply
 from ghmirror_tw.redis_store import scripts
-from ghmirror_tw.redis_store.record_base import RecordAccess
+from ghmirror_tw.redis_store.record_access import RecordAccess
 from ghmirror_tw.store import record_names
 from ghmirror_tw.store.record_encoding import limit_kind
 

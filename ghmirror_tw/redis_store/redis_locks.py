@@ -12,7 +12,7 @@ from attrs import define
 
 from ghmirror_tw.redis import Command, Purpose, RedisUnavailableError, Reply
 from ghmirror_tw.redis_store import scripts
-from ghmirror_tw.redis_store.record_base import RecordAccess
+from ghmirror_tw.redis_store.record_access import RecordAccess
 from ghmirror_tw.store import record_names
 from ghmirror_tw.store.store_interface import LockName, LockOutcome
 

@@ -9,7 +9,7 @@ from attrs import evolve
 
 from ghmirror_tw.redis import Command
 from ghmirror_tw.redis_store import scripts
-from ghmirror_tw.redis_store.record_base import RecordAccess
+from ghmirror_tw.redis_store.record_access import RecordAccess
 from ghmirror_tw.store.record_encoding import ENTRY, GRANT, REFUSAL, REPRESENTATION, RecordKind
 from ghmirror_tw.store.record_names import RecordName, parse
 

@@ -19,7 +19,7 @@ from attrs import fields as attributes
 from attrs import frozen
 
 from ghmirror_tw.caching.records import Entry, Grant, Representation, digest_of
-from ghmirror_tw.github.limits_in_force import EVERYTHING, Limit, LimitKind
+from ghmirror_tw.github.rate_limits import EVERYTHING, Limit, LimitKind
 from ghmirror_tw.http.content_codings import ContentTooLargeError, UndecodableError, decompress
 from ghmirror_tw.http.entity_tags import is_entity_tag
 from ghmirror_tw.http.fields import Fields

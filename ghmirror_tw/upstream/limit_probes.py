@@ -12,9 +12,9 @@ from typing import Final
 from attrs import define
 from twisted.internet.interfaces import IDelayedCall
 
-from ghmirror_tw.github.limits_in_force import Limit
+from ghmirror_tw.github.rate_limits import Limit
 from ghmirror_tw.store.store_interface import Deadline, IStore, LockName, LockOutcome
-from ghmirror_tw.upstream.active_limits import ActiveLimits, LimitCheck, RateLimitedError
+from ghmirror_tw.upstream.rate_limit_table import LimitCheck, RateLimitedError, RateLimitTable
 
 #: How long a request waits for the probe of another replica, in seconds.
 _WAIT_S: Final = 0.5
@@ -57,7 +57,7 @@ class LimitProbes:
     """
 
     store: IStore
-    limits: ActiveLimits
+    limits: RateLimitTable
     now: Callable[[], float]
     call_later: Callable[[float, Callable[[], object]], IDelayedCall]
     owner: Callable[[], str]

@@ -1,6 +1,6 @@
 """Sends requests to GitHub: every request takes this way, a client's and the mirror's own.
 
-A request acquires a permit (`rate_limiter`), within the rate limits in force (`active_limits`).
+A request acquires a permit (`rate_limiter`), within the rate limits in force (`rate_limit_table`).
 Where a limit has ended, one request is the probe (half-open, `limit_probes`). Each response updates
 the rate limits, the quota, the accepted credentials, the circuit breaker (`github_breaker`), and
 the backoff of keys that time out.
@@ -16,24 +16,24 @@ from attrs import define, field
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 
-from ghmirror_tw.caching.credential_acceptance import response_shows_acceptance
+from ghmirror_tw.caching.acceptance_evidence import response_shows_acceptance
 from ghmirror_tw.caching.decision import AVAILABLE, UpstreamState
 from ghmirror_tw.caching.key import CacheKey
-from ghmirror_tw.github.limits_in_force import LimitKind
+from ghmirror_tw.caching.timeout_backoff import TimeoutBackoffs
 from ghmirror_tw.github.media_types import is_as_accepted
 from ghmirror_tw.github.path_labels import operation_of
 from ghmirror_tw.github.rate_limit_resources import is_quota_request, scopes_of
+from ghmirror_tw.github.rate_limits import LimitKind
 from ghmirror_tw.http.error_responses import MirrorError
 from ghmirror_tw.http.request import READ_METHODS, Request
 from ghmirror_tw.runtime.independent_evidence import Observation
-from ghmirror_tw.runtime.timed_out_keys import TimeoutBackoffs
 from ghmirror_tw.store.store_interface import IStore
 from ghmirror_tw.upstream.accepted_credentials import CredentialRegistry
-from ghmirror_tw.upstream.active_limits import ActiveLimits, RateLimitedError
 from ghmirror_tw.upstream.github_breaker import GitHubBreaker
 from ghmirror_tw.upstream.limit_detection import MAY_BE_LIMITED, with_limit
 from ghmirror_tw.upstream.limit_probes import LimitProbe, LimitProbes
 from ghmirror_tw.upstream.quota_accounting import QuotaAccounting, QuotaMetrics
+from ghmirror_tw.upstream.rate_limit_table import RateLimitedError, RateLimitTable
 from ghmirror_tw.upstream.rate_limiter import RateLimiter
 from ghmirror_tw.upstream.request_cost import READ_POINTS, points_of, spends
 from ghmirror_tw.upstream.request_queue import Permit
@@ -81,13 +81,13 @@ class Sender:
     now: Callable[[], float]
     call_later: Callable[[float, Callable[[], object]], IDelayedCall]
     owner: Callable[[], str]
-    limits: ActiveLimits = field(init=False)
+    limits: RateLimitTable = field(init=False)
     backoffs: TimeoutBackoffs = field(init=False, factory=TimeoutBackoffs)
     accounting: QuotaAccounting = field(init=False)
     _probes: LimitProbes = field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        self.limits = ActiveLimits(self.credentials.is_accepted)
+        self.limits = RateLimitTable(self.credentials.is_accepted)
         self.accounting = QuotaAccounting(
             self.credentials, self.limiter, self.metrics, self.user, self.now
         )

@@ -18,8 +18,8 @@ from ghmirror_tw.http.entity_tags import without_invalid_etag
 from ghmirror_tw.http.fields import Fields
 from ghmirror_tw.http.request import Request
 from ghmirror_tw.http.response_parser import OverLimitError
+from ghmirror_tw.upstream.complete_content import EMPTY_CONTENT
 from ghmirror_tw.upstream.connection_errors import tls_error_text
-from ghmirror_tw.upstream.received_content import EMPTY_CONTENT
 from ghmirror_tw.upstream.uploads import ObservedUpload
 from ghmirror_tw.upstream.upstream_interface import (
     IncomingContent,

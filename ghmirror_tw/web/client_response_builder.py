@@ -7,16 +7,16 @@ from typing import Final
 from attrs import evolve, frozen
 
 from ghmirror_tw.caching.records import Representation
-from ghmirror_tw.github import shown_version
+from ghmirror_tw.github import enterprise_version
 from ghmirror_tw.github.media_types import is_json
 from ghmirror_tw.github.url_rewriting import Rewriter
 from ghmirror_tw.http.content_codings import GzipDecompressor
 from ghmirror_tw.http.fields import MESSAGE_FIELDS, Fields
 from ghmirror_tw.http.preconditions import is_not_modified
+from ghmirror_tw.proxy.mirror_response import CodedContent, Response
 from ghmirror_tw.runtime.content_threads import LARGE_BYTES
 from ghmirror_tw.upstream.byte_budget import ByteBudgets
-from ghmirror_tw.upstream.proxied_response import BufferedContent, Response
-from ghmirror_tw.upstream.received_content import ReceivedContent
+from ghmirror_tw.upstream.complete_content import CompleteContent
 from ghmirror_tw.upstream.upstream_interface import IncomingContent
 from ghmirror_tw.web.client_response import ClientResponse, ClientView
 from ghmirror_tw.web.client_response_fields import client_fields
@@ -63,7 +63,7 @@ class ClientResponseBuilder:
         if view.version:
             response = await self._versioned(response, view)
         body = response.body
-        if isinstance(body, (Representation, BufferedContent)):
+        if isinstance(body, (Representation, CodedContent)):
             if response.storable and self._is_not_modified(response, view):
                 anew = view.gzip or self._may_change(response, view)
                 fields = self._fields(response, view, now, anew=anew)
@@ -98,9 +98,9 @@ class ClientResponseBuilder:
             with room:
                 content = await response.incoming.collect(_MOST_VERSIONED, response.coding, room)
                 if content is not None:
-                    body = BufferedContent(content, response.coding)
+                    body = CodedContent(content, response.coding)
                     self.budgets.track(body, content)
-        fields = shown_version.versioned_fields(response.fields, view.version)
+        fields = enterprise_version.versioned_fields(response.fields, view.version)
         return evolve(response, body=body, fields=fields)
 
     def _fields(
@@ -135,7 +135,7 @@ class ClientResponseBuilder:
     async def _whole(
         self,
         response: Response,
-        body: Representation | BufferedContent,
+        body: Representation | CodedContent,
         view: ClientView,
         now: float,
     ) -> ClientResponse:
@@ -143,7 +143,7 @@ class ClientResponseBuilder:
         if not view.version and size_of(body) > LARGE_BYTES:
             if isinstance(body, Representation):
                 return await self._large(response, body, view, now)
-            return self._streamed(response, ReceivedContent(body.content), body.coding, view, now)
+            return self._streamed(response, CompleteContent(body.content), body.coding, view, now)
         rewrites = response.status != _PARTIAL and is_json(response.fields.get(b"content-type"))
         content, changed = await self.variants.whole(body, view if rewrites else None, gzip=gzip)
         coding = b"gzip" if content and gzip else None
@@ -175,7 +175,7 @@ class ClientResponseBuilder:
             response.status,
             self._fields(response, view, now, anew=variant.changed),
             length=variant.size,
-            incoming=ReceivedContent(content),
+            incoming=CompleteContent(content),
             conversion=Conversion(GzipDecompressor()),
             variant=variant,
             rewritten=rewritten,

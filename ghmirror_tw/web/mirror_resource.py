@@ -16,9 +16,9 @@ from zope.interface import implementer
 from ghmirror_tw.caching.forwarded_fields import forwarded_request_fields
 from ghmirror_tw.github.client_base_urls import BaseUrlSelector
 from ghmirror_tw.github.cors import is_preflight
+from ghmirror_tw.github.enterprise_version import VERSION_FIELD, holds_version
 from ghmirror_tw.github.indenting import gets_indented_json, indented
 from ghmirror_tw.github.path_labels import path_pattern
-from ghmirror_tw.github.shown_version import VERSION_FIELD, holds_version
 from ghmirror_tw.github.url_rewriting import BaseUrls
 from ghmirror_tw.http import error_responses
 from ghmirror_tw.http.cache_status import Outcome
@@ -30,10 +30,10 @@ from ghmirror_tw.http.preconditions import PRECONDITIONS
 from ghmirror_tw.http.request import BadRequestError, Request
 from ghmirror_tw.http.targets import NoSuchPathError, Target, parse_target, path_of
 from ghmirror_tw.proxy.mirror import Mirror
+from ghmirror_tw.proxy.mirror_response import Response
 from ghmirror_tw.telemetry.busiest import Busiest
 from ghmirror_tw.telemetry.metrics import Metrics
 from ghmirror_tw.upstream.byte_budget import ByteBudgets
-from ghmirror_tw.upstream.proxied_response import Response
 from ghmirror_tw.upstream.request_to_send import Requester
 from ghmirror_tw.upstream.upstream_interface import UpstreamError
 from ghmirror_tw.web import health

@@ -11,7 +11,7 @@ from twisted.logger import Logger
 from ghmirror_tw.github.path_labels import path_pattern
 from ghmirror_tw.http.targets import path_of
 from ghmirror_tw.upstream.byte_budget import FREE_BYTES, ByteBudgets
-from ghmirror_tw.upstream.received_content import ReceivedContent
+from ghmirror_tw.upstream.complete_content import CompleteContent
 from ghmirror_tw.upstream.upstream_interface import UpstreamError
 from ghmirror_tw.web.client_response import ClientResponse
 from ghmirror_tw.web.content_streaming import stream
@@ -57,7 +57,7 @@ class ResponseSender:
         elif response.incoming is not None:
             await self._relay(request, response)
         else:
-            content = ReceivedContent(response.content)
+            content = CompleteContent(response.content)
             await stream(request, content, None, self.reactor.callLater)
         request.finish()
 

@@ -16,8 +16,8 @@ from ghmirror_tw.http import error_responses
 from ghmirror_tw.http.error_responses import MirrorError
 from ghmirror_tw.upstream.byte_budget import Reservation
 from ghmirror_tw.web.mirror_responses import serialised_error
-from ghmirror_tw.web.parsing_channel import RequestParsingChannel
 from ghmirror_tw.web.request_content import RequestContent
+from ghmirror_tw.web.request_head_limits import HeadLimitingChannel
 
 #: After the last response, input is read and dropped for so long, in seconds, so that the client
 #: can read that response.
@@ -35,7 +35,7 @@ _FRAMING_TIMES: Final = 8
 _FRAMING_BYTES: Final = 128 * 1024
 
 
-class ExchangeChannel(RequestParsingChannel):
+class ExchangeChannel(HeadLimitingChannel):
     """Reads content, delivers responses, and closes the connection."""
 
     #: Whether reading is paused because no consumer takes the content.

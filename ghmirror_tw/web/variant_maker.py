@@ -5,7 +5,7 @@ from __future__ import annotations
 from attrs import field, frozen
 
 from ghmirror_tw.caching.records import Representation
-from ghmirror_tw.github import shown_version
+from ghmirror_tw.github import enterprise_version
 from ghmirror_tw.github.indenting import IndentingStream, indented
 from ghmirror_tw.github.url_rewriting import Rewriter
 from ghmirror_tw.http.content_codings import (
@@ -16,10 +16,10 @@ from ghmirror_tw.http.content_codings import (
     decoded,
     estimated_size,
 )
+from ghmirror_tw.proxy.mirror_response import CodedContent
 from ghmirror_tw.runtime.content_threads import ContentThreads
 from ghmirror_tw.runtime.single_flight import SingleFlight
 from ghmirror_tw.upstream.byte_budget import FREE_BYTES, ByteBudgets
-from ghmirror_tw.upstream.proxied_response import BufferedContent
 from ghmirror_tw.upstream.upstream_interface import UpstreamError
 from ghmirror_tw.web.client_response import ClientView
 from ghmirror_tw.web.content_conversion import (
@@ -49,7 +49,7 @@ class VariantMaker:
     )
 
     async def whole(
-        self, body: Representation | BufferedContent, view: ClientView | None, *, gzip: bool
+        self, body: Representation | CodedContent, view: ClientView | None, *, gzip: bool
     ) -> tuple[bytes, bool]:
         """Return content as it is sent, and whether its bytes differ from GitHub's.
 
@@ -81,7 +81,7 @@ class VariantMaker:
     async def _make(
         self,
         size: int,
-        body: Representation | BufferedContent,
+        body: Representation | CodedContent,
         view: ClientView | None,
         *,
         gzip: bool,
@@ -96,7 +96,7 @@ class VariantMaker:
             return await self.threads.run(size, self._convert, body, view, gzip)
 
     def _convert(
-        self, body: Representation | BufferedContent, view: ClientView | None, gzip: bool
+        self, body: Representation | CodedContent, view: ClientView | None, gzip: bool
     ) -> tuple[bytes, bool]:
         """Return content as it is sent, and whether its bytes differ from GitHub's."""
         packed = _packed(body)
@@ -114,7 +114,7 @@ class VariantMaker:
     def _rewritten(self, plain: bytes, view: ClientView) -> bytes:
         content = self.rewriter.content(plain, view.base, view.path)
         if view.version:
-            content = shown_version.with_installed_version(content, view.version)
+            content = enterprise_version.with_installed_version(content, view.version)
         return indented(content) if view.indents else content
 
     async def _make_large(self, key: VariantKey, body: Representation, view: ClientView) -> Variant:
@@ -141,20 +141,20 @@ def _drop(_: object) -> None:
     """Drop a variant that no client waits for any more."""
 
 
-def size_of(body: Representation | BufferedContent) -> int:
+def size_of(body: Representation | CodedContent) -> int:
     """Return about how many bytes content has when it is unpacked."""
     if isinstance(body, Representation):
         return body.size
     return estimated_size(body.content, body.coding)
 
 
-def _packed(body: Representation | BufferedContent) -> bytes | None:
+def _packed(body: Representation | CodedContent) -> bytes | None:
     if isinstance(body, Representation):
         return body.packed
     return body.content if body.coding in _GZIP else None
 
 
-def _plain(body: Representation | BufferedContent) -> bytes:
+def _plain(body: Representation | CodedContent) -> bytes:
     if isinstance(body, Representation):
         return body.content()
     try:

@@ -10,7 +10,7 @@ from attrs import frozen
 
 from ghmirror_tw import __version__
 from ghmirror_tw.config.settings import Settings
-from ghmirror_tw.github.limits_in_force import Limit
+from ghmirror_tw.github.rate_limits import Limit
 from ghmirror_tw.proxy.mirror import Mirror
 from ghmirror_tw.telemetry.busiest import Busiest
 from ghmirror_tw.telemetry.last_hour import LastHour

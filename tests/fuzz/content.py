@@ -11,11 +11,11 @@ from typing import Any, Final
 
 from ghmirror_tw.caching.records import digest_of
 from ghmirror_tw.caching.storability import has_short_lived_urls
+from ghmirror_tw.github.enterprise_version import with_installed_version
 from ghmirror_tw.github.graphql import is_mutation
 from ghmirror_tw.github.indenting import IndentingStream, indented
 from ghmirror_tw.github.item_count import count_items
 from ghmirror_tw.github.media_types import is_json
-from ghmirror_tw.github.shown_version import with_installed_version
 from ghmirror_tw.github.url_rewriting import BaseUrls, Rewriter, opaque_names
 from ghmirror_tw.http import content_codings as codings
 from ghmirror_tw.http.fields import CONTENT_FIELDS, Fields

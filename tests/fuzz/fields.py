@@ -11,8 +11,8 @@ from typing import Final
 from urllib.parse import unquote_to_bytes
 
 from ghmirror_tw.caching import (
+    acceptance_evidence,
     bypass,
-    credential_acceptance,
     epochs,
     forwarded_fields,
     freshness,
@@ -28,11 +28,11 @@ from ghmirror_tw.caching.forwarded_fields import canonical_request_fields, forwa
 from ghmirror_tw.caching.key import CacheKey
 from ghmirror_tw.github import (
     cors,
+    enterprise_version,
     entity_tag_rule,
     graphql,
     indenting,
     limited_responses,
-    limits_in_force,
     link_conditions,
     media_types,
     operation_paging,
@@ -41,7 +41,7 @@ from ghmirror_tw.github import (
     path_credentials,
     path_labels,
     rate_limit_resources,
-    shown_version,
+    rate_limits,
 )
 from ghmirror_tw.github.client_base_urls import BaseUrlSelector
 from ghmirror_tw.github.credentials import hashed_token, is_validated, token_in
@@ -128,7 +128,7 @@ def _facts_of(target: bytes) -> None:
             method, graphql=graphql.is_graphql(request), mutates=False
         )
         invalidation.is_write(Request(method, target, Fields()))
-        shown_version.holds_version(method, path)
+        enterprise_version.holds_version(method, path)
     assert bypass.bypass_reason(request) == (
         "bypass"
         if rate_limit_resources.is_quota_request(request) or targets.has_secret_in_query(target)
@@ -230,7 +230,7 @@ def request_fields(raw: bytes) -> None:
     value = fields.get(b"authorization")
     if value is not None:
         assert token_in(value) in value or value.lower().startswith(b"basic ")
-        assert credential_acceptance.response_shows_acceptance(200, value) is is_validated(value)
+        assert acceptance_evidence.response_shows_acceptance(200, value) is is_validated(value)
         assert epochs.epoch_shows_acceptance(value) is (len(value) <= 8)
         assert record_updates.grant_expires_at(fields, fields, _NOW, 60.0) >= _NOW
     assert all(isinstance(each, bytes) for each in varying.fields_beyond_key(fields))
@@ -272,7 +272,7 @@ def response_fields(raw: bytes) -> None:
         assert (why == "status") is (status != 200)
         if why is None:
             assert b"no-store" not in fields.listed(b"cache-control")
-    told = shown_version.versioned_fields(valid, b"3.17.0")
+    told = enterprise_version.versioned_fields(valid, b"3.17.0")
     if etag is not None:
         changed = told.get(b"etag")
         assert changed is not None
@@ -305,7 +305,7 @@ def limited(raw: bytes) -> None:
     head, _, content = raw.partition(b"\n\n")
     fields = fields_of(head)
     pause_s = limited_responses.retry_after(fields, _NOW)
-    assert pause_s is None or 1.0 <= pause_s <= limits_in_force.LONGEST_S
+    assert pause_s is None or 1.0 <= pause_s <= rate_limits.LONGEST_S
     for method, target in ((b"GET", b"/repos/o/r"), (b"POST", b"/graphql")):
         request = Request(method, target, Fields())
         resource = rate_limit_resources.resource_of(request, fields)
@@ -316,10 +316,10 @@ def limited(raw: bytes) -> None:
             assert meaning.refuses or limit is not None or status == 200
             if limit is None:
                 continue
-            assert 1.0 <= round(limit.until - _NOW, 3) <= limits_in_force.LONGEST_S
+            assert 1.0 <= round(limit.until - _NOW, 3) <= rate_limits.LONGEST_S
             assert limit.scope in {
-                limits_in_force.EVERYTHING,
-                limits_in_force.CONTENT_CREATION,
+                rate_limits.EVERYTHING,
+                rate_limits.CONTENT_CREATION,
                 resource,
             }
             for now in (_NOW, limit.until, limit.until + 100):
@@ -331,7 +331,7 @@ def limited(raw: bytes) -> None:
                     fields.get(b"retry-after") is None
                     or len(fields.get(b"retry-after") or b"") > 512
                 )
-                assert after is None or 1 <= int(after) <= limits_in_force.LONGEST_S + 1
+                assert after is None or 1 <= int(after) <= rate_limits.LONGEST_S + 1
                 assert body == content or json.loads(body)["message"]
 
 

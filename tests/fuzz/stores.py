@@ -15,7 +15,7 @@ from attrs import fields as attributes
 from txredisapi import ResponseError
 
 from ghmirror_tw.caching.records import Entry, Grant, Representation, digest_of
-from ghmirror_tw.github.limits_in_force import EVERYTHING, Limit, LimitKind
+from ghmirror_tw.github.rate_limits import EVERYTHING, Limit, LimitKind
 from ghmirror_tw.http.content_codings import compress
 from ghmirror_tw.http.fields import Fields
 from ghmirror_tw.redis.cluster_slots import SLOTS, read_redirection, read_slots

@@ -57,7 +57,7 @@ EXEMPT: Final = {
     "record_updates.freshened": "takes a grant; joins fields",
     "staleness.stale_response_fields": "takes a grant; joins fields",
     "vary.without_other_variant": "takes records; its fields go through `vary` elsewhere",
-    "new_representation.representation_of": "compresses and hashes in proportion",
+    "enclosed_representation.representation_of": "compresses and hashes in proportion",
 }
 
 

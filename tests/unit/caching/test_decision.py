@@ -29,13 +29,13 @@ from ghmirror_tw.caching.decision import (
     shared_candidates,
 )
 from ghmirror_tw.caching.records import Entry, Grant, Known, Representation
+from ghmirror_tw.caching.timeout_backoff import TimeoutBackoff
 from ghmirror_tw.caching.validators import EMPTY_DIGEST, Validator, ValidatorKind
 from ghmirror_tw.github.entity_tag_trust import Sharing
-from ghmirror_tw.github.limits_in_force import LimitKind
+from ghmirror_tw.github.rate_limits import LimitKind
 from ghmirror_tw.http.content_codings import compress
 from ghmirror_tw.http.fields import Fields
 from ghmirror_tw.http.request import Request
-from ghmirror_tw.runtime.timed_out_keys import TimeoutBackoff
 
 NOW: Final = 1000.0
 FRESH_FOR_S: Final = 60.0

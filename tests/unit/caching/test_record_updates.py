@@ -6,7 +6,7 @@ import pytest
 from attrs import evolve
 
 from ghmirror_tw.caching import record_updates
-from ghmirror_tw.caching.new_representation import representation_of
+from ghmirror_tw.caching.enclosed_representation import representation_of
 from ghmirror_tw.caching.record_updates import ResponseMetadata, from_200, from_304
 from ghmirror_tw.caching.records import Entry, Grant, Known, Representation
 from ghmirror_tw.caching.validators import Validator, ValidatorKind

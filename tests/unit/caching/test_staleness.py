@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from attrs import evolve
 
-from ghmirror_tw.caching.new_representation import representation_of
+from ghmirror_tw.caching.enclosed_representation import representation_of
 from ghmirror_tw.caching.records import Grant, Known, Representation
 from ghmirror_tw.caching.staleness import (
     may_serve_stale,

@@ -18,10 +18,10 @@ from ghmirror_tw.http.fields import Fields
 from ghmirror_tw.http.request import Request
 from ghmirror_tw.proxy.collapsed_requests import new_flights
 from ghmirror_tw.proxy.mirror_options import MirrorOptions
+from ghmirror_tw.proxy.mirror_response import NoUpstreamResponseError, Response
 from ghmirror_tw.proxy.request_context import Lookup
 from ghmirror_tw.proxy.stale_fallback import StaleFallback
 from ghmirror_tw.store.store_interface import Deadline
-from ghmirror_tw.upstream.proxied_response import NoUpstreamResponseError, Response
 from ghmirror_tw.upstream.request_to_send import Requester
 from ghmirror_tw.upstream.upstream_interface import UpstreamError
 

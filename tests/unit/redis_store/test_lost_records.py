@@ -6,7 +6,7 @@ from typing import Any
 
 from twisted.trial.unittest import TestCase
 
-from ghmirror_tw.github.limits_in_force import EVERYTHING, Limit, LimitKind
+from ghmirror_tw.github.rate_limits import EVERYTHING, Limit, LimitKind
 from ghmirror_tw.redis.unsharded_servers import PrimaryAndReader, SingleServer
 from ghmirror_tw.store import write_behind_queue as write_behind_module
 from ghmirror_tw.store.failover import FailoverStore

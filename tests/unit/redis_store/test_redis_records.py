@@ -8,7 +8,7 @@ from attrs import evolve
 from twisted.trial.unittest import TestCase
 
 from ghmirror_tw.caching.records import RECENCY_LENGTH
-from ghmirror_tw.github.limits_in_force import Limit, LimitKind
+from ghmirror_tw.github.rate_limits import Limit, LimitKind
 from ghmirror_tw.redis.cluster_slots import slot_of_tag
 from ghmirror_tw.store import record_names
 from ghmirror_tw.store.failover import FailoverStore

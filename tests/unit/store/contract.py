@@ -8,10 +8,10 @@ from attrs import evolve
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.trial.unittest import TestCase
 
+from ghmirror_tw.caching.enclosed_representation import representation_of
 from ghmirror_tw.caching.key import CacheKey
-from ghmirror_tw.caching.new_representation import representation_of
 from ghmirror_tw.caching.records import RECENCY_LENGTH, Entry, Grant, Known, Representation
-from ghmirror_tw.github.limits_in_force import CONTENT_CREATION, EVERYTHING, Limit, LimitKind
+from ghmirror_tw.github.rate_limits import CONTENT_CREATION, EVERYTHING, Limit, LimitKind
 from ghmirror_tw.http.fields import Fields
 from ghmirror_tw.store.store_interface import Deadline, LockName, LockOutcome
 from tests.harness.home import reactor

@@ -10,7 +10,7 @@ from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ghmirror_tw.caching.new_representation import representation_of
+from ghmirror_tw.caching.enclosed_representation import representation_of
 from ghmirror_tw.caching.records import Entry, Grant, Representation
 from ghmirror_tw.http.content_codings import compress
 from ghmirror_tw.http.fields import Fields

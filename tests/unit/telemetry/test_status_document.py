@@ -10,9 +10,9 @@ from typing import Any
 from twisted.trial.unittest import TestCase
 
 from ghmirror_tw import __version__
-from ghmirror_tw.github.limits_in_force import Limit, LimitKind
+from ghmirror_tw.github.rate_limits import Limit, LimitKind
 from ghmirror_tw.runtime.independent_evidence import Observation
-from ghmirror_tw.upstream.active_limits import LimitCheck
+from ghmirror_tw.upstream.rate_limit_table import LimitCheck
 from tests.harness.home import Home, open_github, open_home, until
 from tests.harness.redis_servers import start_redis
 

@@ -1,21 +1,21 @@
-"""The content of small responses in full, for logins and for responses that are sent many times."""
+"""The whole content of a small response, for logins and for responses that are sent many times."""
 
 from __future__ import annotations
 
 from ghmirror_tw.caching.records import Representation
 from ghmirror_tw.http.content_codings import ContentTooLargeError, UndecodableError, decoded
+from ghmirror_tw.proxy.mirror_response import CodedContent, Response
 from ghmirror_tw.runtime.content_threads import ContentThreads
-from ghmirror_tw.upstream.proxied_response import BufferedContent, Response
 
 
-async def plain_content(response: Response, threads: ContentThreads, limit_bytes: int) -> bytes:
+async def whole_content(response: Response, threads: ContentThreads, limit_bytes: int) -> bytes:
     """Return the content without its coding; empty if it is too large, or does not unpack."""
     body, coding = response.body, response.coding
     if isinstance(body, Representation):
         return await threads.run(body.size, body.content)
     if body is None:
         return b""
-    if isinstance(body, BufferedContent):
+    if isinstance(body, CodedContent):
         content, coding = body.content, body.coding
     else:
         collected = await body.collect(limit_bytes)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from ghmirror_tw.runtime import timed_out_keys
-from ghmirror_tw.runtime.timed_out_keys import TimeoutBackoff, TimeoutBackoffs
+from ghmirror_tw.caching import timeout_backoff
+from ghmirror_tw.caching.timeout_backoff import TimeoutBackoff, TimeoutBackoffs
 
 
 def held(backoffs: TimeoutBackoffs, key: str, credential: str, now: float) -> TimeoutBackoff | None:
@@ -59,7 +59,7 @@ def test_concurrent_timeouts_count_once() -> None:
 
 def test_number_of_keys_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """The key that timed out least recently is evicted."""
-    monkeypatch.setattr(timed_out_keys, "MAX_KEYS", 2)
+    monkeypatch.setattr(timeout_backoff, "MAX_KEYS", 2)
     backoffs = TimeoutBackoffs()
     for key in "abc":
         for now in (0.0, 1.0):

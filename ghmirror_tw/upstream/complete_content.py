@@ -1,4 +1,4 @@
-"""Content of a response that was received in full, with the interface of incoming content."""
+"""The content of a response of GitHub's that is complete, as incoming content."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from ghmirror_tw.upstream.byte_budget import GrowingReservation
 
 
 @define(eq=False)
-class ReceivedContent:
-    """Content in memory, which can be collected or streamed again."""
+class CompleteContent:
+    """Content in memory in full, which can be collected or streamed again and again."""
 
     content: bytes = field(repr=False)
     is_delimited: bool = True
@@ -51,7 +51,7 @@ class ReceivedContent:
 
 
 @define(eq=False)
-class EmptyContent(ReceivedContent):
+class EmptyContent(CompleteContent):
     """The content of a response that has none: it is complete with its fields."""
 
     content: bytes = b""

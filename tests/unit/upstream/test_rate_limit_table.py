@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from ghmirror_tw.github.limits_in_force import CONTENT_CREATION, EVERYTHING, Limit, LimitKind
-from ghmirror_tw.http.cache_status import Outcome
-from ghmirror_tw.upstream.active_limits import ActiveLimits, RateLimitedError
-from ghmirror_tw.upstream.proxied_response import BufferedContent
+from ghmirror_tw.github.rate_limits import CONTENT_CREATION, EVERYTHING, Limit, LimitKind
+from ghmirror_tw.upstream.rate_limit_table import RateLimitedError, RateLimitTable
 
 CORE, SEARCH = (EVERYTHING, "core"), (EVERYTHING, "search")
 
@@ -21,7 +19,7 @@ def secondary(until: float) -> Limit:
 
 
 def met(
-    limits: ActiveLimits, limit: Limit, *, scopes: tuple[str, ...] = CORE, now: float = 0.0
+    limits: RateLimitTable, limit: Limit, *, scopes: tuple[str, ...] = CORE, now: float = 0.0
 ) -> None:
     """Send a request, whose response reports a limit."""
     check = limits.check("a", scopes, now)
@@ -29,13 +27,13 @@ def met(
     limits.set(check, limit)
 
 
-def strikes(limits: ActiveLimits, credential: str = "a") -> int:
+def strikes(limits: RateLimitTable, credential: str = "a") -> int:
     return limits.check(credential, ("another",), 1e9).strikes
 
 
 def test_primary_limit_applies_to_one_bucket_of_one_credential() -> None:
     """Until its end; other buckets and credentials are not limited."""
-    limits = ActiveLimits()
+    limits = RateLimitTable()
     met(limits, primary(10.0))
     with pytest.raises(RateLimitedError):
         limits.check("a", CORE, 9.9)
@@ -48,7 +46,7 @@ def test_primary_limit_applies_to_one_bucket_of_one_credential() -> None:
 
 def test_secondary_limit_applies_to_all_buckets_of_a_credential() -> None:
     """Whatever the request."""
-    limits = ActiveLimits()
+    limits = RateLimitTable()
     met(limits, secondary(10.0), scopes=SEARCH)
     for scopes in (CORE, SEARCH, (EVERYTHING,)):
         with pytest.raises(RateLimitedError):
@@ -58,38 +56,16 @@ def test_secondary_limit_applies_to_all_buckets_of_a_credential() -> None:
 
 def test_content_creation_has_a_limit_of_its_own() -> None:
     """Reads are not limited."""
-    limits = ActiveLimits()
+    limits = RateLimitTable()
     met(limits, Limit(LimitKind.SECONDARY, CONTENT_CREATION, 10.0))
     with pytest.raises(RateLimitedError):
         limits.check("a", (*CORE, CONTENT_CREATION), 9.9)
     limits.check("a", CORE, 9.9)
 
 
-def test_limited_response_is_repeated() -> None:
-    """With the time that is left, a second at least, where GitHub sent one."""
-    limits = ActiveLimits()
-    fields = ((b"x-ratelimit-limit", b"y"), (b"retry-after", b"10"))
-    met(limits, Limit(LimitKind.PRIMARY, "core", 10.0, 429, fields, b"{}"))
-    active = limits.applying("a", CORE, 9.0)
-    assert active is not None
-    for now, left in ((1.5, b"9"), (9.9, b"1"), (11.0, b"1")):
-        again = active.response(now)
-        assert (again.status, again.body, again.fields.get(b"x-ratelimit-limit")) == (
-            429,
-            BufferedContent(b"{}"),
-            b"y",
-        )
-        assert again.fields.get(b"retry-after") == left
-        assert (again.outcome, again.upstream_status, again.detail) == (
-            Outcome.ERROR,
-            None,
-            "primary-limit",
-        )
-
-
 def test_one_request_probes_after_the_end() -> None:
     """The others are rejected until its response: none, a limit, or no limit."""
-    limits = ActiveLimits()
+    limits = RateLimitTable()
     met(limits, primary(10.0))
     trial = limits.check("a", CORE, 10.0)
     with pytest.raises(RateLimitedError):
@@ -109,7 +85,7 @@ def test_one_request_probes_after_the_end() -> None:
 
 def test_response_to_an_earlier_request_does_not_end_a_limit() -> None:
     """Nor does it reset the strikes."""
-    limits = ActiveLimits()
+    limits = RateLimitTable()
     early = limits.check("a", CORE, 0.0)
     met(limits, secondary(10.0))
     limits.end_probe(early)
@@ -121,7 +97,7 @@ def test_response_to_an_earlier_request_does_not_end_a_limit() -> None:
 
 def test_strikes_count_secondary_limits_in_a_row() -> None:
     """Concurrent requests are one; a response without a limit resets them."""
-    limits = ActiveLimits()
+    limits = RateLimitTable()
     for number in (1, 2, 3):
         check = limits.check("a", CORE, 100.0 * number)
         limits.end_probe(check)
@@ -139,7 +115,7 @@ def test_strikes_count_secondary_limits_in_a_row() -> None:
 
 def test_later_end_wins() -> None:
     """Of two responses that report a limit."""
-    limits = ActiveLimits()
+    limits = RateLimitTable()
     first, second = (limits.check("a", CORE, 0.0) for _ in (1, 2))
     limits.set(first, secondary(30.0))
     limits.set(second, secondary(20.0))
@@ -148,17 +124,14 @@ def test_later_end_wins() -> None:
 
 
 def test_limits_of_other_replicas_are_merged() -> None:
-    """If they have not ended, and end later than those known; the response is made here."""
-    limits = ActiveLimits()
+    """If they have not ended, and end later than those known."""
+    limits = RateLimitTable()
     limits.merge("a", (primary(10.0),), 10.0)
     limits.check("a", CORE, 10.0)
     limits.merge("a", (secondary(30.0),), 10.0)
     with pytest.raises(RateLimitedError) as caught:
         limits.check("a", CORE, 10.0)
-    answer = caught.value.active.response(10.0)
-    assert answer.status == 403
-    assert isinstance(answer.body, BufferedContent)
-    assert b"secondary rate limit" in answer.body.content
+    assert caught.value.active.limit == secondary(30.0)
     limits.merge("a", (secondary(25.0),), 10.0)
     with pytest.raises(RateLimitedError):
         limits.check("a", CORE, 29.0)
@@ -166,7 +139,7 @@ def test_limits_of_other_replicas_are_merged() -> None:
 
 def test_number_of_limits_is_bounded() -> None:
     """The oldest is evicted."""
-    limits = ActiveLimits()
+    limits = RateLimitTable()
     limits._limits.most = limits._strikes.most = 2
     entries = [limits.check(credential, CORE, 0.0) for credential in "abc"]
     for check in entries:

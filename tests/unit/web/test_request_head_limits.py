@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ghmirror_tw.web.parsing_channel import MOST_FIELD_LINES
+from ghmirror_tw.web.request_head_limits import MOST_FIELD_LINES
 from tests.unit.web.test_request_head_cache import Audience, ours
 
 HEAD = b"GET / HTTP/1.1\r\n"

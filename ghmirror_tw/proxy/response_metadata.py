@@ -16,7 +16,7 @@ from ghmirror_tw.upstream.request_to_send import Requester
 
 
 @define(eq=False)
-class GrantMetadata:
+class ResponseMetadataBuilder:
     """Makes the metadata of grants; *user* returns a requester's login or App, where known."""
 
     epochs: EpochTracker

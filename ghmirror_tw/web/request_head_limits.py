@@ -1,4 +1,4 @@
-"""Parsing of requests by Twisted's channel, with limits and error responses of the mirror's.
+"""Limits of request heads: bytes, lines and memory, in Twisted's channel that parses them.
 
 Requests that cannot be parsed are refused before there is a request (RFC 9112), with a JSON body
 as GitHub sends it. A head has limits of bytes and of lines, and its memory is counted.
@@ -28,8 +28,8 @@ FIELD_BYTES: Final = 256
 LARGE_HEAD_BYTES: Final = 16 * 1024
 
 
-class RequestParsingChannel(LazyTimeoutMixin, HTTPChannel):
-    """Parses requests, and refuses those that are malformed or too large."""
+class HeadLimitingChannel(LazyTimeoutMixin, HTTPChannel):
+    """Parses requests, and refuses heads that are malformed or too large."""
 
     transport: Any
     factory: Any

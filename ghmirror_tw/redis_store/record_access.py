@@ -1,4 +1,4 @@
-"""What all parts of the records in Redis share: servers, keys, lives, and the codec."""
+"""Access to the records in Redis: servers, keys, lifetimes, and the codec."""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""A response before it is adapted to one client: its preconditions, its coding, its URLs."""
+"""The response of the mirror to all requests of a flight, before it is adapted to each client.
+
+Its content is in one of three stages: `IncomingContent` is still being received, `CodedContent` was
+received in full and is not stored, and a `Representation` is stored.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +16,8 @@ from ghmirror_tw.upstream.upstream_interface import IncomingContent
 
 
 @frozen
-class BufferedContent:
-    """Content that was received in full, in the coding of GitHub's choice (empty: none)."""
+class CodedContent:
+    """Content in memory, in its content coding (RFC 9110, section 8.4; empty: none)."""
 
     content: bytes = field(repr=False)
     coding: bytes = b""
@@ -36,7 +40,7 @@ class Response:
     status: int
     fields: Fields
     outcome: Outcome
-    body: Representation | BufferedContent | IncomingContent | None
+    body: Representation | CodedContent | IncomingContent | None
     coding: bytes = b""
     storable: bool = True
     forward: str | None = None
@@ -51,7 +55,7 @@ class Response:
     @property
     def incoming(self) -> IncomingContent | None:
         """The content that is still incoming, so that only one client can receive it."""
-        if self.body is None or isinstance(self.body, (Representation, BufferedContent)):
+        if self.body is None or isinstance(self.body, (Representation, CodedContent)):
             return None
         return self.body
 

@@ -1,17 +1,16 @@
-"""GitHub's response as it is passed on to clients, without a stored one."""
+"""Responses without a stored representation: GitHub's as it is, or its rate limit repeated."""
 
 from __future__ import annotations
 
 from attrs import evolve
 
 from ghmirror_tw.caching.forwarded_fields import forwarded_response_fields
-from ghmirror_tw.github.limits_in_force import Limit
+from ghmirror_tw.github.rate_limits import Limit
 from ghmirror_tw.http.cache_status import Outcome
 from ghmirror_tw.http.content_codings import ContentTooLargeError, UndecodableError, decoded
-from ghmirror_tw.upstream.active_limits import usual_limit_response
+from ghmirror_tw.proxy.mirror_response import CodedContent, Response
+from ghmirror_tw.upstream.complete_content import CompleteContent
 from ghmirror_tw.upstream.limit_detection import LIMIT_CONTENT_BYTES
-from ghmirror_tw.upstream.proxied_response import BufferedContent, Response
-from ghmirror_tw.upstream.received_content import ReceivedContent
 from ghmirror_tw.upstream.upstream_interface import IncomingContent, UpstreamResponse
 
 
@@ -21,9 +20,7 @@ def coding_of(response: UpstreamResponse) -> bytes:
     return b", ".join([coding for coding in codings if coding != b"identity"])
 
 
-def passed_on(
-    response: UpstreamResponse, body: BufferedContent | IncomingContent | None
-) -> Response:
+def passed_on(response: UpstreamResponse, body: CodedContent | IncomingContent | None) -> Response:
     """Return GitHub's response as it is, with its content received, or still incoming."""
     return Response(
         response.status,
@@ -37,14 +34,20 @@ def passed_on(
     )
 
 
+def usual_limit_response(limit: Limit, now: float) -> Response:
+    """Return the response that GitHub usually sends while *limit* is in force."""
+    status, fields, content = limit.response(now)
+    return Response(status, fields, Outcome.ERROR, CodedContent(content), detail=limit.kind.reason)
+
+
 def limited_response(response: UpstreamResponse, limit: Limit, now: float) -> Response:
     """Return a rate limited response of GitHub's, for all requests of a flight.
 
     Where its content is missing (HEAD), or does not unpack, GitHub's usual content replaces it.
     """
     coding = coding_of(response)
-    content = response.content.content if isinstance(response.content, ReceivedContent) else b""
-    shared = passed_on(response, BufferedContent(content, coding))
+    content = response.content.content if isinstance(response.content, CompleteContent) else b""
+    shared = passed_on(response, CodedContent(content, coding))
     try:
         readable = bool(decoded(content, coding, LIMIT_CONTENT_BYTES))
     except (UndecodableError, ContentTooLargeError):

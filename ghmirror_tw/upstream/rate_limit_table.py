@@ -11,10 +11,8 @@ from typing import Final
 
 from attrs import define, field, frozen
 
-from ghmirror_tw.github.limits_in_force import Limit, LimitKind
-from ghmirror_tw.http.cache_status import Outcome
+from ghmirror_tw.github.rate_limits import Limit, LimitKind
 from ghmirror_tw.runtime.bounded_tables import CredentialTable
-from ghmirror_tw.upstream.proxied_response import BufferedContent, Response
 
 #: How long requests are rejected while another replica probes, in seconds.
 _PROBED_ELSEWHERE_S: Final = 1
@@ -38,10 +36,6 @@ class ActiveLimit:
         """Tell whether requests are rejected now."""
         return self.probed or now < max(self.limit.until, self.probed_elsewhere_until)
 
-    def response(self, now: float) -> Response:
-        """Return GitHub's response as it would be now."""
-        return usual_limit_response(self.limit, now)
-
 
 class RateLimitedError(Exception):
     """A request was not sent, because *active* applies to it."""
@@ -49,14 +43,6 @@ class RateLimitedError(Exception):
     def __init__(self, active: ActiveLimit) -> None:
         super().__init__(active.limit.kind.reason)
         self.active = active
-
-
-def usual_limit_response(limit: Limit, now: float) -> Response:
-    """Return the response that GitHub usually sends while *limit* is in force."""
-    status, fields, content = limit.response(now)
-    return Response(
-        status, fields, Outcome.ERROR, BufferedContent(content), detail=limit.kind.reason
-    )
 
 
 @frozen(eq=False)
@@ -74,7 +60,7 @@ class LimitCheck:
 
 
 @define(eq=False)
-class ActiveLimits:
+class RateLimitTable:
     """The limits in force, by credential and scope. Times are seconds since the epoch.
 
     *is_accepted* tells whether GitHub has accepted a credential.

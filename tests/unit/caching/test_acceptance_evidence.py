@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from attrs import evolve
 
-from ghmirror_tw.caching.credential_acceptance import (
+from ghmirror_tw.caching.acceptance_evidence import (
     lookup_shows_acceptance,
     response_shows_acceptance,
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ghmirror_tw.github.limits_in_force import (
+from ghmirror_tw.github.rate_limits import (
     Limit,
     LimitKind,
     latest_of_each_scope,
