@@ -385,6 +385,10 @@ class SentinelSet(_Set):
         found = [server for server in self.running() if {server.port} == ports]
         return found[0] if found and found[0].send("ROLE")[0] == b"master" else None
 
+    def switch(self) -> None:
+        """Let a Sentinel begin to make a replica the primary, though all is well."""
+        self.sentinels[0].send("SENTINEL", "FAILOVER", SERVICE)
+
     def wait_other(self, former: RedisServer) -> RedisServer:
         """Return the primary as soon as that is another one than *former*."""
 

@@ -22,7 +22,7 @@ from itertools import product
 from time import monotonic
 from typing import Final
 
-from attrs import define, field
+from attrs import define, evolve, field
 
 from tests.history.checking import (
     Finding,
@@ -35,7 +35,7 @@ from tests.history.checking import (
 )
 from tests.history.episode import OWN, Episode
 from tests.history.faults import FAULTS, GITHUB, OURS
-from tests.history.fleet import SHAPES, open_fleet
+from tests.history.fleet import FRESH_FOR_S, SHAPES, open_fleet
 from tests.history.github import GitHub
 from tests.history.records import History, Response
 
@@ -50,6 +50,11 @@ _TOGETHER: Final = (
     ("redis-paused", "replica-stopped"),
     ("redis-slow", "replica-killed"),
     ("partition", "redis-flushed"),
+    ("partition", "replica-killed"),
+    ("redis-full", "replica-killed"),
+    ("redis-full", "replica-stopped"),
+    ("redis-evicts", "replica-killed"),
+    ("redis-paused", "clock-jumps"),
     ("clock-ahead", "redis-older-copy"),
 )
 #: With these, stale responses are sent at once, and to all.
@@ -118,8 +123,10 @@ class Chaos:
         await episode.run(made)
         history = episode.history
         row = self.rows.setdefault(plan, Row())
-        found = check(history, self.rules)
-        failed = failures(history, self.rules)
+        fresh_for_s = FRESH_FOR_S if episode.fleet.shape == "fresh" else 0.0
+        rules = evolve(self.rules, fresh_for_s=fresh_for_s)
+        found = check(history, rules)
+        failed = failures(history, rules)
         row.episodes += 1
         row.requests += len(history.responses)
         row.of_github += len(failed.github)
@@ -183,7 +190,8 @@ def plans_of(shape: str) -> list[Plan]:
     own = [plan for plan in ours if FAULTS[plan[0]].shapes == (shape,)]
     if own:
         return [*ours, *((*plan, name) for plan, name in product(own, GITHUB))]
-    together: list[Plan] = [(*plan, name) for plan, name in product(_TOGETHER, _MOST_TELLING)]
+    pairs = [pair for pair in _TOGETHER if all(shape in FAULTS[name].shapes for name in pair)]
+    together: list[Plan] = [(*plan, name) for plan, name in product(pairs, _MOST_TELLING)]
     alone: list[Plan] = [(), *ours, *((name,) for name in GITHUB)]
     return [*alone, *together, *((*plan, name) for plan, name in product(ours, GITHUB))]
 

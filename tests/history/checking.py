@@ -9,7 +9,8 @@ credential, or confirmed it. The grant must be later than the credential's last 
 before the request, and later than every refusal that a client had received `Rules.known_s` before
 the request was sent. That margin is for a refusal that is on its way to the store. A replica that
 alone cannot reach Redis can tell the others nothing, so what it received counts for itself, and for
-the others when it is back.
+the others when it is back. If it is killed before, that is lost, until another replica receives the
+same from GitHub.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from typing import Final
 
-from attrs import define, field, frozen
+from attrs import define, evolve, field, frozen
 
 from tests.history.records import Changes, Exchange, History, Response, State, Trouble
 
@@ -45,6 +46,8 @@ class Rules:
     fallout_s: float = 3.5
     #: For so long others do not know yet what a 200 has brought.
     in_flight_s: float = 0.25
+    #: For so long a refusal may be on its way to Redis when its replica is cut off.
+    on_its_way_s: float = 0.1
 
 
 @frozen
@@ -89,8 +92,31 @@ class _Index:
             elif each.refuses and each.method in {"GET", "HEAD"}:
                 self.refusals[each.credential, each.target].append(each)
 
-    def can_know(self, replica: str, at: float, response: Response, back_s: float) -> bool:
+    def lost(self, replica: str, at: float, rules: Rules) -> Trouble | None:
+        """Return the fault by which what *replica* received at a time was lost, or None.
+
+        It was killed before it could reach Redis again.
+        """
+        troubles = self.history.troubles
+        cut_off = [
+            each
+            for each in troubles
+            if each.alone in {"*", replica}
+            and each.overlaps(at, at + rules.on_its_way_s, rules.back_s)
+        ]
+        for killed in troubles:
+            if killed.replica == replica and at <= killed.end:
+                for each in cut_off:
+                    if killed.begin <= each.end + rules.back_s:
+                        return killed
+        return None
+
+    def can_know(self, replica: str, at: float, response: Response, rules: Rules) -> bool:
         """Tell whether what *replica* received can be known where a response comes from."""
+        lost, back_s = self.lost(replica, at, rules), rules.back_s
+        if lost is not None:
+            # The process that received it knew it until its end.
+            return replica == response.replica and response.sent_at <= lost.end
         return replica == response.replica or not any(
             each.alone in {"*", replica}
             and each.overlaps(at, at, back_s)
@@ -98,18 +124,16 @@ class _Index:
             for each in self.history.troubles
         )
 
-    def own_write(self, response: Response, back_s: float | None = None) -> Response | None:
+    def own_write(self, response: Response, rules: Rules | None = None) -> Response | None:
         """Return the credential's last write that had ended before the request was sent.
 
-        With *back_s*: the last one that can be known to a response without GitHub's word.
+        With *rules*: the last one that can be known to a response without GitHub's word.
         """
         ended = [
             write
             for write in self.writes[response.credential]
             if write.received_at <= response.sent_at
-            and (
-                back_s is None or self.can_know(write.replica, write.received_at, response, back_s)
-            )
+            and (rules is None or self.can_know(write.replica, write.received_at, response, rules))
         ]
         return max(ended, key=lambda write: write.sent_at, default=None)
 
@@ -121,9 +145,7 @@ class _Index:
             if each.version == response.version and each.responded_at <= response.received_at
         ]
 
-    def refused(
-        self, response: Response, known_s: float, back_s: float = 0.0
-    ) -> Iterator[Exchange]:
+    def refused(self, response: Response, rules: Rules) -> Iterator[Exchange]:
         """Return the refusals that the fleet had to know of when the request was sent."""
         for each in (
             *self.refusals[response.credential, response.target],
@@ -133,8 +155,9 @@ class _Index:
             if ended is None:
                 continue
             replica = self.replicas[each.request]
-            if max(ended, each.responded_at) + known_s <= response.sent_at and self.can_know(
-                replica, each.responded_at, response, back_s
+            known_at = max(ended, each.responded_at) + rules.known_s
+            if known_at <= response.sent_at and self.can_know(
+                replica, each.responded_at, response, rules
             ):
                 yield each
 
@@ -212,13 +235,13 @@ def _judge_marked(index: _Index, rules: Rules, response: Response) -> Finding | 
         oldest = response.sent_at - rules.fresh_for_s - rules.joined_s
         if max(each.responded_at for each in grants) < oldest:
             return Finding("content that is no longer fresh", response)
-    for refusal in index.refused(response, rules.known_s, rules.back_s):
+    for refusal in index.refused(response, rules):
         if refusal.received_at > latest + rules.order_s:
             what = "revoked" if refusal.status == 401 else "refused"
             return Finding(
                 f"{response.marked} content after it was {what}", response, refusal.request
             )
-    write = index.own_write(response, rules.back_s)
+    write = index.own_write(response, rules)
     if write is not None and latest + rules.order_s < write.sent_at:
         kind = f"{response.marked} content from before the own last write"
         return Finding(kind, response, write.request)
@@ -309,7 +332,7 @@ def _has_grant(index: _Index, rules: Rules, response: Response) -> bool:
         ),
         default=0.0,
     )
-    for each in index.refused(response, 0.0):
+    for each in index.refused(response, evolve(rules, known_s=0.0, back_s=0.0)):
         since = max(since, each.received_at)
     return any(
         since < each.received_at and each.responded_at < response.sent_at

@@ -26,7 +26,7 @@ class Fault:
 
     name: ClassVar[str] = ""
     side: ClassVar[str] = "redis"
-    shapes: ClassVar[tuple[str, ...]] = ("single", "snapshots")
+    shapes: ClassVar[tuple[str, ...]] = ("single", "snapshots", "fresh")
     hold_s: ClassVar[float] = 1.5
 
     fleet: Fleet
@@ -190,8 +190,11 @@ class Partition(Fault):
     hold_s: ClassVar[float] = 2.5
     _replica: Replica | None = None
 
-    async def begin(self) -> None:
+    async def prepare(self) -> None:
         self._replica = self.rng.choice(self.fleet.up)
+
+    async def begin(self) -> None:
+        assert self._replica is not None
         relay = self._replica.relay
         assert relay is not None
         if self.rng.random() < 0.5:
@@ -211,6 +214,59 @@ class Partition(Fault):
     def alone(self) -> str | None:
         """The replica that is cut off."""
         return None if self._replica is None else self._replica.name
+
+
+class CutOffKilled(Partition):
+    """One replica cannot reach Redis, and is killed: what it alone received is lost."""
+
+    name = "cut-off-killed"
+
+    @property
+    def killed(self) -> str | None:
+        return self.alone
+
+    async def end(self) -> None:
+        assert self._replica is not None
+        await self._replica.kill()
+        self.note(f"{self._replica.name} is killed while it is cut off")
+        await super().end()
+        await self._replica.start()
+        self.note(f"{self._replica.name} runs again")
+
+
+# ---------------------------------------------------------------- a primary and a reader
+
+
+class ReaderLags(Fault):
+    """The reader receives nothing from the primary, and responds with what it has."""
+
+    name = "reader-lags"
+    shapes = ("reader",)
+    hold_s = 3.0
+
+    async def begin(self) -> None:
+        assert self.fleet.replication is not None
+        self.fleet.replication.hold()
+
+    async def end(self) -> None:
+        assert self.fleet.replication is not None
+        self.fleet.replication.pass_on()
+
+
+class ReaderPaused(Fault):
+    """The reader stops (SIGSTOP), and goes on with what it had."""
+
+    name = "reader-paused"
+    shapes = ("reader",)
+    hold_s = 2.0
+
+    async def begin(self) -> None:
+        assert self.fleet.reader is not None
+        await asyncio.to_thread(self.fleet.reader.pause)
+
+    async def end(self) -> None:
+        assert self.fleet.reader is not None
+        self.fleet.reader.resume()
 
 
 # ---------------------------------------------------------------- several Redis servers
@@ -271,6 +327,19 @@ class PrimaryPaused(SentinelFailover):
         await asyncio.to_thread(sentinels.wait_other, self._former)
         self.note("Redis: there is another primary")
         self._former.resume()
+
+
+class SentinelSwitch(SentinelFailover):
+    """The Sentinels let a replica succeed the primary, which becomes a replica itself."""
+
+    name = "sentinel-switch"
+    hold_s = 1.0
+
+    async def begin(self) -> None:
+        sentinels = self.fleet.sentinels
+        assert sentinels is not None
+        self._former = await asyncio.to_thread(sentinels.primary)
+        await asyncio.to_thread(sentinels.switch)
 
 
 class ShardFlushed(Fault):
@@ -374,7 +443,8 @@ class ClockAhead(Fault):
 
     name: ClassVar[str] = "clock-ahead"
     side: ClassVar[str] = "clock"
-    shapes: ClassVar[tuple[str, ...]] = SHAPES
+    # the age of a fresh response is only as exact as the clocks agree
+    shapes: ClassVar[tuple[str, ...]] = tuple(shape for shape in SHAPES if shape != "fresh")
     hold_s: ClassVar[float] = 2.0
     offset_s: ClassVar[float] = 120.0
     _replica: Replica | None = None
@@ -408,7 +478,7 @@ class ClockJumps(Fault):
 
     name = "clock-jumps"
     side = "clock"
-    shapes = SHAPES
+    shapes = ClockAhead.shapes
     hold_s = 2.0
 
     async def begin(self) -> None:
@@ -473,7 +543,8 @@ OURS: Final[dict[str, type[Fault]]] = {
     each.name: each
     for each in (
         *(RedisKilled, RedisOlderCopy, RedisPaused, RedisSlow, RedisFlushed, RedisEvicts),
-        *(RedisFull, Partition, SentinelFailover, PrimaryPaused, ShardFlushed, ShardEmptied),
+        *(RedisFull, Partition, CutOffKilled, ReaderLags, ReaderPaused),
+        *(SentinelFailover, SentinelSwitch, PrimaryPaused, ShardFlushed, ShardEmptied),
         *(ReplicaKilled, ReplicaStopped, RollingRestart, ClockAhead, ClockBehind, ClockJumps),
     )
 }

@@ -18,8 +18,11 @@ from tests.harness.redis_sets import SERVICE, ClusterSet, SentinelSet
 from tests.harness.running import ROOT, BlockingMirror, MirrorError, Sections
 from tests.history.relay import Relay
 
-#: How Redis is set up: one server, the same with snapshots, a primary under Sentinels, a cluster.
-SHAPES: Final = ("single", "snapshots", "sentinels", "cluster")
+#: How Redis is set up: one server, the same with snapshots or with `fresh_for`, a primary with a
+#: reader that may lag, a primary under Sentinels, a cluster.
+SHAPES: Final = ("single", "snapshots", "fresh", "reader", "sentinels", "cluster")
+#: The mirrors' `[cache] fresh_for` in the shape of that name, in seconds.
+FRESH_FOR_S: Final = 1.0
 _OFFSET: Final = struct.Struct("d")
 #: For so long before its end a replica gets no new requests, in seconds.
 _DRAINS_S: Final = 0.3
@@ -116,12 +119,17 @@ class Replica:
 
 @define(eq=False)
 class Fleet:
-    """All replicas, and what they share; *server* is the Redis of the shapes with one."""
+    """All replicas, and what they share; *server* is the Redis of the shapes with one.
+
+    *reader* is its replica, if there is one, which receives all through *replication*.
+    """
 
     shape: str
     replicas: list[Replica] = field(factory=list)
     relays: list[Relay] = field(factory=list)
     server: RedisServer | None = None
+    reader: RedisServer | None = None
+    replication: Relay | None = None
     sentinels: SentinelSet | None = None
     cluster: ClusterSet | None = None
 
@@ -174,6 +182,8 @@ async def open_fleet(
                 **(more or {}),
                 "snapshot": {"target": f"file://{directory}/snapshots", "interval": "2s"},
             }
+        if shape == "fresh":
+            more = {**(more or {}), "cache": {"fresh_for": f"{FRESH_FOR_S:g}s"}}
         for number in range(replicas):
             relay = None
             sections = _sections(shape, api_url, more or {})
@@ -209,4 +219,16 @@ async def _open_redis(fleet: Fleet, stack: AsyncExitStack) -> dict[str, object]:
         case _:
             fleet.server = await asyncio.to_thread(RedisServer)
             stack.callback(fleet.server.remove)
-            return {}
+            return await _open_reader(fleet, stack) if fleet.shape == "reader" else {}
+
+
+async def _open_reader(fleet: Fleet, stack: AsyncExitStack) -> dict[str, object]:
+    """Start a replica of the server; return its options of `[redis]`."""
+    relay = fleet.replication = Relay(fleet.one_server.address)
+    await relay.open()
+    stack.push_async_callback(relay.close)
+    reader = fleet.reader = await asyncio.to_thread(RedisServer)
+    stack.callback(reader.remove)
+    await asyncio.to_thread(reader.send, "REPLICAOF", "127.0.0.1", relay.port)
+    host, port = reader.address
+    return {"reader_url": f"redis://{host}:{port}/0"}

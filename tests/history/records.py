@@ -170,7 +170,8 @@ class Response:
 class Trouble:
     """A fault, and when it was there; *side* is `github`, `redis`, `replica` or `clock`.
 
-    *replica*: the one that was killed; requests that were under way through it are lost.
+    *replica*: the one that was killed, at the end of the fault at the latest; requests that were
+    under way through it are lost.
     """
 
     name: str

@@ -38,6 +38,7 @@ class Plot:
         version: int | None = None,
         github_at: float | None = None,
         *,
+        replica: str = "A",
         took: float = 0.01,
         credential: str = "alice",
         target: str = THING,
@@ -64,7 +65,7 @@ class Plot:
         self.history.responses.append(
             Response(
                 self.numbers,
-                "A",
+                replica,
                 credential,
                 method,
                 target,
@@ -241,6 +242,48 @@ def test_stale_response_after_a_refusal_is_found(plot: Plot, status: int, what: 
     plot.sends(22.0, 200, 1, marked="stale", credential="bob", github_at=12.0)
     kinds = [kind for kind in plot.kinds() if kind.startswith("stale")]
     assert kinds == [f"stale content after it was {what}"]
+
+
+def test_refusal_through_a_replica_that_is_cut_off(plot: Plot) -> None:
+    """Others need not know it while it is cut off, nor for a moment after that; it does."""
+    plot.history.troubles.append(Trouble("partition", "redis", 20.0, 30.0, alone="B"))
+    plot.truth.set_access(THING, "alice", 404, 24.0)
+    plot.exchange(10.0, 200, 1)
+    plot.exchange(25.0, 404, replica="B")
+    plot.sends(28.0, 200, 1, marked="stale")
+    plot.sends(31.0, 200, 1, marked="stale")
+    assert plot.kinds() == []
+    plot.sends(28.0, 200, 1, marked="stale", replica="B")
+    plot.sends(40.0, 200, 1, marked="stale")
+    assert plot.kinds() == ["stale content after it was refused"] * 2
+
+
+def test_refusal_through_a_replica_that_is_killed_while_it_is_cut_off(plot: Plot) -> None:
+    """It is lost, also for the replica itself, until another one receives it."""
+    plot.history.troubles.append(
+        Trouble("cut-off-killed", "redis", 20.0, 30.0, replica="B", alone="B")
+    )
+    plot.truth.set_access(THING, "alice", 404, 24.0)
+    plot.exchange(10.0, 200, 1)
+    plot.exchange(25.0, 404, replica="B")
+    plot.sends(40.0, 200, 1, marked="stale")
+    plot.sends(40.0, 200, 1, marked="stale", replica="B")
+    assert plot.kinds() == []
+    plot.sends(28.0, 200, 1, marked="stale", replica="B")
+    plot.exchange(50.0, 404)
+    plot.sends(60.0, 200, 1, marked="stale", replica="B")
+    assert plot.kinds() == ["stale content after it was refused"] * 2
+
+
+def test_refusal_through_a_replica_that_is_killed_later_is_not_lost(plot: Plot) -> None:
+    """It could reach Redis before, or was not cut off."""
+    plot.history.troubles.append(Trouble("partition", "redis", 20.0, 30.0, alone="B"))
+    plot.history.troubles.append(Trouble("replica-killed", "replica", 60.0, 61.0, replica="B"))
+    plot.truth.set_access(THING, "alice", 404, 24.0)
+    plot.exchange(10.0, 200, 1)
+    plot.exchange(25.0, 404, replica="B")
+    plot.sends(62.0, 200, 1, marked="stale")
+    assert plot.kinds() == ["stale content after it was refused"]
 
 
 def test_401_to_any_target_ends_grants(plot: Plot) -> None:
