@@ -33,6 +33,8 @@ class MirrorChannel(ExchangeChannel):
     _host: Any = None
     #: A request with complete fields; it begins once the bytes received with them are processed.
     _pending: MirrorRequest | None = None
+    #: Whether a head was parsed: the client speaks HTTP.
+    _has_had_head = False
     #: Whether it was accepted beyond the limit of connections.
     _reserved = False
     #: The header block of the last request, if that can be used again.
@@ -170,7 +172,7 @@ class MirrorChannel(ExchangeChannel):
         if block is not None and match is not None:
             self._begin_cached(match[1], match[2], block)
             return True
-        if data[:2] == _TLS and not self._is_secure:
+        if data[:2] == _TLS and not (self._is_secure or self._has_had_head):
             # TLS clients recognise a response in plain HTTP, and report it.
             self.factory.warn_of_tls(self._peer)
             message = "This port is plain HTTP, not TLS: use an http: URL"
@@ -195,6 +197,7 @@ class MirrorChannel(ExchangeChannel):
 
         Content that was received together with the fields is processed first.
         """
+        self._has_had_head = True
         self._bytes_since_reset = self.content_wire_bytes = 0
         self.resetTimeout()
         if not self.finish_head():
