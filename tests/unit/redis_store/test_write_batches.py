@@ -86,6 +86,23 @@ class SingleConnection(TestCase):
         assert len(self.store.writes.queue) == 1
         assert not self.store.writes.in_flight
 
+    async def test_queued_writes_count_as_part_of_the_memory_store(self) -> None:
+        """With their targets and links, which clients and GitHub choose."""
+        self.server.kill()
+        while self.store.available:
+            await deferLater(reactor, 0.01)
+        queue, link = self.store.writes.queue, b"<" + b"x" * 5_000 + b'>; rel="next"'
+        of_page = evolve(grant(2.0), link=link)
+        self.store.freshen(KEY, ALICE, of_page, entry(2.0, link=link))
+        assert queue.size > 2 * len(link)
+        assert self.store.memory.max_size == self.store.sizes.instead - queue.size
+        long = CacheKey(b"/" + b"x" * 8_000)
+        most = self.store.sizes.instead // 8
+        for number in range(most // 8_000 + 1):
+            self.store.deny(long, f"{number:032x}", 2.0)
+        assert 10_000 < queue.size < most + 2 * len(link) + 10_000
+        assert self.store.memory.max_size == self.store.sizes.instead - queue.size
+
     async def test_a_connection_lost_at_the_end_queues_them(self) -> None:
         """Redis became unavailable in that iteration."""
         for key in KEYS:
