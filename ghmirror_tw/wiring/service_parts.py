@@ -99,9 +99,14 @@ def _log_stream(reactor: Any, twistd: Mapping[str, Any]) -> Any:
 def _summary(config_path: str | None, settings: Settings) -> str:
     """Return the main settings in one line, for the log."""
     parts = {
-        "config": "none, defaults" if config_path is None else Path(config_path).absolute(),
+        "config": "none" if config_path is None else Path(config_path).absolute(),
         "api_url": settings.github.api_url,
         "store": settings.cache.backend,
         "snapshots": settings.snapshot.target or "none",
     }
-    return " ".join(f"{name}={value}" for name, value in parts.items())
+    return " ".join(f"{name}={_quoted(str(value))}" for name, value in parts.items())
+
+
+def _quoted(text: str) -> str:
+    """Return *text* in quotes if it has a space, so that the end of the value can be seen."""
+    return f'"{text}"' if " " in text else text
