@@ -8,7 +8,7 @@ import hmac
 from attrs import field, frozen
 
 from ghmirror_tw.caching.key import length_prefixed
-from ghmirror_tw.github.credentials import TOKEN_SCHEMES, app_in, token_in
+from ghmirror_tw.github.credentials import app_in, token_in
 from ghmirror_tw.http.fields import Fields
 
 
@@ -31,21 +31,10 @@ class CredentialNames:
     def token_of(self, fields: Fields) -> str:
         """Return the name of the token in *fields*, which is the same with every scheme.
 
-        GitHub's rate limits apply to the token. Its entity-tags depend on the literal value.
+        GitHub's rate limits apply to the token, and so do its refusals (401) and the effects of a
+        write. Its entity-tags depend on the literal value.
         """
         return fields.memoised(self)[1]
-
-    def writers_of(self, fields: Fields) -> frozenset[str]:
-        """Return the names of all credentials whose responses a write with *fields* may change.
-
-        These are the literal value, and its token with each usual scheme: a program may write with
-        one scheme and read with another.
-        """
-        authorization = fields.get(b"authorization")
-        names = {self.of(fields)}
-        if authorization is not None and (token := token_in(authorization)):
-            names |= {self.name(scheme + token) for scheme in TOKEN_SCHEMES}
-        return frozenset(names)
 
     def __call__(self, fields: Fields) -> tuple[str, str, str]:
         """Return both names, and the App that the token names; `Fields.memoised` memoizes it."""

@@ -3,9 +3,9 @@
 Such a response (``fresh``, ``stale``) needs a permission. The store must contain it: the absence
 of a refusal is no permission.
 
-- **Epoch.** A random number for each credential, in the store that all replicas share. A grant
+- **Epoch.** A random number for each token, in the store that all replicas share. A grant
   has the epoch that was current when its request was sent. It permits a response while that epoch
-  is the current one. A write by the credential and a 401 replace the epoch. So they end the
+  is the current one. A write by the token and a 401 replace the epoch. So they end the
   permission of all earlier grants at once, whatever any clock shows. A lost epoch ends it as well.
   An epoch is written at once or never: after a failure another one is generated, since other
   replicas may have replaced the epoch meanwhile.
@@ -31,21 +31,21 @@ from typing import Final
 SETTLING_S: Final = 10.0
 _EPOCH_BYTES: Final = 8
 
-#: The first byte of an epoch whose credential GitHub had not accepted.
+#: The first byte of an epoch whose token GitHub had not accepted.
 _UNACCEPTED: Final = b"?"
 
 
 def new_epoch(*, accepted: bool = True) -> bytes:
     """Return a new random epoch.
 
-    *accepted*: GitHub is known to have accepted the credential (see `acceptance_evidence`).
+    *accepted*: GitHub is known to have accepted the token (see `acceptance_evidence`).
     """
     return token_bytes(_EPOCH_BYTES) if accepted else _UNACCEPTED + token_bytes(_EPOCH_BYTES)
 
 
 def epoch_shows_acceptance(epoch: bytes) -> bool:
-    """Tell whether GitHub had accepted the credential when its epoch began.
+    """Tell whether GitHub had accepted the token when its epoch began.
 
-    A write with an invented credential begins an epoch, too, if its response is lost.
+    A write with an invented token begins an epoch, too, if its response is lost.
     """
     return len(epoch) <= _EPOCH_BYTES

@@ -1,8 +1,8 @@
 """Invalidation after unsafe requests (RFC 9111, section 4.4), within one replica.
 
 A write may change the response to any target, so it invalidates all stored responses of its
-credential: a new generation begins. A generation orders requests within one replica, as the epoch
-of a credential does in the fleet (see `epochs`).
+token: a new generation begins. A generation orders requests within one replica, as the epoch
+of a token does in the fleet (see `epochs`).
 """
 
 from __future__ import annotations
@@ -28,52 +28,52 @@ def is_write(request: Request) -> bool:
 
 @define(eq=False)
 class Generations:
-    """The number of the current generation of each credential's requests.
+    """The number of the current generation of each token's requests.
 
     No request joins the flight of an earlier generation, and no response to an earlier generation
-    begins an epoch. A number never recurs, though only the *most* credentials used last have an
-    entry. Credentials that GitHub is not *known* to accept share their generations.
+    begins an epoch. A number never recurs, though only the *most* tokens used last have an
+    entry. Tokens that GitHub is not *known* to accept share their generations.
     """
 
     most: int = _MOST
     _last: int = field(init=False, default=0)
     _of_evicted: int = field(init=False, default=0)
     _of_unknown: int = field(init=False, default=0)
-    #: By credential: the number of its generation, and the epoch that was last read.
+    #: By token: the number of its generation, and the epoch that was last read.
     _known: OrderedDict[str, tuple[int, bytes | None]] = field(init=False, factory=OrderedDict)
 
-    def of(self, credential: str, *, known: bool = True) -> int:
+    def of(self, token: str, *, known: bool = True) -> int:
         """Return the number of the current generation."""
-        own = self._known.get(credential)
+        own = self._known.get(token)
         number = self._of_evicted if own is None else own[0]
         return number if known else max(number, self._of_unknown)
 
-    def begin(self, credential: str, *, known: bool = True) -> None:
+    def begin(self, token: str, *, known: bool = True) -> None:
         """Begin a generation: after a write was sent or has ended, or after a 401."""
-        _, epoch = self._known.get(credential, (0, None))
+        _, epoch = self._known.get(token, (0, None))
         self._last += 1
         if known:
-            self._put(credential, self._last, epoch)
+            self._put(token, self._last, epoch)
         else:
             self._of_unknown = self._last
 
-    def note_own_epoch(self, credential: str, epoch: bytes, *, known: bool = True) -> None:
+    def note_own_epoch(self, token: str, epoch: bytes, *, known: bool = True) -> None:
         """Note an epoch that this replica has written; no generation begins."""
         if known:
-            self._put(credential, self.of(credential), epoch)
+            self._put(token, self.of(token), epoch)
 
-    def note_epoch(self, credential: str, epoch: bytes | None, *, known: bool = True) -> None:
+    def note_epoch(self, token: str, epoch: bytes | None, *, known: bool = True) -> None:
         """Note the epoch in the store; if it has changed, a generation begins."""
-        own = self._known.get(credential)
+        own = self._known.get(token)
         if own is None:
             if known or epoch is not None:
-                self._put(credential, self._of_evicted, epoch)
+                self._put(token, self._of_evicted, epoch)
         elif own[1] != epoch:
             self._last += 1
-            self._put(credential, self._last, epoch)
+            self._put(token, self._last, epoch)
 
-    def _put(self, credential: str, number: int, epoch: bytes | None) -> None:
-        evicted = store_recent(self._known, credential, (number, epoch), self.most)
+    def _put(self, token: str, number: int, epoch: bytes | None) -> None:
+        evicted = store_recent(self._known, token, (number, epoch), self.most)
         if evicted is not None:
             _, (number, _) = evicted
             self._of_evicted = max(self._of_evicted, number)

@@ -18,9 +18,6 @@ _VALIDATED_SCHEMES: Final = frozenset({b"token", b"bearer", b"basic"})
 #: Passwords of Basic authentication that mean: the user is the token.
 _NO_PASSWORD: Final = frozenset({b"", b"x-oauth-basic"})
 
-#: The usual spellings of the schemes for a token; GitHub accepts any case.
-TOKEN_SCHEMES: Final = (b"token ", b"Bearer ", b"bearer ")
-
 #: The lifetime of tokens in seconds, by prefix: of installations, of Apps for users, and JSON Web
 #: Tokens of Apps (GitHub: authenticating with an App).
 _LIFETIMES_S: Final = ((b"ghs_", 3600.0), (b"ghu_", 8 * 3600.0), (b"eyJ", 600.0))
@@ -33,16 +30,19 @@ _EXPIRATION: Final = b"github-authentication-token-expiration"
 
 
 def token_in(authorization: bytes) -> bytes:
-    """Return the token in an `Authorization` value.
+    """Return the token in an `Authorization` value; empty if GitHub does not validate its scheme.
 
     In Basic authentication it is the password, or the user if the password is a placeholder
     (GitHub: basic authentication with a token).
     """
+    if not is_validated(authorization):
+        return b""
     scheme, _, value = authorization.partition(b" ")
     if scheme.lower() != b"basic":
         return value.strip()
     try:
-        user, _, password = base64.b64decode(value).partition(b":")
+        # Some servers accept Base64 without its padding; here, too much of it is ignored.
+        user, _, password = base64.b64decode(value + b"==").partition(b":")
     except binascii.Error:
         return b""
     return user if password in _NO_PASSWORD else password

@@ -78,7 +78,7 @@ class CredentialChecks:
             return None
         if not first:
             return evolve(refused, collapsed=True)
-        self.epochs.revoke(request.fields, requester, sent_at)
+        self.epochs.revoke(requester, sent_at)
         return refused
 
     def _may_check(self, request: Request, requester: Requester) -> bool:

@@ -1,4 +1,4 @@
-"""Epochs and generations of credentials, as this replica learns of writes and refusals.
+"""Epochs and generations of tokens, as this replica learns of writes and refusals.
 
 `caching.epochs` describes epochs, which order requests in the fleet. `caching.invalidation` has the
 generations, which order them in this replica.
@@ -6,16 +6,15 @@ generations, which order them in this replica.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 from attrs import define, evolve, field
-from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.defer import Deferred
 
 from ghmirror_tw.caching.epochs import new_epoch
 from ghmirror_tw.caching.hybrid_clock import HybridClock
 from ghmirror_tw.caching.invalidation import Generations
 from ghmirror_tw.caching.records import Known
-from ghmirror_tw.http.fields import Fields
 from ghmirror_tw.proxy.request_context import Lookup
 from ghmirror_tw.store.store_interface import IStore
 from ghmirror_tw.upstream.accepted_credentials import CredentialRegistry
@@ -41,9 +40,9 @@ class EpochTracker:
         self.tick = self._clock.tick
 
     def generation(self, requester: Requester) -> int:
-        """Return the number of the current generation of a credential."""
+        """Return the number of the current generation of a token."""
         accepted = self.credentials.is_accepted(requester.token)
-        return self.generations.of(requester.credential, known=accepted)
+        return self.generations.of(requester.token, known=accepted)
 
     def updated(self, lookup: Lookup) -> Lookup:
         """Return a request with the current generation, before it is sent."""
@@ -53,52 +52,48 @@ class EpochTracker:
     def read(self, requester: Requester, known: Known, *, accepted: bool) -> None:
         """Advance the clock, and begin a generation if another replica has forwarded a write.
 
-        *accepted*: GitHub has accepted the credential.
+        *accepted*: GitHub has accepted the token.
         """
         self._clock.read(known.latest_at)
-        self.generations.note_epoch(requester.credential, known.epoch, known=accepted)
+        self.generations.note_epoch(requester.token, known.epoch, known=accepted)
 
     def of_grant(self, lookup: Lookup, known: Known) -> bytes | None:
         """Return the epoch for a grant by a request that was sent when this was *known*, or None.
 
-        The first good response to a credential begins an epoch, unless the credential has written
-        since the request, or GitHub has responded to it with 401.
+        The first good response to a token begins an epoch, unless the token has written since the
+        request, or GitHub has responded to it with 401.
         """
+        token = lookup.requester.token
         if known.epoch is not None or lookup.generation != self.generation(lookup.requester):
             return known.epoch
-        began = self.store.begin_epoch(lookup.requester.credential, new_epoch(), lookup.received_at)
+        began = self.store.begin_epoch(token, new_epoch(), lookup.received_at)
         if began is not None:
-            accepted = self.credentials.is_accepted(lookup.requester.token)
-            self.generations.note_own_epoch(lookup.requester.credential, began, known=accepted)
+            accepted = self.credentials.is_accepted(token)
+            self.generations.note_own_epoch(token, began, known=accepted)
         return began
 
-    def begin_generations(self, credentials: Iterable[str], *, accepted: bool) -> None:
-        """Begin a generation of each credential, since its write is sent now."""
-        for credential in credentials:
-            self.generations.begin(credential, known=accepted)
+    def begin_generation(self, token: str) -> None:
+        """Begin a generation of a token, since its write is sent now."""
+        self.generations.begin(token, known=self.credentials.is_accepted(token))
 
-    def replace(self, credentials: Iterable[str], *, accepted: bool) -> Deferred[list[None]]:
-        """Begin a generation and an epoch of each credential, since its write has ended.
+    def replace(self, token: str) -> Deferred[None]:
+        """Begin a generation and an epoch of a token, since its write has ended.
 
-        Fires when all replicas can find the new epochs, or when storing them has failed.
+        Fires when all replicas can find the new epoch, or when storing it has failed.
         """
-        stored = []
-        for credential in credentials:
-            epoch = new_epoch(accepted=accepted)
-            self.generations.begin(credential, known=accepted)
-            stored.append(self.store.replace_epoch(credential, epoch))
-            self.generations.note_own_epoch(credential, epoch, known=accepted)
-        return gatherResults(stored)
+        accepted = self.credentials.is_accepted(token)
+        epoch = new_epoch(accepted=accepted)
+        self.generations.begin(token, known=accepted)
+        stored = self.store.replace_epoch(token, epoch)
+        self.generations.note_own_epoch(token, epoch, known=accepted)
+        return stored
 
-    def revoke(self, fields: Fields, requester: Requester, sent_at: float) -> None:
-        """Note that GitHub responded with 401 to a request with *fields*.
-
-        It refused the token, and so the token with each scheme that it is sent with.
-        """
-        accepted = self.credentials.is_accepted(requester.token)
-        self.credentials.forget(requester.token)
-        for credential in self.credentials.names.writers_of(fields):
-            self.generations.begin(credential, known=accepted)
-            self.store.revoke(credential, new_epoch(accepted=False))
+    def revoke(self, requester: Requester, sent_at: float) -> None:
+        """Note that GitHub responded with 401: it refused the token, however it is sent."""
+        token = requester.token
+        accepted = self.credentials.is_accepted(token)
+        self.credentials.forget(token)
+        self.generations.begin(token, known=accepted)
+        self.store.revoke(token, new_epoch(accepted=False))
         # The hybrid clock may be ahead of the machine's, by which later logins are noted.
         self.users.note_rejection(requester.credential, min(sent_at, self.now()))

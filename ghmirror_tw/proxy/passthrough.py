@@ -85,15 +85,18 @@ class Passthrough:
 
     async def _send(self, outgoing: OutgoingRequest) -> UpstreamResponse:
         """Send a request; note a write and a refusal."""
-        departure, writers = Departure(), self._writers(outgoing)
+        departure, token = Departure(), outgoing.requester.token
+        # GitHub accepts no write without a credential. All clients without one share the same name,
+        # so none of them may end what permits stale responses to the others.
+        writes = outgoing.writes and outgoing.request.authorization is not None
 
         def sending() -> None:
             departure.note(self.now())
-            accepted = self.credentials.is_accepted(outgoing.requester.token)
-            self.epochs.begin_generations(writers, accepted=accepted)
+            if writes:
+                self.epochs.begin_generation(token)
 
         sent_at = self.epochs.tick()
-        stored: Deferred[list[None]] | None = None
+        stored: Deferred[None] | None = None
         # A request that was not sent, or that GitHub has rate limited, changes nothing.
         may_have_written = True
         try:
@@ -104,25 +107,13 @@ class Passthrough:
             self._note_refusal(outgoing, error.status, sent_at)
             raise
         finally:
-            if outgoing.writes and may_have_written and departure.sent_at is not None:
-                accepted = self.credentials.is_accepted(outgoing.requester.token)
-                stored = self.epochs.replace(writers, accepted=accepted)
+            if writes and may_have_written and departure.sent_at is not None:
+                stored = self.epochs.replace(token)
         if stored is not None:
             await _until_stored(stored, response)
         if not response.limited:
             self._note_refusal(outgoing, response.status, sent_at)
         return response
-
-    def _writers(self, outgoing: OutgoingRequest) -> frozenset[str]:
-        """Return the credentials that a request may write for.
-
-        GitHub accepts no write without a credential. All clients without one share the same name,
-        so none of them may end what permits stale responses to the others.
-        """
-        request = outgoing.request
-        if not outgoing.writes or request.authorization is None:
-            return frozenset()
-        return self.credentials.names.writers_of(request.fields)
 
     def _note_refusal(self, outgoing: OutgoingRequest, status: int | None, sent_at: float) -> None:
         """Store a refusal: it holds as well for storable requests."""
@@ -131,12 +122,13 @@ class Passthrough:
             return
         refused = refused_scope(status)
         if refused == "credential" and request.authorization is not None:
-            self.epochs.revoke(request.fields, requester, sent_at)
+            self.epochs.revoke(requester, sent_at)
         elif refused == "key":
-            self.store.deny(self.credentials.key(request), requester.credential, sent_at)
+            key, token = self.credentials.key(request), requester.token
+            self.store.deny(key, requester.credential, sent_at, token=token)
 
 
-async def _until_stored(stored: Deferred[list[None]], response: UpstreamResponse) -> None:
+async def _until_stored(stored: Deferred[None], response: UpstreamResponse) -> None:
     """Wait until all replicas can know of a write: the next request may reach another one."""
     try:
         await stored

@@ -236,7 +236,7 @@ class ReceivedResponses:
         """
         lookup = exchange.lookup
         if exchange.known.grant is not None and refused_scope(exchange.response.status) is None:
-            self.store.deny(lookup.key, lookup.requester.credential, exchange.sent_at)
+            self._deny(lookup, exchange.sent_at)
 
     def note_refusal(self, lookup: Lookup, status: int, sent_at: float) -> None:
         """Store a refusal, so that it outweighs every grant from before.
@@ -245,9 +245,13 @@ class ReceivedResponses:
         """
         refused = refused_scope(status)
         if refused == "credential" and lookup.request.authorization is not None:
-            self.epochs.revoke(lookup.request.fields, lookup.requester, sent_at)
+            self.epochs.revoke(lookup.requester, sent_at)
         elif refused is not None:
-            self.store.deny(lookup.key, lookup.requester.credential, sent_at)
+            self._deny(lookup, sent_at)
+
+    def _deny(self, lookup: Lookup, sent_at: float) -> None:
+        credential, token, *_ = lookup.requester
+        self.store.deny(lookup.key, credential, sent_at, token=token)
 
 
 def _represented(

@@ -137,8 +137,9 @@ class StoredResponses:
         """
         # A deadline of its own: this look-up decides between a response and an error.
         store_deadline = self.store.store_deadline()
+        credential, token, _ = lookup.requester
         known = await self.store.look_up(
-            lookup.key, lookup.requester.credential, store_deadline, current=True
+            lookup.key, credential, store_deadline, current=True, token=token
         )
         known = without_other_variant(
             lookup.request.fields.memoised(canonical_request_fields), known

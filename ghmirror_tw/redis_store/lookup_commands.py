@@ -19,8 +19,8 @@ class LookupCommands:
     """Names, keys and commands, built once: each request uses them twice, and so does the next.
 
     *hash_tag* is that of the key's records. *keys* are those of grant, refusal and recency list.
-    *commands* are pairs of a hash tag and a command: the records of the key; the epoch of the
-    credential and the limits of the token; and those limits, if they may be on another server.
+    *commands* are pairs of a hash tag and a command: the records of the key; the epoch and the
+    limits of the token, which may be on another server.
     """
 
     hash_tag: bytes
@@ -30,12 +30,12 @@ class LookupCommands:
     keys: tuple[bytes, ...]
     unstorable: bytes
     token: str
-    commands: tuple[tuple[bytes, Command], ...]
+    commands: tuple[tuple[bytes, Command], tuple[bytes, Command]]
     #: The result of the last look-up, unless this process has written these records since.
     known: Known | None = None
 
     @classmethod
-    def build(  # noqa: PLR0913 - the names' parts
+    def build(
         cls,
         key: CacheKey,
         credential: str,
@@ -43,7 +43,6 @@ class LookupCommands:
         *,
         history: bytes,
         key_of: Callable[[bytes], bytes],
-        sharded: bool,
     ) -> LookupCommands:
         """Build the names and commands; *key_of* returns the key of a record in Redis."""
         grant, refusal = record_names.grant(key, credential), record_names.refusal(key, credential)
@@ -52,21 +51,12 @@ class LookupCommands:
             key_of(record_names.unstorable(key)),
         )
         keys = key_of(grant), key_of(refusal), key_of(recency_list)
-        epoch = key_of(record_names.epoch(credential, history))
+        epoch = key_of(record_names.epoch(token, history))
         scopes = scopes_of_read(key.path)
         limits = [key_of(record_names.limit(token, scope)) for scope in scopes]
-        hash_tag, credential_tag = (
-            record_names.hash_tag_of_key(key),
-            record_names.hash_tag_of_credential(credential),
+        hash_tag = record_names.hash_tag_of_key(key)
+        commands = (
+            (hash_tag, scripts.LOOK_UP.call((*keys[:2], unstorable, keys[2]))),
+            (record_names.hash_tag_of_credential(token), Command((b"MGET", epoch, *limits))),
         )
-        of_key = hash_tag, scripts.LOOK_UP.call((*keys[:2], unstorable, keys[2]))
-        commands: tuple[tuple[bytes, Command], ...]
-        if sharded and token != credential:
-            commands = (
-                of_key,
-                (credential_tag, Command((b"MGET", epoch))),
-                (record_names.hash_tag_of_credential(token), Command((b"MGET", *limits))),
-            )
-        else:
-            commands = of_key, (credential_tag, Command((b"MGET", epoch, *limits)))
         return cls(hash_tag, grant, refusal, recency_list, keys, unstorable, token, commands)

@@ -88,7 +88,6 @@ class RecordAccess:
                 token or credential,
                 history=self.history or b"",
                 key_of=self.key,
-                sharded=self.servers.sharded,
             )
             self._commands.put((key.name, credential), commands)
         return commands

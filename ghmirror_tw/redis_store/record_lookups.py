@@ -69,26 +69,25 @@ class RecordLookups(RedisLimits):
             lookup.known = None
             return failure
 
-        known = replies.addCallbacks(partial(self._known, key, credential, lookup), failed)
+        known = replies.addCallbacks(partial(self._known, key, lookup), failed)
         return known.addCallback(self._completed, lookup, timeout_s, current=current)
 
-    def _known(
-        self, key: CacheKey, credential: str, lookup: LookupCommands, replies: list[Reply]
-    ) -> Known:
+    def _known(self, key: CacheKey, lookup: LookupCommands, replies: list[Reply]) -> Known:
         """Return what the replies contain, with limits by the clocks of other replicas."""
-        of_key, *parts = replies
+        of_key, of_token = replies
         grant, refusal, unstorable, blobs = _unpacked(of_key)
         opened = [self.codec.open(ENTRY, lookup.recency_list, blob) for blob in blobs]
         entries = [entry for entry in opened if entry is not None]
         now = self.now()
         epoch: bytes | None = None
         limits: tuple[Limit, ...] = ()
-        if any(isinstance(part, list) and any(part) for part in parts):
-            sealed, *limit_blobs = _flat(parts)
+        if isinstance(of_token, list) and any(of_token):
+            sealed, *limit_blobs = of_token
             scopes = scopes_of_read(key.path)
             limits = self.limits_in(lookup.token, scopes, limit_blobs)
             if self.history is not None and sealed:
-                epoch = self.codec.open(EPOCH, record_names.epoch(credential, self.history), sealed)
+                name = record_names.epoch(lookup.token, self.history)
+                epoch = self.codec.open(EPOCH, name, sealed)
         known = Known(
             grant=self.codec.open(GRANT, lookup.grant, grant),
             entries=tuple(entries) if len(entries) < _SEVERAL else recency_list(entries),
@@ -142,16 +141,6 @@ def _unpacked(reply: Reply) -> tuple[bytes, bytes, int, list[bytes]]:
         return b"", b"", 0, []
     grant, refusal, unstorable, entries = msgpack.unpackb(reply, raw=True)
     return grant, refusal, unstorable, entries or []
-
-
-def _flat(parts: Sequence[Reply]) -> list[Reply]:
-    """Return epoch and limits, from one reply or from two; None for those that failed."""
-    counts = (3,) if len(parts) == 1 else (1, 2)
-    return [
-        each
-        for part, count in zip(parts, counts, strict=True)
-        for each in (part if isinstance(part, list) else [None] * count)
-    ]
 
 
 def _first_of_each(replies: list[list[Reply]]) -> list[Reply]:

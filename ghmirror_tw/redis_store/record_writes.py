@@ -25,8 +25,8 @@ from ghmirror_tw.store.store_interface import LockName
 UNSTORABLE_S: Final = 60.0
 #: How much longer refusals and epochs live than any grant that they concern, in seconds.
 _LONGER_S: Final = 86_400.0
-#: The life of the epoch of a credential that GitHub has not accepted, in seconds. It is longer than
-#: requests take that were sent before it began. Invalid credentials may have many such epochs.
+#: The life of the epoch of a token that GitHub has not accepted, in seconds. It is longer than
+#: requests take that were sent before it began. Invalid tokens may have many such epochs.
 _UNACCEPTED_S: Final = 600.0
 
 
@@ -107,7 +107,7 @@ class RecordWrites(RecordAccess):
         await self._write_or_delete(record_names.hash_tag_of_key(key), command, keys[1], timeout_s)
 
     async def put_epoch(
-        self, credential: str, epoch: bytes, timeout_s: float, over: EpochWrite
+        self, token: str, epoch: bytes, timeout_s: float, over: EpochWrite
     ) -> bytes | None:
         """Store an epoch of the current history; return the epoch that is stored then, if any.
 
@@ -115,13 +115,13 @@ class RecordWrites(RecordAccess):
         """
         if self.history is None:
             raise RedisUnavailableError("history", "Redis: its history is not known yet")
-        name = record_names.epoch(credential, self.history)
+        name = record_names.epoch(token, self.history)
         keys = self.keys(name)
         begins = over is not EpochWrite.IF_PRESENT and not epoch_shows_acceptance(epoch)
         life = self.life(_UNACCEPTED_S if begins else self.refusal_life_s)
         sealed = self.codec.seal(EPOCH, name, epoch)
         command = scripts.PUT_EPOCH.call(keys, sealed, life, over.value)
-        hash_tag = record_names.hash_tag_of_credential(credential)
+        hash_tag = record_names.hash_tag_of_credential(token)
         if over is EpochWrite.IF_ABSENT:
             reply = await self.write(hash_tag, command, timeout_s)
         else:

@@ -224,7 +224,9 @@ class FailoverStore:
         else:
             self.writes.store(key, credential, None, grant, entry)
 
-    def deny(self, key: CacheKey, credential: str, requested_at: float) -> None:
+    def deny(
+        self, key: CacheKey, credential: str, requested_at: float, *, token: str | None = None
+    ) -> None:
         """Store a refusal of a key; the write must not be lost."""
         kind = (
             WriteKind.REFUSAL if self.memory.has_grant(key, credential) else WriteKind.FIRST_REFUSAL
@@ -232,23 +234,23 @@ class FailoverStore:
         self.memory.deny(key, credential, requested_at)
         write = Write(
             lambda: self.redis.deny(key, credential, requested_at, self.writes.timeout_s),
-            ("refusal", key.name, credential),
+            ("refusal", key.name, credential, token or credential),
             kind,
             size_of_write(key),
         )
         self.writes.send(key.name, write)
 
-    def begin_epoch(self, credential: str, epoch: bytes, since: float) -> bytes | None:
+    def begin_epoch(self, token: str, epoch: bytes, since: float) -> bytes | None:
         """Begin an epoch in the whole fleet, unless there is one."""
-        return self._epochs.begin(credential, epoch, since)
+        return self._epochs.begin(token, epoch, since)
 
-    def revoke(self, credential: str, epoch: bytes) -> None:
-        """Replace the epoch of a credential, if any; the write must not be lost."""
-        self._epochs.revoke(credential, epoch)
+    def revoke(self, token: str, epoch: bytes) -> None:
+        """Replace the epoch of a token, if any; the write must not be lost."""
+        self._epochs.revoke(token, epoch)
 
-    def replace_epoch(self, credential: str, epoch: bytes) -> Deferred[None]:
+    def replace_epoch(self, token: str, epoch: bytes) -> Deferred[None]:
         """Replace an epoch in the whole fleet; fire when Redis has it, or after the timeout."""
-        return self._epochs.replace(credential, epoch, self.timeout_s)
+        return self._epochs.replace(token, epoch, self.timeout_s)
 
     def set_limit(self, token: str, limit: Limit) -> None:
         """Store a limit, in the whole fleet."""

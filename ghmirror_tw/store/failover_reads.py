@@ -162,28 +162,26 @@ class FailoverReads:
         if not (self.servers.writing and self.history.is_known and self.history.is_settled):
             # Refusals that other replicas received can't be seen while they can't write them.
             known = evolve(known, current=False)
-        known = self._with_epoch(known, own.epoch, credential, current=current)
+        known = self._with_epoch(known, own.epoch, token or credential, current=current)
         lost = grant is None or grant.epoch is None
         if known.current and lost and not self.writes.is_in_flight(grant_name(key, credential)):
             # A grant that Redis has lost may have been lost together with a refusal.
             own = own.unvalidated()
         return known.merged(own).effective(self.reads.reactor.seconds())
 
-    def _with_epoch(
-        self, known: Known, own: bytes | None, credential: str, *, current: bool
-    ) -> Known:
+    def _with_epoch(self, known: Known, own: bytes | None, token: str, *, current: bool) -> Known:
         """Return *known* with the epoch in Redis, or with one that is still to be written there.
 
         Memory has a copy of the epoch, so that grants have one while Redis is away.
         """
-        if self.writes.is_unwritten(epoch_name(credential)):
+        if self.writes.is_unwritten(epoch_name(token)):
             # Another replica may write one at the same time, and the later one ends this one.
             return evolve(known, epoch=own, current=False)
         unread = known.epoch is None and not current
         if known.epoch == own or unread or not self.history.is_known:
             return evolve(known, epoch=own)
         if current:
-            self.memory.set_epoch(credential, known.epoch)
+            self.memory.set_epoch(token, known.epoch)
         return known
 
     def fetch(

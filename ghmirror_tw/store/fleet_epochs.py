@@ -1,4 +1,4 @@
-"""Epochs of credentials, written for the whole fleet (see `caching.epochs`)."""
+"""Epochs of tokens, written for the whole fleet (see `caching.epochs`)."""
 
 from __future__ import annotations
 
@@ -25,25 +25,25 @@ class FleetEpochs:
     writes: RemoteWrites
     history: IRemoteHistory
 
-    def begin(self, credential: str, epoch: bytes, since: float) -> bytes | None:
+    def begin(self, token: str, epoch: bytes, since: float) -> bytes | None:
         """Begin an epoch, unless there is one; see `IStore.begin_epoch`."""
         if self.redis.history is None:
             return None
-        began = self.memory.begin_epoch(credential, epoch, since)
+        began = self.memory.begin_epoch(token, epoch, since)
         if began == epoch:
-            self._write(credential, epoch, EpochWrite.IF_ABSENT)
+            self._write(token, epoch, EpochWrite.IF_ABSENT)
         return began
 
-    def revoke(self, credential: str, epoch: bytes) -> None:
-        """Replace the epoch of a credential, if any; the write must not be lost."""
-        self.memory.revoke(credential, epoch)
-        self._write(credential, epoch, EpochWrite.IF_PRESENT)
+    def revoke(self, token: str, epoch: bytes) -> None:
+        """Replace the epoch of a token, if any; the write must not be lost."""
+        self.memory.revoke(token, epoch)
+        self._write(token, epoch, EpochWrite.IF_PRESENT)
 
-    def replace(self, credential: str, epoch: bytes, timeout_s: float) -> Deferred[None]:
+    def replace(self, token: str, epoch: bytes, timeout_s: float) -> Deferred[None]:
         """Replace any epoch; fire when Redis has it, or after *timeout_s*."""
-        self.memory.replace_epoch(credential, epoch)
-        self._write(credential, epoch, EpochWrite.ALWAYS)
-        sent = self.writes.latest(credential)
+        self.memory.replace_epoch(token, epoch)
+        self._write(token, epoch, EpochWrite.ALWAYS)
+        sent = self.writes.latest(token)
         if sent is None:
             return succeed(None)
         waiters: list[Deferred[None]] = []
@@ -53,18 +53,18 @@ class FleetEpochs:
     def note_lost(self, write: Write) -> None:
         """End the permissions that a write would have ended, which was dropped from a full queue.
 
-        In place of a refusal, all permissions of its credential end; in place of an epoch, those of
-        all credentials.
+        In place of a refusal, all permissions of its token end; in place of an epoch, those of all
+        tokens.
         """
         if write.kind is WriteKind.EPOCH:
             self.history.renew()
             return
-        *_, credential = cast("tuple[str, ...]", write.name)
-        known = self.memory.epoch(credential)
+        *_, token = cast("tuple[str, ...]", write.name)
+        known = self.memory.epoch(token)
         accepted = known is not None and epoch_shows_acceptance(known)
-        self.revoke(credential, new_epoch(accepted=accepted))
+        self.revoke(token, new_epoch(accepted=accepted))
 
-    def _write(self, credential: str, epoch: bytes, over: EpochWrite) -> None:
+    def _write(self, token: str, epoch: bytes, over: EpochWrite) -> None:
         """Write an epoch; a write from the queue stores another one in its place.
 
         A late write may follow writes of other replicas, and must not permit grants from before
@@ -76,12 +76,12 @@ class FleetEpochs:
             if self.redis.history is None and self.redis.servers.writing:
                 await self.history.looked_up(self.writes.timeout_s)
             own = at_once.pop() if at_once else new_epoch(accepted=epoch_shows_acceptance(epoch))
-            if own != epoch and self.memory.epoch(credential) is not None:
-                self.memory.set_epoch(credential, own)
-            stored = await self.redis.put_epoch(credential, own, self.writes.timeout_s, over)
-            if stored != own and self.memory.epoch(credential) == own:
-                self.memory.set_epoch(credential, stored)
+            if own != epoch and self.memory.epoch(token) is not None:
+                self.memory.set_epoch(token, own)
+            stored = await self.redis.put_epoch(token, own, self.writes.timeout_s, over)
+            if stored != own and self.memory.epoch(token) == own:
+                self.memory.set_epoch(token, stored)
 
         kind = WriteKind.RECORD if over is EpochWrite.IF_ABSENT else WriteKind.EPOCH
-        write = Write(put, epoch_name(credential), kind, size_of_write())
-        self.writes.send(credential, write)
+        write = Write(put, epoch_name(token), kind, size_of_write())
+        self.writes.send(token, write)

@@ -1,4 +1,4 @@
-"""Epochs of credentials in this process, and when it began them."""
+"""Epochs of tokens in this process, and when it began them."""
 
 from __future__ import annotations
 
@@ -21,30 +21,30 @@ class LocalEpochs:
     """Epochs among the *records* of a memory store."""
 
     records: LruRecords
-    #: When this process began epochs, by credential, those begun last at the end.
+    #: When this process began epochs, by token, those begun last at the end.
     _begun: OrderedDict[str, float] = field(init=False, factory=OrderedDict)
 
-    def get(self, credential: str) -> bytes | None:
-        """Return the epoch of a credential, or None where there is none."""
-        epoch = self.records.use(short(EPOCH, credential))
+    def get(self, token: str) -> bytes | None:
+        """Return the epoch of a token, or None where there is none."""
+        epoch = self.records.use(short(EPOCH, token))
         return None if epoch is None else epoch_of(epoch)
 
-    def begin(self, credential: str, epoch: bytes, since: float, now: float) -> bytes | None:
+    def begin(self, token: str, epoch: bytes, since: float, now: float) -> bytes | None:
         """Begin *epoch* if there is none.
 
         Return the current epoch if this process began it at *since* or later, else None.
         """
-        known = self.get(credential)
+        known = self.get(token)
         if known is not None:
-            return known if self._begun.get(credential, -inf) >= since else None
-        store_recent(self._begun, credential, now, _MOST_BEGUN)
-        self.records.put(short(EPOCH, credential), epoch)
+            return known if self._begun.get(token, -inf) >= since else None
+        store_recent(self._begun, token, now, _MOST_BEGUN)
+        self.records.put(short(EPOCH, token), epoch)
         return epoch
 
-    def set(self, credential: str, epoch: bytes | None) -> None:
-        """Replace the epoch of a credential; None: it has none."""
-        self._begun.pop(credential, None)
+    def set(self, token: str, epoch: bytes | None) -> None:
+        """Replace the epoch of a token; None: it has none."""
+        self._begun.pop(token, None)
         if epoch is None:
-            self.records.remove(short(EPOCH, credential))
+            self.records.remove(short(EPOCH, token))
         else:
-            self.records.put(short(EPOCH, credential), epoch)
+            self.records.put(short(EPOCH, token), epoch)

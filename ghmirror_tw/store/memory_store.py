@@ -114,13 +114,14 @@ class MemoryStore:
             grant = None
         # After the grant, so that a refusal is never evicted before the grant that it outweighs.
         refused_at = self._refused_at(key, credential)
+        token = token or credential
         limits: tuple[Limit, ...] = ()
         if self._limits:
-            limits = self.limits_known(token or credential, scopes_of_read(key.path))
+            limits = self.limits_known(token, scopes_of_read(key.path))
         return Known(
             grant=None if grant is None else grant_of(grant),
             entries=self._entries(key),
-            epoch=self.epoch(credential),
+            epoch=self.epoch(token),
             refused_at=refused_at,
             unstorable=self._is_unstorable(key),
             limits=limits,
@@ -136,9 +137,9 @@ class MemoryStore:
         entries = self.records.use(short(ENTRY, key.name))
         return () if entries is None else entries_of(entries)
 
-    def epoch(self, credential: str) -> bytes | None:
-        """Return the epoch of a credential, or None where there is none."""
-        return self._epochs.get(credential)
+    def epoch(self, token: str) -> bytes | None:
+        """Return the epoch of a token, or None where there is none."""
+        return self._epochs.get(token)
 
     def _is_unstorable(self, key: CacheKey) -> bool:
         until = self._unstorable.get(key.name)
@@ -229,7 +230,14 @@ class MemoryStore:
         """Tell whether a grant of a key to a credential is stored, without using it."""
         return short(GRANT, key.name, credential) in self.records
 
-    def deny(self, key: CacheKey, credential: str, requested_at: float) -> None:
+    def deny(
+        self,
+        key: CacheKey,
+        credential: str,
+        requested_at: float,
+        *,
+        token: str | None = None,  # noqa: ARG002 - memory loses no refusal
+    ) -> None:
         """Store a refusal of a key to a credential, and remove the grant that it outweighs."""
         refused_at = max(requested_at, self._refused_at(key, credential))
         self.records.put(short(REFUSAL, key.name, credential), refused_at)
@@ -238,26 +246,26 @@ class MemoryStore:
         if grant is not None and first_time(grant) <= requested_at:
             self.records.remove(name)
 
-    def begin_epoch(self, credential: str, epoch: bytes, since: float) -> bytes | None:
+    def begin_epoch(self, token: str, epoch: bytes, since: float) -> bytes | None:
         """Begin *epoch* if there is none.
 
         Return the current epoch if this process began it at *since* or later, else None.
         """
-        return self._epochs.begin(credential, epoch, since, self.reactor.seconds())
+        return self._epochs.begin(token, epoch, since, self.reactor.seconds())
 
-    def replace_epoch(self, credential: str, epoch: bytes) -> Deferred[None]:
+    def replace_epoch(self, token: str, epoch: bytes) -> Deferred[None]:
         """Begin an epoch in place of any other."""
-        self.set_epoch(credential, epoch)
+        self.set_epoch(token, epoch)
         return succeed(None)
 
-    def revoke(self, credential: str, epoch: bytes) -> None:
-        """Replace the epoch of a credential, if it has one."""
-        if self.epoch(credential) is not None:
-            self.set_epoch(credential, epoch)
+    def revoke(self, token: str, epoch: bytes) -> None:
+        """Replace the epoch of a token, if it has one."""
+        if self.epoch(token) is not None:
+            self.set_epoch(token, epoch)
 
-    def set_epoch(self, credential: str, epoch: bytes | None) -> None:
-        """Replace the epoch of a credential; None: it has none."""
-        self._epochs.set(credential, epoch)
+    def set_epoch(self, token: str, epoch: bytes | None) -> None:
+        """Replace the epoch of a token; None: it has none."""
+        self._epochs.set(token, epoch)
 
     def set_limit(self, token: str, limit: Limit) -> None:
         """Store a limit, over one of the same scope that ends earlier."""

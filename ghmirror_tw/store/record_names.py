@@ -72,9 +72,9 @@ def recency_list(key: CacheKey) -> bytes:
     return RecordName(ENTRY, key.name).encode()
 
 
-def epoch(credential: str, history: bytes) -> bytes:
-    """Return the name of the epoch of *credential* in a *history* of the store."""
-    return RecordName(EPOCH, credential).encode() + b":" + history
+def epoch(token: str, history: bytes) -> bytes:
+    """Return the name of the epoch of *token* in a *history* of the store."""
+    return RecordName(EPOCH, token).encode() + b":" + history
 
 
 def limit(token: str, scope: str) -> bytes:

@@ -85,7 +85,7 @@ class IRemoteRecords(Protocol):
         """Store a refusal of a key to a credential."""
 
     def put_epoch(
-        self, credential: str, epoch: bytes, timeout_s: float, over: EpochWrite
+        self, token: str, epoch: bytes, timeout_s: float, over: EpochWrite
     ) -> Awaitable[bytes | None]:
         """Store an epoch; return the one that is stored then, if any."""
 

@@ -32,9 +32,9 @@ def grant_name(key: CacheKey, credential: str, *_: object) -> tuple[str, str, st
     return "grant", key.name, credential
 
 
-def epoch_name(credential: str) -> tuple[str, str]:
+def epoch_name(token: str) -> tuple[str, str]:
     """Return the name under which the write of an epoch is tracked and queued."""
-    return "epoch", credential
+    return "epoch", token
 
 
 def size_of_write(key: CacheKey | None = None, grant: Grant | None = None) -> int:
@@ -50,7 +50,7 @@ def size_of_write(key: CacheKey | None = None, grant: Grant | None = None) -> in
 
 @define(eq=False)
 class _WritesInFlight:
-    """Writes that have been sent and have no reply yet, by the key or credential they concern."""
+    """Writes that have been sent and have no reply yet, by the key or token they concern."""
 
     _by_subject: dict[str, list[Deferred[None]]] = field(init=False, factory=dict)
     _names: Counter[Hashable] = field(init=False, factory=Counter)
@@ -134,7 +134,7 @@ class RemoteWrites:
         return name in self._in_flight or name in self.queue
 
     def latest(self, subject: str) -> Deferred[None] | None:
-        """Return the latest write in flight of a key or credential; it is not to be changed."""
+        """Return the latest write in flight of a key or token; it is not to be changed."""
         return self._in_flight.latest(subject)
 
     async def done(self, subject: str | None = None) -> None:
@@ -151,7 +151,7 @@ class RemoteWrites:
     # Single writes.
 
     def send(self, subject: str, write: Write) -> None:
-        """Send a write; *subject* is the name of the key or the credential that it concerns."""
+        """Send a write; *subject* is the name of the key or the token that it concerns."""
         self.commit()
         self._track(_run(write.run), subject, write)
 

@@ -89,7 +89,7 @@ class IStore(Interface):
     ) -> Deferred[Known]:
         """Return the records of *key* for *credential*, without a grant that a refusal outweighs.
 
-        Limits are those of *token*, or of *credential* where it has the same name.
+        Epoch and limits are those of *token*, or of *credential* where it has the same name.
 
         A grant is left out if it has expired, or if the request that GitHub refused was sent at
         the same time or later. *current*: no record that was stored before must be missing; where
@@ -121,24 +121,29 @@ class IStore(Interface):
     def freshen(key: CacheKey, credential: str, grant: Grant, entry: Entry) -> None:
         """Store a 304 (RFC 9111, section 4.3.4): the grant, and the entry of the recency list."""
 
-    def deny(key: CacheKey, credential: str, requested_at: float) -> None:
-        """Store that GitHub refused *key* to *credential* (403, 404, 410 or 451)."""
+    def deny(
+        key: CacheKey, credential: str, requested_at: float, *, token: str | None = None
+    ) -> None:
+        """Store that GitHub refused *key* to *credential* (403, 404, 410 or 451).
 
-    def begin_epoch(credential: str, epoch: bytes, since: float) -> bytes | None:
-        """Begin *epoch* for a credential that has none, and return it.
+        If that is lost, all permissions of *token* end, or of *credential* as in `look_up`.
+        """
+
+    def begin_epoch(token: str, epoch: bytes, since: float) -> bytes | None:
+        """Begin *epoch* for a token that has none, and return it.
 
         If it has one by now, return that where this process began it at *since* or later, else
         None. *since*, in seconds, is when the client's request was received.
         """
 
-    def replace_epoch(credential: str, epoch: bytes) -> Deferred[None]:
+    def replace_epoch(token: str, epoch: bytes) -> Deferred[None]:
         """Begin *epoch* in place of any other, after a write, for the whole fleet.
 
         Fires when the store has it or has failed to store it, or after the time that a request may
         wait for the store. Never fails: where the store could not store it, it tries again later.
         """
 
-    def revoke(credential: str, epoch: bytes) -> None:
+    def revoke(token: str, epoch: bytes) -> None:
         """Begin *epoch* in place of another one, if any: GitHub has responded with 401."""
 
     def set_limit(token: str, limit: Limit) -> None:

@@ -224,7 +224,6 @@ def request_fields(raw: bytes) -> None:
     validators.may_be_empty_list(request)
     assert tags.is_entity_tag(validators.empty_list_tag(request))
     preconditions.is_not_modified(fields, b'"a"', b"Mon, 30 Nov 2026 08:00:00 GMT")
-    CredentialNames().writers_of(fields)
     hashed = hashed_token(fields)
     assert hashed is None or len(hashed) == 44
     value = fields.get(b"authorization")

@@ -359,16 +359,14 @@ class Interruptions(Mirrors):
         await until(lambda: self.one.redis.history not in {None, before})
         assert not await usable(self.one)
 
-    async def test_a_refusal_dropped_by_a_full_queue_ends_permissions_of_its_credential(
-        self,
-    ) -> None:
-        """Those of other credentials outlast it: any client can cause many refusals."""
+    async def test_a_refusal_dropped_by_a_full_queue_ends_permissions_of_its_token(self) -> None:
+        """Those of other tokens outlast it: any client can cause many refusals."""
         self.patch(write_behind_module, "MAX_QUEUED", 2)
         await granted(self.other, 1.0, BOB)
         self.server.pause()
         self.other.deny(KEY, BOB, 2.0)
         for number in range(4):
-            self.other.deny(CacheKey(b"/no/%d" % number), ALICE, 2.0)
+            self.other.deny(CacheKey(b"/no/%d" % number), "c" * 32, 2.0, token=ALICE)
         self.one.mark_unstorable(KEY)
         await until(lambda: not (self.one.available or self.other.available))
         before = self.one.redis.history

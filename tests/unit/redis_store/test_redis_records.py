@@ -329,7 +329,7 @@ class Sharded(TestCase):
     """A Redis Cluster."""
 
     async def test_the_limits_of_a_token_may_be_on_another_server(self) -> None:
-        """They are read beside the records of the key and of the credential."""
+        """They are read beside the records of the key, and so is its epoch."""
         servers = await open_cluster(self, replicas=0)
         store = await open_store(self, cluster_at(self, servers.servers[0]))
         token = next(
@@ -343,7 +343,7 @@ class Sharded(TestCase):
         store.store_response(KEY, ALICE, HELD, grant(1.0), entry())
         store.set_limit(token, Limit(LimitKind.SECONDARY, "core", until_))
         store.set_limit(ALICE, Limit(LimitKind.SECONDARY, "", until_))
-        store.replace_epoch(ALICE, EPOCH)
+        store.replace_epoch(token, EPOCH)
         await settled(store)
         known = await reader.look_up(KEY, ALICE, Deadline(SOON), token=token)
         assert [each.scope for each in known.limits] == ["core"]
