@@ -151,8 +151,8 @@ async def _mutates(request: Request, upload: Upload | None, budgets: ByteBudgets
     if request.authorization is None:
         return True
     size = min(upload.announced or _GRAPHQL_BYTES, _GRAPHQL_BYTES)
-    if size > FREE_BYTES and budgets.small.is_full(size):
+    if size > FREE_BYTES and budgets.queries.is_full(size):
         return True
-    with budgets.small.charge(size if size > FREE_BYTES else 0):
+    with budgets.queries.charge(size if size > FREE_BYTES else 0):
         content = await upload.whole(_GRAPHQL_BYTES)
     return content is None or is_mutation(content)

@@ -229,6 +229,8 @@ _SMALL, _LARGE, _FORMS, _CONVERSION = 1, 3, 2, 2
 UNREAD_BYTES: Final = 64 * 1024 * 1024
 #: Heads of requests that are incomplete, or unusually large, may take so many bytes.
 HEADS_BYTES: Final = 16 * 1024 * 1024
+#: GraphQL requests may hold so many bytes of content, until all of it is received.
+QUERIES_BYTES: Final = 8 * 1024 * 1024
 
 
 @define(eq=False)
@@ -237,7 +239,8 @@ class ByteBudgets:
 
     *small* and *large* are for content that is received from GitHub or fetched from a store;
     *forms* for variants made for clients; *conversion* for content in threads. *unread* and
-    *heads* are for connections, which are never queued: beyond the limit some are closed.
+    *heads* are for connections, which are never queued: beyond the limit some are closed. *queries*
+    is for content of GraphQL requests. Its clients decide when it ends, so nothing waits for it.
     """
 
     small: ByteBudget
@@ -246,6 +249,7 @@ class ByteBudgets:
     conversion: ByteBudget
     unread: ByteBudget
     heads: ByteBudget
+    queries: ByteBudget
 
     @classmethod
     def of(cls, reactor: Any, content_bytes: int) -> ByteBudgets:
@@ -263,11 +267,13 @@ class ByteBudgets:
             part("conversion", _CONVERSION, None),
             ByteBudget(reactor, "unread", UNREAD_BYTES),
             ByteBudget(reactor, "heads", HEADS_BYTES),
+            ByteBudget(reactor, "queries", QUERIES_BYTES),
         )
 
     def __iter__(self) -> Any:
         """Iterate over all of them."""
-        return iter((self.small, self.large, self.forms, self.conversion, self.unread, self.heads))
+        held = self.small, self.large, self.forms, self.conversion
+        return iter((*held, self.unread, self.heads, self.queries))
 
     def of_size(self, size: int) -> ByteBudget:
         """Return the budget for content of *size* bytes."""

@@ -45,6 +45,23 @@ class Content(Scripted):
         got = await self.home.get("/x", token="alice-1")
         assert got.content == LARGE
 
+    async def test_graphql_requests_without_content_hold_no_room_of_responses(self) -> None:
+        """Any client can announce content and send none of it, also with a made-up credential."""
+        await self.open(answer(JSON, ETAG, content=json.dumps(["y" * 100_000]).encode()))
+        await self.home.get("/y", token="alice-1")
+        budgets = self.home.parts.budgets
+        budgets.small.wait_s = 0.01
+        wires = [Wire(self.home.port) for _ in range(20)]
+        for wire in wires:
+            head = b"POST /graphql HTTP/1.1\r\nHost: x\r\nAuthorization: Basic YTpi\r\n"
+            await wire.send(head + b"Content-Length: 1000000\r\n\r\n{")
+        await until(lambda: budgets.queries.is_full(SMALL_BYTES))
+        got = await self.home.get("/y", token="alice-1")
+        assert got.status == 200
+        for wire in wires:
+            wire.socket.close()
+        await until(lambda: not budgets.queries.held)
+
     async def test_small_variants_do_not_wait_for_large_ones(self) -> None:
         """They have room of their own beyond the limit."""
         content = json.dumps([{"url": f"http://127.0.0.1:1/{'y' * 100_000}"}]).encode()
