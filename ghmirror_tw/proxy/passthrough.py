@@ -155,4 +155,4 @@ async def _mutates(request: Request, upload: Upload | None, budgets: ByteBudgets
         return True
     with budgets.queries.charge(size if size > FREE_BYTES else 0):
         content = await upload.whole(_GRAPHQL_BYTES)
-    return content is None or is_mutation(content)
+    return content is None or is_mutation(content, request.fields)

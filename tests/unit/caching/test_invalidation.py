@@ -77,5 +77,5 @@ def test_unsafe_methods_are_writes() -> None:
     assert not invalidation.is_write(Request(b"OPTIONS", b"/x", lines()))
     assert graphql.is_graphql(Request(b"POST", b"/graphql?x", lines()))
     assert not graphql.is_graphql(Request(b"POST", b"/graphqlx", lines()))
-    assert graphql.is_mutation(b'{"query":"mutation {x}"}')
-    assert not graphql.is_mutation(b'{"query":"{x}"}')
+    assert graphql.is_mutation(b'{"query":"mutation {x}"}', lines())
+    assert not graphql.is_mutation(b'{"query":"{x}"}', lines())
