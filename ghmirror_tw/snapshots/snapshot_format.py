@@ -99,7 +99,10 @@ class Header:
 
     @classmethod
     def decode(cls, raw: bytes, version: int = VERSION) -> Header:
-        """Return the header of that *version*. Raises `ValueError`."""
+        """Return the header of that *version*. Raises `ValueError`.
+
+        Its texts are shown on terminals, which other characters than printable ones control.
+        """
         if len(raw) < _TIME.size:
             raise ValueError("it is too short")
         (at,) = _TIME.unpack_from(raw)
@@ -110,6 +113,8 @@ class Header:
             rest = rest[end:]
         if rest or len(texts) != _TEXTS[version]:
             raise ValueError("it does not contain an owner and a kind of store")
+        if not all(text.isprintable() for text in texts):
+            raise ValueError("it contains characters that are not printable")
         fingerprint, api_url, *_ = (*texts[2:], None, None)
         return cls(texts[0], texts[1], at, fingerprint, api_url)
 

@@ -218,6 +218,14 @@ def test_a_header_has_bounds() -> None:
             SnapshotWriter(header).finish()
 
 
+@pytest.mark.parametrize("text", ["\x1b]0;title\x07", "a\nb", "\x9b2J", "\u202e"])
+def test_a_header_is_printable(text: str) -> None:
+    """The command shows it on a terminal, and anything that writes to the target can make it."""
+    for header in (Header(text, "k", 1), Header("o", "k", 1, api_url=text)):
+        with pytest.raises(DamagedError, match="not printable"):
+            read(SnapshotWriter(header).finish())
+
+
 def bombs() -> Iterator[tuple[str, bytes, type[SnapshotError]]]:
     """Small files that would be large."""
     zeros = block(bytes(BLOCK_BYTES))
