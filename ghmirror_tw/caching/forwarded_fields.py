@@ -36,16 +36,18 @@ _NOT_FORWARDED: Final = HOP_BY_HOP | FRAMING | {b"set-cookie"}
 def forwarded_request_fields(fields: Fields) -> Fields:
     """Return the *fields* of a request that are forwarded (RFC 9110, section 7.6.1)."""
     return Fields.of(
-        tuple(
-            [
-                line
-                for line in fields.end_to_end().lines
-                if line[0] not in _OWN
-                and line[0] not in _OVERRIDING
-                and not line[0].startswith(_OVERRIDING_PREFIXES)
-            ]
-        )
+        tuple([line for line in fields.end_to_end().lines if not _is_withheld(line[0])])
     )
+
+
+def _is_withheld(name: bytes) -> bool:
+    """Tell whether a request field is for the mirror alone, or could override a request.
+
+    Servers that pass fields as CGI does (RFC 3875, section 4.1.18) make no difference between
+    hyphens and underscores.
+    """
+    usual = name.replace(b"_", b"-")
+    return name in _OWN or usual in _OVERRIDING or usual.startswith(_OVERRIDING_PREFIXES)
 
 
 def canonical_request_fields(fields: Fields) -> Fields:

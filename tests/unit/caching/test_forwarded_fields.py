@@ -21,6 +21,7 @@ from ghmirror_tw.http.fields import Fields
     [
         *(b"Forwarded", b"X-Forwarded-Host", b"X-Forwarded-Anything", b"X-Original-URL"),
         *(b"X-Original-Host", b"X-Rewrite-URL", b"X-HTTP-Method-Override", b"X-HTTP-Method"),
+        *(b"X_Forwarded_Host", b"X_HTTP-Method_Override"),
         *(b"X-Method-Override", b"X-Real-IP", b"Cookie", b"Host", b"Connection", b"Expect"),
     ],
 )
