@@ -37,6 +37,7 @@ class SettingsReload:
             secret = settings.cache.current_credential_secret().encode()
             github_trust = build_github_trust(settings.github)
             redis_trust = build_redis_trust(settings.redis)
+            self._check_restrictions(settings.server.allowed_users, secret)
         except ConfigError as error:
             for fault in error.faults:
                 _log.error("Configuration not reloaded: {fault}", fault=fault)
@@ -60,3 +61,16 @@ class SettingsReload:
         if changed := changed_options(parts.settings, settings):
             options = ", ".join(changed)
             _log.warn("Restart needed by changed options: options={options}", options=options)
+
+    def _check_restrictions(self, allowed_users: frozenset[str], secret: bytes) -> None:
+        """Raise `ConfigError` if a restriction would be lifted.
+
+        A file that is read while it is written may have lost its options.
+        """
+        mirror, faults = self.parts.mirror, []
+        if mirror.options.allowed_users and not allowed_users:
+            faults.append("[server] allowed_users: it is not set any more; all users are allowed")
+        if mirror.credentials.names.secret and not secret:
+            faults.append("[cache] credential_secret: it is not set any more")
+        if faults:
+            raise ConfigError([f"{each} only after a restart" for each in faults])

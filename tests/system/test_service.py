@@ -168,6 +168,27 @@ class Service(TestCase):
             (option.section, option.name) for option in OPTIONS if option.reread == "at SIGHUP"
         }
 
+    async def test_sighup_lifts_no_restriction(self) -> None:
+        """A file that is only half written may have no options yet."""
+        alice = frozenset({"alice"})
+        restricted = {"allowed_users": alice}, {"credential_secret": "a" * 32}
+        home = await open_home(self, server=restricted[0], cache=restricted[1])
+        credentials, options = home.parts.mirror.credentials, home.parts.mirror.options
+        names, config = credentials.names, Path(self.mktemp())
+        settings = settings_reload.SettingsReload(str(config), home.parts)
+        users, secret = (
+            "[server]\nallowed_users = bob\n",
+            f"[cache]\ncredential_secret = {'b' * 32}\n",
+        )
+        for text in ("", users, secret):
+            config.write_text(text)  # noqa: ASYNC240 - it is a few bytes
+            settings.reload()
+            assert (options.allowed_users, credentials.names) == (alice, names)
+        config.write_text(users + secret)  # noqa: ASYNC240 - it is a few bytes
+        settings.reload()
+        assert options.allowed_users == frozenset({"bob"})
+        assert credentials.names is not names
+
     async def test_only_a_new_secret_renames_credentials(self) -> None:
         """A reload with the same secret keeps the names of credentials."""
         home = await open_home(self)
