@@ -179,6 +179,7 @@ $(NODE_MODULES): tests/package.json tests/package-lock.json tests/.npmrc
 # The programs that tests start, each with its Debian package. Servers and debootstrap are in
 # /usr/sbin, which is not in the PATH of every user.
 PROGRAMS := node:nodejs npm:npm redis-server:redis-server promtool:prometheus \
+	amtool:prometheus-alertmanager \
 	systemd-analyze:systemd haproxy:haproxy gh:gh tinyproxy:tinyproxy chromium:chromium \
 	debootstrap:debootstrap curl:curl wget:wget
 

@@ -179,7 +179,7 @@ class _Remembering:
             "records": records,
         }
 
-    def snapshot_failed(self, operation: str) -> None:  # noqa: ARG002
+    def snapshot_failed(self, operation: str, error: str) -> None:  # noqa: ARG002
         self.done = True
 
 

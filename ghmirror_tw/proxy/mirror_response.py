@@ -34,7 +34,8 @@ class Response:
     `If-Modified-Since` may be that of a response to it. *forward* (why the request was forwarded),
     *upstream_status* (of GitHub's response), *detail* and *age_s* are sent in `Cache-Status` and
     `Age` (RFC 9211). *charged*: GitHub counted it against the quota, though it is a 304.
-    *upstream_seconds*: how long GitHub took for its response.
+    *upstream_seconds*: how long GitHub took for its response. *request_id*: GitHub's ID of the
+    request where its response is not sent.
     """
 
     status: int
@@ -51,6 +52,7 @@ class Response:
     granted: bool = False
     charged: bool = False
     upstream_seconds: float | None = None
+    request_id: bytes | None = None
 
     @property
     def incoming(self) -> IncomingContent | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable
 
-from attrs import define
+from attrs import define, evolve
 from twisted.internet.interfaces import IDelayedCall
 
 from ghmirror_tw.caching.decision import ServeStale, Validate
@@ -59,7 +59,14 @@ class StaleFallback:
             stale = await self.stored.stale(lookup, error.reason, error.status)
             if stale is None:
                 raise
-            return stale
+            failed = error.fallback
+            if not isinstance(failed, Response):
+                return stale
+            return evolve(
+                stale,
+                upstream_seconds=failed.upstream_seconds,
+                request_id=failed.fields.get(b"x-github-request-id"),
+            )
 
     async def at_once(self, lookup: Lookup, known: Known, step: ServeStale) -> Response | None:
         """Return a stale response without waiting for GitHub; None: there is none.

@@ -30,6 +30,8 @@ _FULL_BYTES: Final = 16 << 20
 _UNREACHABLE: Final = "Redis unreachable, {effect}: address={address} reason={reason}"
 _UNWRITABLE: Final = "Redis cannot be written, {effect}: address={address} reason={reason}"
 _UNREADABLE: Final = "Redis cannot be read, {effect}: address={address} reason={reason}"
+#: The beginning of a reason that a server has sent.
+_ERROR_REPLY: Final = "error reply"
 
 
 @define(eq=False, kw_only=True)
@@ -237,9 +239,15 @@ class RedisNode:
             self.changed(self)
 
     def _log_once(self, message: str, reason: str = "") -> None:
-        """Log a change of the server's health; not again while it stays the same."""
-        if (message, reason) == self._logged:
-            return
+        """Log a change of the server's health; not again while it stays the same.
+
+        An unreachable server has another reason soon: the connection was lost, then refused. Only a
+        server that responds with an error is in another state.
+        """
+        if self._logged is not None and message == self._logged[0]:
+            responds = reason.startswith(_ERROR_REPLY)
+            if reason == self._logged[1] or (message == _UNREACHABLE and not responds):
+                return
         self._logged = message, reason
         log = self._log.warn if reason else self._log.info
         log(message, address=self.address, reason=reason, effect=self.effect)

@@ -157,8 +157,8 @@ class Restorer:
                     self.barrier.open(id(self))
                 pause_s = min(_FIRST_BACKOFF_S * 2**failures, _LAST_BACKOFF_S)
                 failures += 1
-            except Exception:  # noqa: BLE001 - the mirror serves without a restore
-                self.metrics.snapshot_failed(RESTORE)
+            except Exception as error:  # noqa: BLE001 - the mirror serves without a restore
+                self.metrics.snapshot_failed(RESTORE, str(error))
                 _log.failure("Restore failed")
                 return
             try:
@@ -167,7 +167,7 @@ class Restorer:
                 return
 
     def _failed(self, why: str) -> None:
-        self.metrics.snapshot_failed(RESTORE)
+        self.metrics.snapshot_failed(RESTORE, why)
         _log.error("Restore failed, will be retried: error={why}", why=why)
 
     async def _attempt(self) -> bool:

@@ -37,7 +37,7 @@ class SnapshotMetrics(Protocol):
     ) -> None:
         """Show a completed save or restore."""
 
-    def snapshot_failed(self, operation: str) -> None:
+    def snapshot_failed(self, operation: str, error: str) -> None:
         """Count a failure."""
 
 
@@ -142,7 +142,7 @@ class Schedule:
                 self._made(made, self.reactor.seconds() - began)
 
     def _failed(self, error: Exception) -> None:
-        self.metrics.snapshot_failed("save")
+        self.metrics.snapshot_failed("save", str(error))
         if isinstance(error, TargetError):
             _log.error("Save failed: kind={kind} error={error}", kind=self.kind, error=str(error))
         elif isinstance(error, StoreEmptiedError):

@@ -67,6 +67,8 @@ class SnapshotRepository:
     api_url: str = ""
     #: The time of the last read from the target, by the reactor's clock.
     read_at: float = field(init=False, default=0.0)
+    #: The snapshots of other servers or secrets that the last search has skipped.
+    foreign_count: int = field(init=False, default=0)
 
     async def save(
         self, header: Header, batches: AsyncGenerator[Sequence[Pair]]
@@ -144,6 +146,7 @@ class SnapshotRepository:
         try:
             return await self._newest_usable(owner, foreign)
         finally:
+            self.foreign_count = len(foreign)
             if foreign:
                 stored, error = foreign[0]
                 _log.warn(

@@ -56,6 +56,8 @@ class Metrics:
     cost_unknown_in_all: int = field(init=False, default=0)
     #: The operations (methods and path patterns) of charged requests.
     paid_operations: Busiest = field(init=False, factory=Busiest)
+    #: The errors of the last snapshots that failed, by operation.
+    snapshot_errors: dict[str, str] = field(init=False, factory=dict)
     _named: dict[str, Any] = field(init=False, factory=dict)
     _stores: StoreCollector = field(init=False, factory=StoreCollector)
     _budgets: BudgetCollector = field(init=False, factory=BudgetCollector)
@@ -207,13 +209,15 @@ class Metrics:
         self, operation: str, *, at: float, seconds: float, size_bytes: int, records: int
     ) -> None:
         """Show the last snapshot; *operation* is ``save`` or ``restore``."""
+        self.snapshot_errors.pop(operation, None)
         self._named["snapshot_timestamp_seconds"].labels(operation).set(at)
         self._named["snapshot_seconds"].labels(operation).set(seconds)
         self._named["snapshot_bytes"].labels(operation).set(size_bytes)
         self._named["snapshot_records"].labels(operation).set(records)
 
-    def snapshot_failed(self, operation: str) -> None:
-        """Count a failed snapshot."""
+    def snapshot_failed(self, operation: str, error: str) -> None:
+        """Count a failed snapshot; *error* is shown until the next one that does not fail."""
+        self.snapshot_errors[operation] = scrub(error)
         self._named["snapshot_failures"].labels(operation).inc()
 
     def exposition(self, accept: bytes | None) -> tuple[bytes, bytes]:

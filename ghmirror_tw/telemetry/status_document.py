@@ -65,7 +65,7 @@ class StatusDocument:
             },
             "latencies": self._latencies(now),
             "store": {**sections.get("store", {}), "stores": _stores(readings)},
-            "snapshots": None if snapshots is None else {**snapshots, **_snapshots(readings)},
+            "snapshots": None if snapshots is None else self._snapshots(snapshots, readings),
             "paths": self._paths(),
         }
 
@@ -91,6 +91,12 @@ class StatusDocument:
             "busiest": _shares("path", self.busiest),
             "paid": _shares("operation", self.metrics.paid_operations),
         }
+
+    def _snapshots(self, state: dict[str, Any], readings: MetricReadings) -> dict[str, Any]:
+        """Return the *state* of snapshots, with the last save and restore and their errors."""
+        errors = self.metrics.snapshot_errors
+        last = _snapshots(readings)
+        return state | {each: {**last[each], "error": errors.get(each)} for each in last}
 
     def _latencies(self, now: TotalsSample) -> dict[str, Any]:
         windows = {name: self.last_hour.since(length, now)[1] for name, length in _WINDOWS.items()}

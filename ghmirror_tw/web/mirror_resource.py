@@ -48,6 +48,8 @@ from ghmirror_tw.web.response_sender import BrokenResponseError, ResponseSender
 _METHODS: Final = frozenset({b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS"})
 #: The status that nginx logs for a client that closed the connection before its response.
 _CLIENT_CLOSED: Final = 499
+#: Why a request is never stored, as `fwd` in `Cache-Status` names it.
+_BYPASSES: Final = frozenset({"method", "bypass"})
 #: The longest path in the table of the busiest ones, in characters.
 _PATH_LENGTH: Final = 200
 #: `Retry-After` on a connection that is reserved for health checks, in seconds.
@@ -75,11 +77,11 @@ class _RequestRecord:
     def note(self, response: Response) -> None:
         """Note the mirror's response."""
         self.outcome = response.outcome
-        forwarded = response.outcome is Outcome.PASS
-        self.detail = response.detail or (response.forward if forwarded else None)
+        bypassed = response.forward if response.forward in _BYPASSES else None
+        self.detail = response.detail or bypassed
         self.upstream_status = response.upstream_status
         self.upstream_seconds = response.upstream_seconds
-        self.request_id = response.fields.get(b"x-github-request-id")
+        self.request_id = response.request_id or response.fields.get(b"x-github-request-id")
 
 
 @implementer(IResource)

@@ -140,4 +140,5 @@ class StatusSources:
             "interval": self.settings.snapshot.interval,
             "next_at": snapshots.next_at,
             "filling": snapshots.barrier.is_shut,
+            "foreign": snapshots.access.repository.foreign_count,
         }

@@ -26,11 +26,18 @@ def test_each_deployment_is_documented() -> None:
     assert {name for name in shown if name not in PAGE} == set()
 
 
-def test_each_alert_is_documented() -> None:
-    """Each alert has instructions, and each documented alert exists."""
+def test_each_alert_has_a_section_of_the_runbook() -> None:
+    """Each alert has one section, each section is of an alert, and the alert links to it."""
     groups = yaml.safe_load((CONF / "prometheus" / "rules.yaml").read_text())["groups"]
-    alerts = {rule["alert"] for group in groups for rule in group["rules"] if "alert" in rule}
-    assert set(re.findall(r"^``(Ghmirror\w+)`` ", PAGE, re.MULTILINE)) == alerts
+    alerts = {rule["alert"]: rule for group in groups for rule in group["rules"] if "alert" in rule}
+    page = (ROOT / "docs" / "runbook.rst").read_text()
+    sections = re.split(r"^(Ghmirror\w+)\n-+\n", page, flags=re.MULTILINE)[1:]
+    assert sorted(sections[::2]) == sorted(alerts)
+    for name, text in zip(sections[::2], sections[1::2], strict=True):
+        for part in ("Users notice", "Look at", "Do", "Leave it alone"):
+            assert re.search(rf"^{part}$", text, re.MULTILINE), (name, part)
+        url = alerts[name]["annotations"]["runbook_url"]
+        assert url == f"https://docs.example.org/ghmirror/runbook.html#{name.lower()}"
 
 
 def test_documented_commands_equal_those_in_the_files() -> None:

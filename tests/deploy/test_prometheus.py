@@ -28,6 +28,7 @@ RULES_TEST = ROOT / "tests" / "deploy" / "rules_test.yaml"
 #: Queries that have an answer only after something that does not happen here.
 NEED_AN_EVENT = {
     'ALERTS{alertname=~"Ghmirror.*", alertstate="firing"}': "an alert fires",
+    'ghmirror_requests_total{status="500", outcome="error"}': "the mirror has a fault",
     'kube_deployment_status_replicas_ready{deployment="ghmirror"}': "it runs in Kubernetes",
 }
 

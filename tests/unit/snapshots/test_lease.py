@@ -183,7 +183,7 @@ class Filling(SynchronousTestCase):
     def test_requests_do_not_wait_after_a_permanent_failure(self) -> None:
         """The gate opens at once; the attempts go on beside the requests, and may succeed."""
         failed: list[str] = []
-        report: Any = SimpleNamespace(snapshot_failed=failed.append)
+        report: Any = SimpleNamespace(snapshot_failed=lambda operation, _: failed.append(operation))
         denied: Any = Denied()
         self.restorer.metrics, self.restorer.repository = report, denied
         self.restorer.fill()

@@ -56,7 +56,7 @@ def everything(metrics: Metrics) -> None:
     metrics.watch_limits(lambda: [("octocat", "core", "primary")])
     metrics.watch_store("memory", lambda: (1, 2, 3, 4))
     metrics.snapshot("save", at=5.0, seconds=1.5, size_bytes=10, records=2)
-    metrics.snapshot_failed("restore")
+    metrics.snapshot_failed("restore", "no space")
     metrics.reactor_lag(0.002)
     metrics.unstorable("no-store")
 

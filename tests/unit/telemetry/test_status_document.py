@@ -202,7 +202,9 @@ class FiguresTests(TestCase):
         shown = (await figures(home))["snapshots"]
         assert (shown["target"], shown["interval"], shown["filling"]) == (target, 3600.0, False)
         assert shown["next_at"] > home.parts.reactor.seconds() + 3000.0
-        nothing = {"at": None, "seconds": None, "bytes": None, "records": None, "failures": 0}
+        unknown = dict.fromkeys(("at", "seconds", "bytes", "records", "error"))
+        nothing = {**unknown, "failures": 0}
+        assert shown["foreign"] == 0
         assert shown["save"] == shown["restore"] == nothing
         home.github.put("/thing", {"a": 1})
         await home.get("/thing", token="alice-1")
