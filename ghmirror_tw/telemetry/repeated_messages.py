@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Final
 
 from attrs import define, field
-from twisted.logger import ILogObserver, LogEvent, LogLevel
+from twisted.logger import ILogObserver, LogEvent, LogLevel, formatEvent
 from zope.interface import implementer
 
 #: The most warnings of one kind that are written in a period, and its length in seconds.
@@ -27,9 +27,10 @@ class _Kind:
 class RepeatLimit:
     """Passes events on to *write*; of warnings of one kind, `MOST` in each `PERIOD_S`.
 
-    A kind is a namespace and a format, which leaves out the values. At the end of the period, the
-    latest that was not written follows, with ``log_repeated``: how many were not. Events come from
-    any thread, and so may the calls of *call_later*.
+    The kind of a warning is its format, which leaves out the values; that of an error is its text,
+    since each fault of a configuration is an error. At the end of the period, the latest that was
+    not written follows, with ``log_repeated``: how many were not. Events come from any thread, and
+    so may the calls of *call_later*.
     """
 
     write: Callable[[LogEvent], None]
@@ -38,10 +39,14 @@ class RepeatLimit:
 
     def __call__(self, event: LogEvent) -> None:
         """Write or count *event*."""
-        if event.get("log_level", LogLevel.info) < LogLevel.warn:
+        level = event.get("log_level", LogLevel.info)
+        if level < LogLevel.warn:
             self.write(event)
             return
-        name = event.get("log_namespace"), event.get("log_format")
+        kind_of = event.get("log_format")
+        if level > LogLevel.warn or not kind_of or kind_of.startswith("{"):
+            kind_of = formatEvent(event)
+        name = event.get("log_namespace"), kind_of
         kind = self._kinds.get(name)
         if kind is None:
             kind = self._kinds[name] = _Kind()

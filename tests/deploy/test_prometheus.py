@@ -68,6 +68,14 @@ def panels() -> Iterator[tuple[str, str]]:
             yield f"{panel['title']} {target['refId']}", query
 
 
+def runbook_queries() -> list[str]:
+    """Return the queries that the runbook names, in the text and in blocks."""
+    page = (ROOT / "docs" / "runbook.rst").read_text()
+    blocks = re.findall(r"::\n\n +(.+)\n", page)
+    literals = re.findall(r"``([^`]+)``", " ".join(page.split()))
+    return [each for each in (*blocks, *literals) if _SELECTOR.search(each) and "curl" not in each]
+
+
 def promtool(*arguments: str) -> None:
     """Have promtool judge something."""
     output = subprocess.run(["promtool", *arguments], capture_output=True, text=True, check=False)
@@ -229,5 +237,8 @@ class Queries(TestCase):
     async def test_each_query_is_valid(self) -> None:
         """Prometheus accepts each query, with or without a result."""
         _, _, prometheus = await self.open()
-        for query in [*(query for _, query in panels()), *(each.expression for each in rules())]:
+        documented = runbook_queries()
+        assert len(documented) > 20
+        queries = [query for _, query in panels()] + [each.expression for each in rules()]
+        for query in (*queries, *documented):
             await prometheus.query(query)

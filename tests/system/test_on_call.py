@@ -91,6 +91,25 @@ class OnCall(TestCase):
         (line,) = found(mirror, "GhmirrorRedisAway", "unreachable")
         assert f"memory store in use: address=127.0.0.1:{redis.port} reason=" in line
 
+    async def test_fields_that_the_runbook_names_exist(self) -> None:
+        """Each is in the status document of a mirror with Redis and snapshots."""
+        folder = tempfile.mkdtemp(prefix="ghmirror-")
+        self.addCleanup(shutil.rmtree, folder)
+        sections = {
+            "cache": {"backend": "redis"},
+            "redis": {"url": f"redis://127.0.0.1:{start_redis(self).port}"},
+            "snapshot": {"target": f"file://{folder}"},
+        }
+        shown = await self.status(await start_mirror(self, sections))
+        named = set(re.findall(r"``([a-z]+(?:\.[a-z_]+)+)``", RUNBOOK))
+        named = {each for each in named if each.partition(".")[0] in shown}
+        assert {"store.breaker.reading", "snapshots.save.error", "paths.paid"} <= named
+        for each in named:
+            value = shown
+            for part in each.split("."):
+                if value is not None:  # the status page is not configured
+                    value = value[part]
+
     async def test_github_responds_503(self) -> None:
         """The circuit opens once; stale responses name GitHub's status and ID of the request."""
         github = await self.github()

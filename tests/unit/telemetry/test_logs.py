@@ -315,6 +315,18 @@ def test_kinds_of_warnings_are_counted_apart() -> None:
         assert f"warn test {text} (1 more in the last minute)" in flood.lines
 
 
+def test_errors_and_texts_without_a_format_are_counted_by_text() -> None:
+    """All faults of a configuration are written, however many there are."""
+    flood = Flood()
+    flood.warn(2 * MOST, "{n}")
+    for number in range(2 * MOST):
+        flood.log.error("Not reloaded: {fault}", fault=number)
+    assert len(flood.lines) == 4 * MOST
+    for _ in range(2 * MOST):
+        flood.log.error("Not reloaded: {fault}", fault="same")
+    assert len(flood.lines) == 5 * MOST
+
+
 def test_repeated_failures_are_counted_in_json() -> None:
     """As a number."""
     flood = Flood("json")
