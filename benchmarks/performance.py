@@ -32,15 +32,15 @@ _INTRODUCTION: Final = """\
 Performance
 ===========
 
-What a revalidated GET costs, measured by a program that anyone can run::
+What a validated GET costs, measured by a program that anyone can run::
 
     make bench PYPY=pypy3 BENCH='--json speed.json'
     .venv/bin/python -m benchmarks.performance speed.json
 
-The second line writes this page. Times are those of one machine, and differ on another; ratios were
-taken in one run, round by round in turn. CPU time is that of all processes of what is measured,
-Redis's included, as Linux counts it. GitHub's stand-in is an nginx that knows the tags and answers
-304 to them.
+The second line writes this page. Times are those of one machine, and differ on another. Ratios were
+taken in one run, round by round in turn. CPU time is that of all processes of a subject, Redis's
+included, as Linux counts it. GitHub's stand-in is an nginx that knows the entity-tags and sends a
+304 for them.
 """
 
 _ON_PYPY: Final = """\
@@ -50,25 +50,38 @@ Without ``PYPY=pypy3`` all is measured on CPython, and judged there.
 """
 
 _TEXTS: Final = {
+    "trace": """\
+The fleet trace
+---------------
+
+Traffic like that of a fleet of bots. 48 clients, each with a connection, a credential and a
+``User-Agent`` of its own, belong to 12 users. They request 4,000 paths by Zipf's law (exponent 1),
+a fifth of which are pages of lists with ``Link``. A third of the clients send ``If-None-Match`` for
+what they have. Content is 23 kB of JSON.
+
+The mirror and Varnish validate each GET with GitHub. nginx stores nothing and passes each through.
+*Python packages* is a validating proxy made of an ASGI server, an HTTP client and a cache library.
+*upstream* is the number of requests to GitHub for a response, *paid* the number of those that were
+no 304. The mirror proves ``Link`` by requests of its own, which are part of *upstream*.
+""",
     "revalidated": """\
 Revalidated GETs
 ----------------
 
-500 URLs with 23 kB of JSON each, asked for by wrk with one credential and ``Accept-Encoding:
-gzip``. The mirror and Varnish validate each one with GitHub, which answers 304; nginx stores
-nothing and passes on 200. The mirror writes its own URLs into the content, the others leave it as
-it is. Each is driven for 4 seconds in a round, or for 50 ms for each connection if that is longer,
-so that the first answer on each is not among the slowest hundredth. *Twisted alone* is no mirror:
-it is the least that sockets and Twisted's reactor take for that, with two dictionaries and without
-parsing, judging or counting anything.
+500 URLs with 23 kB of JSON each, requested by wrk with one credential and ``Accept-Encoding:
+gzip``. The mirror and Varnish validate each one with GitHub, which sends a 304. nginx stores
+nothing and passes each 200 through. The mirror rewrites URLs in the content; the others leave it as
+it is. A round lasts some seconds, or 50 ms for each connection if that is longer, so that the first
+response of each connection is not among the slowest hundredth. *Twisted alone* is no mirror. It is
+the least that sockets and Twisted's reactor take, with two dictionaries and without rules.
 """,
     "latency": """\
 Latency that is added
 ---------------------
 
-To an answer of GitHub's that takes 100 ms, at a steady rate: questions come at their time, whether
-or not earlier ones are answered, and their time counts from when they were due. Percentiles of
-GitHub's own answers, asked directly at the same rate, are subtracted.
+To a response of GitHub that takes 100 ms, at a steady rate. Requests are sent at their time,
+whether or not earlier ones have ended, and their latency counts from then. The percentiles of
+requests that go to GitHub directly, at the same rate, are subtracted.
 """,
     "sizes": """\
 Size of content
@@ -94,13 +107,13 @@ The same GETs of 10 resources, by so many credentials that have each been grante
 Misses
 ------
 
-What nobody has asked for before: 200, stored.
+What has never been requested before: a 200, which is stored.
 """,
     "passing": """\
 Passing on
 ----------
 
-1 MB that is neither stored nor looked at.
+1 MB that is neither stored nor rewritten.
 """,
     "layers": """\
 Where the time goes
@@ -218,6 +231,34 @@ def _rows(page: Page, rows: Sequence[Found], by: str | None = None) -> None:
             for row in rows
         ],
     )
+
+
+def _trace(page: Page, rows: list[Found]) -> None:
+    columns = {
+        "CPU µs": "cpu_us",
+        "requests/s": "rate",
+        "p50 ms": "p50_ms",
+        "p99 ms": "p99_ms",
+        "memory MB": "memory_mb",
+        "upstream": "upstream",
+        "paid": "paid",
+    }
+    page.table(
+        ("subject", *columns),
+        [(row["subject"], *(_number(row[name]) for name in columns.values())) for row in rows],
+    )
+
+    def draw(axes: Any) -> None:
+        subjects = [row["subject"] for row in rows]
+        bars = axes.barh(
+            subjects, [row["cpu_us"] for row in rows], color=[_color(each) for each in subjects]
+        )
+        axes.bar_label(bars, [_number(row["cpu_us"]) for row in rows], padding=3)
+        axes.set_xscale("log")
+        axes.invert_yaxis()
+        axes.set_xlabel("CPU µs a request")
+
+    page.plot("trace", "CPU time a request of the fleet trace, by subject", draw)
 
 
 def _revalidated(page: Page, rows: list[Found]) -> None:
@@ -347,6 +388,7 @@ def _layers(page: Page, found: Found) -> None:
 
 
 _PARTS: Final[dict[str, Callable[[Page, Any], None]]] = {
+    "trace": _trace,
     "revalidated": _revalidated,
     "latency": _latency,
     "sizes": _sizes,
