@@ -176,18 +176,19 @@ $(NODE_MODULES): tests/package.json tests/package-lock.json tests/.npmrc
 	npm ci --ignore-scripts --no-audit --no-fund --loglevel=error
 	touch node_modules/.package-lock.json
 
-# The programs that tests start, each with its Debian package. Servers and debootstrap are in
-# /usr/sbin, which is not in the PATH of every user.
+# The programs that tests start, or files that they read, each with its Debian package. Servers and
+# debootstrap are in /usr/sbin, which is not in the PATH of every user.
 PROGRAMS := node:nodejs npm:npm redis-server:redis-server promtool:prometheus \
 	amtool:prometheus-alertmanager \
 	systemd-analyze:systemd haproxy:haproxy gh:gh tinyproxy:tinyproxy chromium:chromium \
-	debootstrap:debootstrap curl:curl wget:wget
+	debootstrap:debootstrap curl:curl wget:wget go:golang-go \
+	/usr/share/gocode/src/github.com/google/go-github:golang-github-google-go-github-dev
 
 programs:
 	@missing=()
 	for program in $(PROGRAMS); do
 		PATH="$$PATH:/usr/sbin" command -v "$${program%%:*}" >/dev/null \
-			|| missing+=("$${program##*:}")
+			|| [ -e "$${program%%:*}" ] || missing+=("$${program##*:}")
 	done
 	if [ -n "$(PYTHON)" ] && ! $(PYTHON) -c 'import ensurepip, venv' 2>/dev/null; then
 		missing+=(python$$($(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')-venv)

@@ -7,24 +7,8 @@ at here.
 
 from __future__ import annotations
 
-import gzip
-import json
-from typing import Any
+from tests.clients.raw_requests import GO, GO_GITHUB, RawRequests
 
-from attrs import frozen
-from twisted.trial.unittest import TestCase
-
-from tests.fakes.github import GitHub
-from tests.harness.home import Home, open_github, open_home
-
-GO = "Accept-Encoding: gzip\r\n"
-#: What go-github adds to each request, and Terraform's provider with it.
-GO_GITHUB = (
-    "User-Agent: go-github/v66.0.0\r\n"
-    "Accept: application/vnd.github.v3+json\r\n"
-    "Authorization: Bearer alice-1\r\n"
-    "X-Github-Api-Version: 2022-11-28\r\n"
-)
 RENOVATE = (
     "user-agent: RenovateBot/39.0.0 (https://github.com/renovatebot/renovate)\r\n"
     "accept: application/vnd.github.v3+json\r\n"
@@ -34,53 +18,8 @@ RENOVATE = (
 QUERY = '{"query":"{viewer{login}}"}'
 
 
-@frozen
-class Seen:
-    """An answer, taken apart."""
-
-    status: int
-    fields: dict[str, str]
-    content: bytes
-
-    @property
-    def json(self) -> Any:
-        packed = self.fields.get("content-encoding") == "gzip"
-        return json.loads(gzip.decompress(self.content) if packed else self.content)
-
-
-def whole(content: bytes) -> bytes:
-    """Return content that came in chunks."""
-    pieces = []
-    while content:
-        size, _, content = content.partition(b"\r\n")
-        pieces.append(content[: int(size, 16)])
-        content = content[int(size, 16) + 2 :]
-    return b"".join(pieces)
-
-
-class Requests(TestCase):
-    """A mirror before a GitHub Enterprise Server of the tests', or what it is taken for."""
-
-    github: GitHub
-    home: Home
-
-    async def setUp(self) -> None:  # type: ignore[override]  # trial waits for it
-        self.github = await open_github(self)
-        self.github.put("/orgs/octo", {"id": 7, "login": "octo", "url": "x"})
-        self.home = await open_home(self, self.github, server={"enterprise_version": "3.17.0"})
-
-    async def seen(self, start: str, fields: str, content: str = "") -> Seen:
-        """Send a request on a connection of its own, and return the answer."""
-        length = f"Content-Length: {len(content)}\r\n" if content else ""
-        sent = f"{start} HTTP/1.1\r\nHost: mirror.test\r\n{fields}{length}Connection: close\r\n\r\n"
-        got = await self.home.raw((sent + content).encode())
-        head, _, rest = got.partition(b"\r\n\r\n")
-        status, *lines = head.decode().split("\r\n")
-        pairs = (line.partition(": ") for line in lines)
-        named = {name.lower(): value for name, _, value in pairs}
-        if named.get("transfer-encoding") == "chunked":
-            rest = whole(rest)
-        return Seen(int(status.split(" ")[1]), named, rest)
+class Requests(RawRequests):
+    """Clients of GitHub Enterprise Server."""
 
     async def test_renovate(self) -> None:
         """Renovate reads the version from HEAD /, and sends GraphQL beside the API."""
@@ -129,3 +68,6 @@ class Requests(TestCase):
         (sent,) = self.github.exchanges(path)
         assert sent.target == f"{path}?name=a+b.zip".encode()
         assert (sent.body, sent.field(b"content-type")) == (b"PK", b"application/zip")
+
+
+del RawRequests  # nothing to run by itself

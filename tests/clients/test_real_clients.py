@@ -1,4 +1,4 @@
-"""PyGithub and Octokit see through the mirror what they see without it."""
+"""PyGithub, Octokit and go-github see through the mirror what they see without it."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import TestCase
 
+from tests.clients.go_programs import go_github
 from tests.clients.programs import json_output_of, node
 from tests.clients.scene import ISSUES, TOKEN, put_issues, scene, seen
 from tests.fakes.github import GitHub
@@ -82,6 +83,23 @@ class Octokit(Clients):
 
     def command(self, url: str, token: str) -> list[str]:
         return [*node("octokit_client.mjs", "@octokit/rest"), url, token]
+
+
+class GoGithub(Clients):
+    """It adds /api/v3 to its URL, and reads the next page's number from Link."""
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        """Compile it, which takes longer than a test may take if a machine is slow."""
+        super().setUpClass()
+        go_github()
+
+    async def setUp(self) -> None:  # type: ignore[override]  # trial waits for it
+        await super().setUp()
+        self.github.alias("/api/v3", "")
+
+    def command(self, url: str, token: str) -> list[str]:
+        return [go_github(), url, token]
 
 
 del Clients  # nothing to run by itself
