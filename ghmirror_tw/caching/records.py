@@ -13,6 +13,7 @@ from typing import Final
 
 from attrs import evolve, field, frozen
 
+from ghmirror_tw.caching.key import length_prefixed
 from ghmirror_tw.github.rate_limits import Limit, latest_of_each_scope
 from ghmirror_tw.http.fields import CONTENT_FIELDS, Fields
 
@@ -24,7 +25,7 @@ def digest_of(content: bytes, fields: Fields) -> str:
     """Return the identifier of a representation: a hash of its content and content fields."""
     hashed = hashlib.sha256()
     for name, value in sorted(fields.only(CONTENT_FIELDS)):
-        hashed.update(b"%d:%s%d:%s" % (len(name), name, len(value), value))
+        hashed.update(length_prefixed(name) + length_prefixed(value))
     hashed.update(b"\n")
     hashed.update(content)
     return hashed.hexdigest()
@@ -181,6 +182,14 @@ class Known:
         if grant is None or grant.epoch is None or grant.epoch != self.epoch:
             return False
         return grant.requested_at > self.refused_at
+
+    @property
+    def currently_permits(self) -> bool:
+        """Whether `permits` holds, and no stored refusal can be missing: see *current*.
+
+        Only then a response is sent that GitHub does not validate now.
+        """
+        return self.current and self.permits
 
     @property
     def latest_at(self) -> float:

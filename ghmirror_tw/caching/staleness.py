@@ -18,19 +18,11 @@ _FROM_CACHE: Final = (b"x-from-cache", b"1")
 
 
 def stale_grant(known: Known, now: float, stale_limit_s: float) -> Grant | None:
-    """Return the grant that permits a stale response, or None (see `epochs`).
-
-    *known* must be current: else a refusal may be missing.
-    """
+    """Return the grant that permits a stale response, or None (see `epochs`)."""
     grant = known.grant
-    if grant is None or not known.permits or not known.current:
+    if grant is None or not known.currently_permits:
         return None
     return None if now - grant.validated_at > stale_limit_s else grant
-
-
-def may_serve_stale(stored: Representation) -> bool:
-    """Tell whether a representation may be served stale: not with `Vary: *`."""
-    return b"*" not in stored.fields.listed(b"vary")
 
 
 def stored_response_fields(stored: Representation, grant: Grant) -> Fields:

@@ -3,7 +3,7 @@
 GitHub's `Vary` names fields of the key, the credential, and fields that are not forwarded. A load
 balancer before an Enterprise server may add others. Of those, only `User-Agent` can differ between
 forwarded requests (see `forwarded_fields`). If `Vary` names it, the grant has a hash of its value,
-and is used only for requests with the same value.
+and is used only for requests with the same value. A response with `Vary: *` is validated each time.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from typing import Final
 
 from attrs import evolve
 
-from ghmirror_tw.caching.records import Known
+from ghmirror_tw.caching.key import length_prefixed
+from ghmirror_tw.caching.records import Known, Representation
 from ghmirror_tw.http.fields import Fields, tokens
 
 #: Forwarded fields beyond the key and the credential whose values clients choose.
@@ -46,8 +47,7 @@ def variant_id(sent: Fields, *responses: Fields) -> bytes | None:
 def _hashed(names: tuple[bytes, ...], sent: Fields) -> bytes:
     hashed = hashlib.sha256()
     for name in names:
-        value = sent.combined(name)
-        hashed.update(b"-" if value is None else b"%d:%s" % (len(value), value))
+        hashed.update(length_prefixed(sent.combined(name)))
     return b",".join(names) + b"=" + hashed.hexdigest()[:32].encode("ascii")
 
 
@@ -58,3 +58,8 @@ def without_other_variant(sent: Fields, known: Known) -> Known:
         return known
     names = tuple(grant.varied.partition(b"=")[0].split(b","))
     return known if _hashed(names, sent) == grant.varied else evolve(known, grant=None)
+
+
+def may_be_reused(stored: Representation) -> bool:
+    """Tell whether a representation may be sent without validation: not with `Vary: *`."""
+    return b"*" not in stored.fields.listed(b"vary")

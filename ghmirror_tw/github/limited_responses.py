@@ -30,6 +30,9 @@ from ghmirror_tw.http.fields import Fields
 from ghmirror_tw.http.request import Request
 from ghmirror_tw.runtime.numbers import whole_number
 
+#: Statuses that may report a rate limit.
+MAY_BE_LIMITED: Final = frozenset({403, 429})
+
 #: The duration of a limit without a hint from GitHub, in seconds; it doubles each time.
 DEFAULT_PAUSE_S: Final = 60.0
 _SHORTEST_S: Final = 1.0
@@ -88,7 +91,7 @@ def interpretation_of(  # noqa: PLR0913, PLR0917 - a whole response, and its tim
     *content* is without coding, or its beginning. *strikes* is the number of consecutive limits of
     this credential before this response. Malformed parts count as absent.
     """
-    if status not in {403, 429}:
+    if status not in MAY_BE_LIMITED:
         return Interpretation(None, refuses=False)
     message, documented = _message(content)
     kind, refuses = _kind(status, fields, message, documented=documented)

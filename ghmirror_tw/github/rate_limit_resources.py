@@ -48,9 +48,9 @@ def scopes_of(path: bytes, method: bytes, *, creates: bool) -> tuple[str, ...]:
     return (EVERYTHING, resource, CONTENT_CREATION) if creates else (EVERYTHING, resource)
 
 
-def scopes_of_read(path: bytes) -> tuple[str, str]:
-    """Return the scopes of all limits that apply to a storable GET; *path* is without query."""
-    return EVERYTHING, resource_of_path(path, b"GET")
+def scopes_of_read(path: bytes) -> tuple[str, ...]:
+    """Return the scopes of all limits that apply to a GET; *path* is without query."""
+    return scopes_of(path, b"GET", creates=False)
 
 
 def creates_content(method: bytes, *, graphql: bool, mutates: bool) -> bool:

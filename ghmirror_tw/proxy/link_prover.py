@@ -11,8 +11,8 @@ from typing import Final
 from attrs import define
 from twisted.internet.defer import CancelledError, Deferred
 
-from ghmirror_tw.caching.decision import ConditionalRequest
 from ghmirror_tw.caching.records import Grant, Known, Representation
+from ghmirror_tw.caching.validator_ladder import ConditionalRequest
 from ghmirror_tw.caching.validators import ValidatorKind
 from ghmirror_tw.github.link_conditions import (
     NO_CONDITIONS,

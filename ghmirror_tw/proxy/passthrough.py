@@ -13,7 +13,7 @@ from attrs import define, evolve
 from twisted.internet.defer import Deferred
 
 from ghmirror_tw.caching.invalidation import is_write
-from ghmirror_tw.caching.refused_scope import refused_scope
+from ghmirror_tw.caching.refused_scope import RefusedScope, refused_scope
 from ghmirror_tw.github.graphql import is_graphql, is_mutation
 from ghmirror_tw.http.content_codings import accepts_gzip
 from ghmirror_tw.http.request import READ_METHODS, Request
@@ -121,9 +121,9 @@ class Passthrough:
         if status is None or (status != _UNAUTHORIZED and request.method not in READ_METHODS):
             return
         refused = refused_scope(status)
-        if refused == "credential" and request.authorization is not None:
+        if refused is RefusedScope.EVERYTHING and request.authorization is not None:
             self.epochs.revoke(requester, sent_at)
-        elif refused == "key":
+        elif refused is RefusedScope.KEY:
             key, token = self.credentials.key(request), requester.token
             self.store.deny(key, requester.credential, sent_at, token=token)
 

@@ -11,11 +11,15 @@ from ghmirror_tw.caching import record_updates
 from ghmirror_tw.caching.enclosed_representation import representation_of
 from ghmirror_tw.caching.forwarded_fields import forwarded_response_fields
 from ghmirror_tw.caching.records import Representation
-from ghmirror_tw.caching.refused_scope import refused_scope
-from ghmirror_tw.caching.storability import has_short_lived_urls, reason_not_to_store
+from ghmirror_tw.caching.refused_scope import RefusedScope, refused_scope
+from ghmirror_tw.caching.storability import (
+    Unstorable,
+    reason_in_content,
+    reason_in_head,
+    reason_in_length,
+)
 from ghmirror_tw.caching.validators import ValidatorKind, computed_tag, was_ignored
 from ghmirror_tw.github.entity_tag_trust import Sharing
-from ghmirror_tw.github.media_types import is_json
 from ghmirror_tw.github.operation_paging import most_items_of_page
 from ghmirror_tw.github.path_labels import path_pattern
 from ghmirror_tw.http import entity_tags, error_responses
@@ -101,7 +105,7 @@ class ReceivedResponses:
         content, room = await self._collect(response)
         with room:
             if reason is None:
-                stored = await self._store_whole(exchange, content)
+                stored = await self._store(exchange, content)
                 if isinstance(stored, Response):
                     return stored
                 self._end_grant(exchange)
@@ -152,7 +156,7 @@ class ReceivedResponses:
                 return error_responses.over_own_limit(limit)
             return passed_on(response, self._body(response, content))
 
-    def _process_head(self, exchange: Exchange) -> str | None:
+    def _process_head(self, exchange: Exchange) -> Unstorable | None:
         """Update refusals, sharing and the grant from status and fields, without the content.
 
         Return the reason why the response may not be stored; None: it may.
@@ -160,7 +164,7 @@ class ReceivedResponses:
         lookup, response = exchange.lookup, exchange.response
         self.note_refusal(lookup, response.status, exchange.sent_at)
         self._note_ignored(exchange)
-        reason = reason_not_to_store(
+        reason = reason_in_head(
             lookup.request, response.status, response.fields, self.options.api_url
         )
         if reason is not None:
@@ -184,17 +188,12 @@ class ReceivedResponses:
                 mechanism="lists of entity-tags" if off == "lists" else "sharing",
             )
 
-    async def _store_whole(self, exchange: Exchange, content: bytes | None) -> Response | str:
-        """Store the content of a 200 if it is complete; return the response, or why it is not."""
-        if content is None:
-            return "too-large"
-        if not exchange.response.content.is_delimited:
-            return "uncertain-end"
-        return await self._store(exchange, content)
-
-    async def _store(self, exchange: Exchange, content: bytes) -> Response | str:
-        """Store the content of a 200 and return the response, or return why it is not storable."""
+    async def _store(self, exchange: Exchange, content: bytes | None) -> Response | Unstorable:
+        """Store the content of a 200 and return the response, or the reason not to store it."""
         lookup, known, response = exchange.lookup, exchange.known, exchange.response
+        reason = reason_in_length(content, is_delimited=response.content.is_delimited)
+        if content is None or reason is not None:
+            return reason or Unstorable.TOO_LARGE
         try:
             represented = await self.threads.run(
                 estimated_size(content, coding_of(response)),
@@ -205,11 +204,11 @@ class ReceivedResponses:
                 self.options.max_stored_size,
             )
         except ContentTooLargeError:
-            return "too-large"
+            return Unstorable.TOO_LARGE
         except UndecodableError as error:
             raise UpstreamError("broken-answer", str(error), response.status) from error
-        if represented is None:
-            return "short-lived-urls"
+        if isinstance(represented, Unstorable):
+            return represented
         stored, shareable = represented
         self.budgets.track(stored, stored.packed)
         grant, entry = record_updates.from_200(
@@ -244,7 +243,7 @@ class ReceivedResponses:
         *status* is that of a response without a rate limit.
         """
         refused = refused_scope(status)
-        if refused == "credential" and lookup.request.authorization is not None:
+        if refused is RefusedScope.EVERYTHING and lookup.request.authorization is not None:
             self.epochs.revoke(lookup.requester, sent_at)
         elif refused is not None:
             self._deny(lookup, sent_at)
@@ -256,10 +255,10 @@ class ReceivedResponses:
 
 def _represented(
     request: Request, fields: Fields, content: bytes, limit: int
-) -> tuple[Representation, bool] | None:
+) -> tuple[Representation, bool] | Unstorable:
     """Return a representation, and whether its entity-tag is the one that the mirror computes.
 
-    None where it must not be stored: it contains URLs that expire before the tag changes.
+    Where it must not be stored, returns the reason.
     """
     coding = b", ".join(fields.listed(b"content-encoding"))
     stored, plain = representation_of(
@@ -269,6 +268,4 @@ def _represented(
     shareable = etag is not None and entity_tags.weakly_equal(
         etag, computed_tag(request, stored, plain)
     )
-    if not shareable and is_json(fields.get(b"content-type")) and has_short_lived_urls(plain):
-        return None
-    return stored, shareable
+    return reason_in_content(fields, plain, covered=shareable) or (stored, shareable)

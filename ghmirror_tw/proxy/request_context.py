@@ -7,9 +7,10 @@ from math import inf
 
 from attrs import field, frozen
 
-from ghmirror_tw.caching.decision import ConditionalRequest, DecisionFacts
+from ghmirror_tw.caching.decision import DecisionFacts
 from ghmirror_tw.caching.key import CacheKey
 from ghmirror_tw.caching.records import Known
+from ghmirror_tw.caching.validator_ladder import ConditionalRequest
 from ghmirror_tw.github.rate_limit_resources import scopes_of_read
 from ghmirror_tw.http.request import Request
 from ghmirror_tw.proxy.proof_register import Walk

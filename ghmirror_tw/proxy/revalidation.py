@@ -14,14 +14,14 @@ from attrs import define
 from twisted.internet.defer import Deferred
 
 from ghmirror_tw.caching import record_updates, validators
-from ghmirror_tw.caching.decision import (
+from ghmirror_tw.caching.forwarded_fields import forwarded_response_fields
+from ghmirror_tw.caching.records import Entry, Grant, Known, Representation
+from ghmirror_tw.caching.validator_ladder import (
     UNCONDITIONAL,
     ConditionalRequest,
     first_rung,
     shared_candidates,
 )
-from ghmirror_tw.caching.forwarded_fields import forwarded_response_fields
-from ghmirror_tw.caching.records import Entry, Grant, Known, Representation
 from ghmirror_tw.caching.validators import EMPTY_DIGEST, EMPTY_FIELDS, Validator, ValidatorKind
 from ghmirror_tw.github import entity_tag_rule
 from ghmirror_tw.github.entity_tag_trust import Sharing

@@ -149,7 +149,7 @@ class StorableRequests:
         return decision.next_step(
             lookup.facts(accepted=self.stored.credentials.is_accepted(lookup.requester.token)),
             known,
-            self.stored.sender.state(lookup.requester.token, lookup.key, now),
+            self.stored.sender.upstream_state(lookup.requester.token, lookup.key, now),
             now,
             fresh_for_s=self.options.fresh_for,
             tried=tried,

@@ -13,7 +13,7 @@ from ghmirror_tw.caching.acceptance_evidence import lookup_shows_acceptance
 from ghmirror_tw.caching.forwarded_fields import canonical_request_fields
 from ghmirror_tw.caching.key import CacheKey
 from ghmirror_tw.caching.records import Known, Representation
-from ghmirror_tw.caching.vary import without_other_variant
+from ghmirror_tw.caching.vary import may_be_reused, without_other_variant
 from ghmirror_tw.github.credentials import is_validated
 from ghmirror_tw.github.rate_limit_resources import resource_of_path
 from ghmirror_tw.http.cache_status import Outcome
@@ -116,8 +116,7 @@ class StoredResponses:
             return None
         found = await self.fetch(known, lookup.key, (grant.digest,), lookup.store_deadline)
         stored = found.get(grant.digest)
-        # RFC 9111, section 4.1: a response that varies by everything is never fresh.
-        if stored is None or not staleness.may_serve_stale(stored):
+        if stored is None or not may_be_reused(stored):
             return None
         return Response(
             200,
@@ -149,7 +148,7 @@ class StoredResponses:
             return None
         found = await self.fetch(known, lookup.key, (grant.digest,), store_deadline, current=True)
         stored = found.get(grant.digest)
-        if stored is None or not staleness.may_serve_stale(stored):
+        if stored is None or not may_be_reused(stored):
             return None
         bucket = resource_of_path(lookup.request.path, b"GET")
         quota = self.sender.accounting.quotas.last(lookup.requester.token, bucket)

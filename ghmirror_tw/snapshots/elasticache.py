@@ -21,6 +21,7 @@ from twisted.logger import Logger
 
 from ghmirror_tw.snapshots.aws_service import AwsService, call_aws
 from ghmirror_tw.snapshots.blocking_threads import BlockingThreads
+from ghmirror_tw.snapshots.retention import behind_newest
 from ghmirror_tw.snapshots.snapshot_errors import NoSuchSnapshotError, TargetError
 
 P = ParamSpec("P")
@@ -171,18 +172,19 @@ class ElastiCacheSnapshots:
     async def _prune(self, current: str) -> None:
         """Delete superseded snapshots and exports, and incomplete exports."""
         snapshots = await self._existing()
-        for each in snapshots[self.keep :]:
+        for each in behind_newest(snapshots, self.keep, lambda _: True):
             if each.status not in {*_CHANGING, "deleting"}:
                 await self._ignore_missing(
                     self._do(f"deleting {each.name}", self._delete, each.name)
                 )
         shards = {each.name: each.shards for each in snapshots if each.status == "available"}
-        complete = 0
-        for name, keys in sorted((await self._exports()).items(), reverse=True):
-            is_complete = len(keys) >= shards.get(name, 1)
-            complete += is_complete
-            if name != current and (complete > self.keep or not is_complete):
-                await self._do("deleting exports", self._remove, keys)
+        exports = await self._exports()
+        names = sorted(exports, reverse=True)
+        complete = {name for name in names if len(exports[name]) >= shards.get(name, 1)}
+        superseded = {*behind_newest(names, self.keep, complete.__contains__)}
+        for name in names:
+            if name != current and (name in superseded or name not in complete):
+                await self._do("deleting exports", self._remove, exports[name])
 
     async def _ignore_missing(self, deleting: Any) -> None:
         try:

@@ -3,10 +3,22 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import TypeVar
 
 from ghmirror_tw.snapshots.snapshot_format import may_hold_records
 from ghmirror_tw.snapshots.snapshot_names import SnapshotName, StoredSnapshot, newest_first
+
+T = TypeVar("T")
+
+
+def behind_newest(stored: Sequence[T], keep: int, counts: Callable[[T], bool]) -> Sequence[T]:
+    """Return the items behind the *keep* newest that count, or behind all of those.
+
+    *stored* has the newest first.
+    """
+    counted = [index for index, each in enumerate(stored) if counts(each)][:keep]
+    return stored[counted[-1] + 1 :] if counted else ()
 
 
 def superseded(stored: Iterable[StoredSnapshot], keep: int) -> tuple[SnapshotName, ...]:
@@ -23,11 +35,10 @@ def superseded(stored: Iterable[StoredSnapshot], keep: int) -> tuple[SnapshotNam
         by_owner[each.name.owner].append(each)
     old: list[StoredSnapshot] = []
     for group in by_owner.values():
-        usable = _usable(group)
-        if usable:
-            kept = {*usable[:keep], _newest_full(usable)}
-            oldest = usable[:keep][-1]
-            old += [each for each in group if each.order < oldest.order and each not in kept]
+        behind = behind_newest(newest_first(group), keep, _is_usable)
+        if behind:
+            full = _newest_full(_usable(group))
+            old += [each for each in behind if each != full]
     return tuple([each.name for each in reversed(newest_first(old))])
 
 
@@ -40,9 +51,11 @@ def shrunk(stored: Iterable[StoredSnapshot]) -> tuple[StoredSnapshot, StoredSnap
 
 
 def _usable(stored: Iterable[StoredSnapshot]) -> Sequence[StoredSnapshot]:
-    return newest_first(
-        [each for each in stored if may_hold_records(each.name.owner, each.size_bytes)]
-    )
+    return newest_first([each for each in stored if _is_usable(each)])
+
+
+def _is_usable(stored: StoredSnapshot) -> bool:
+    return may_hold_records(stored.name.owner, stored.size_bytes)
 
 
 def _is_full(stored: StoredSnapshot, size_bytes: int) -> bool:

@@ -15,8 +15,6 @@ from ghmirror_tw.upstream.upstream_interface import UpstreamError, UpstreamRespo
 
 #: The largest content, in bytes, that is searched for a rate limit.
 LIMIT_CONTENT_BYTES: Final = 64 * 1024
-#: Statuses that may report a rate limit.
-MAY_BE_LIMITED: Final = frozenset({403, 429})
 
 
 async def with_limit(

@@ -20,9 +20,10 @@ from ghmirror_tw.caching.acceptance_evidence import response_shows_acceptance
 from ghmirror_tw.caching.decision import AVAILABLE, UpstreamState
 from ghmirror_tw.caching.key import CacheKey
 from ghmirror_tw.caching.timeout_backoff import TimeoutBackoffs
+from ghmirror_tw.github.limited_responses import MAY_BE_LIMITED
 from ghmirror_tw.github.media_types import is_as_accepted
 from ghmirror_tw.github.path_labels import operation_of
-from ghmirror_tw.github.rate_limit_resources import is_quota_request, scopes_of
+from ghmirror_tw.github.rate_limit_resources import is_quota_request, scopes_of_read
 from ghmirror_tw.github.rate_limits import LimitKind
 from ghmirror_tw.http.error_responses import MirrorError
 from ghmirror_tw.http.request import READ_METHODS, Request
@@ -30,7 +31,7 @@ from ghmirror_tw.runtime.independent_evidence import Observation
 from ghmirror_tw.store.store_interface import IStore
 from ghmirror_tw.upstream.accepted_credentials import CredentialRegistry
 from ghmirror_tw.upstream.github_breaker import GitHubBreaker
-from ghmirror_tw.upstream.limit_detection import MAY_BE_LIMITED, with_limit
+from ghmirror_tw.upstream.limit_detection import with_limit
 from ghmirror_tw.upstream.limit_probes import LimitProbe, LimitProbes
 from ghmirror_tw.upstream.quota_accounting import QuotaAccounting, QuotaMetrics
 from ghmirror_tw.upstream.rate_limit_table import RateLimitedError, RateLimitTable
@@ -280,12 +281,11 @@ class Sender:
             seconds=round(limit.until - self.now()),
         )
 
-    def state(self, token: str, key: CacheKey, now: float) -> UpstreamState:
+    def upstream_state(self, token: str, key: CacheKey, now: float) -> UpstreamState:
         """Return the state of GitHub for a request of a token for a key."""
         limit = None
         if self.limits.any_known:
-            scopes = scopes_of(key.path, b"GET", creates=False)
-            limit = self.limits.applying(token, scopes, now)
+            limit = self.limits.applying(token, scopes_of_read(key.path), now)
         backoff = self.backoffs.of(key.name, token) if self.backoffs.any_known else None
         offline = self.github_breaker.is_open
         if limit is None and backoff is None and not offline:

@@ -148,7 +148,9 @@ class RequestQueues:
             )
         if queue.in_flight.available < 1:
             most = self.max_in_flight
-            under_way = f"This credential has {most} requests under way, all that GitHub allows"
+            under_way = (
+                f"This credential has {most} requests under way, as many as this mirror allows"
+            )
             return f"{under_way} ([github] max_in_flight_per_credential = {most})"
         if points is not None and points.available < queue.points_of_next(kind):
             used = f"This credential has used {self.points.of(queue.name, kind)} points in a minute"

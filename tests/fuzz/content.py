@@ -10,7 +10,11 @@ from contextlib import suppress
 from typing import Any, Final
 
 from ghmirror_tw.caching.records import digest_of
-from ghmirror_tw.caching.storability import has_short_lived_urls
+from ghmirror_tw.caching.storability import (
+    has_short_lived_urls,
+    reason_in_content,
+    reason_in_length,
+)
 from ghmirror_tw.github.enterprise_version import with_installed_version
 from ghmirror_tw.github.graphql import is_mutation
 from ghmirror_tw.github.indenting import IndentingStream, indented
@@ -24,6 +28,7 @@ from ghmirror_tw.upstream.status_page import UnreadableStatusError, parse_compon
 from ghmirror_tw.web.content_conversion import Conversion, compressor, is_changed_by
 from tests.fuzz.input_values import InputValues, ways
 
+_JSON: Final = Fields(((b"content-type", b"application/json"),))
 API: Final = "https://api.github.com"
 UPLOADS: Final = "https://uploads.github.com"
 REWRITER: Final = Rewriter(API.encode(), UPLOADS.encode())
@@ -216,7 +221,9 @@ def documents(raw: bytes) -> None:
         assert is_mutation(raw, Fields())
     if not is_mutation(raw, Fields()) and value is not None:
         assert "mutation" not in json.dumps(value, ensure_ascii=False)
-    has_short_lived_urls(raw)
+    short_lived = reason_in_content(_JSON, raw, covered=False) is not None
+    assert short_lived is has_short_lived_urls(raw)
+    assert reason_in_length(raw, is_delimited=True) is None
     assert is_json(raw) is is_json(raw.lower())
 
 

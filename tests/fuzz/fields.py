@@ -267,7 +267,7 @@ def response_fields(raw: bytes) -> None:
     etag = valid.get(b"etag")
     assert etag is None or tags.is_entity_tag(etag)
     for status in (200, 304, 404):
-        why = storability.reason_not_to_store(request, status, valid, b"https://api.github.com")
+        why = storability.reason_in_head(request, status, valid, b"https://api.github.com")
         assert (why == "status") is (status != 200)
         if why is None:
             assert b"no-store" not in fields.listed(b"cache-control")

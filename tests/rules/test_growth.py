@@ -53,7 +53,7 @@ EXEMPT: Final = {
     "validators.computed_tag": "takes a representation; hashes its content",
     "validators.confirmed_validator": "compares for equality",
     "validators.was_ignored": "compares for equality",
-    "decision.first_rung": "takes records; the client's own tags go through `validators`",
+    "validator_ladder.first_rung": "takes records; the client's own tags go through `validators`",
     "record_updates.freshened": "takes a grant; joins fields",
     "staleness.stale_response_fields": "takes a grant; joins fields",
     "vary.without_other_variant": "takes records; its fields go through `vary` elsewhere",

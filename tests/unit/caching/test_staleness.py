@@ -7,7 +7,6 @@ from attrs import evolve
 from ghmirror_tw.caching.enclosed_representation import representation_of
 from ghmirror_tw.caching.records import Grant, Known, Representation
 from ghmirror_tw.caching.staleness import (
-    may_serve_stale,
     stale_grant,
     stale_response_fields,
     stored_response_fields,
@@ -43,12 +42,6 @@ def test_another_epoch_ends_the_permission() -> None:
     """After a write, a 401, or a loss in the store."""
     assert stale_grant(evolve(KNOWN, epoch=b"2"), NOW, 99.0) is None
     assert stale_grant(evolve(KNOWN, epoch=None), NOW, 99.0) is None
-
-
-def test_vary_star_is_not_served_stale() -> None:
-    """Nobody can tell whether it would be the same (RFC 9111, section 4.1)."""
-    assert may_serve_stale(stored())
-    assert not may_serve_stale(stored(b"*"))
 
 
 def test_the_fields_of_a_stale_response() -> None:

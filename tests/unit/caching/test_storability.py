@@ -49,7 +49,7 @@ def test_storable_responses(
 ) -> None:
     """A whole 200 with a validator, whatever `Vary` names."""
     request = Request(b"GET", b"/x", lines())
-    assert storability.reason_not_to_store(request, status, lines(JSON, *pairs), API) == reason
+    assert storability.reason_in_head(request, status, lines(JSON, *pairs), API) == reason
 
 
 @pytest.mark.parametrize(
@@ -80,7 +80,7 @@ def test_responses_of_other_media_types_are_not_stored(
     fields = () if accept is None else ((b"accept", accept),)
     pairs = (ETAG,) if content_type is None else (ETAG, (b"content-type", content_type))
     request = Request(b"GET", b"/x", lines(*fields))
-    reason = storability.reason_not_to_store(request, 200, lines(*pairs), API)
+    reason = storability.reason_in_head(request, 200, lines(*pairs), API)
     assert reason == (None if fits else "not-json")
 
 
@@ -102,6 +102,27 @@ def test_responses_of_other_media_types_are_not_stored(
 def test_short_lived_urls(content: bytes, holds: bool) -> None:
     """By their parameters, where a string is such a URL; not in text that quotes one."""
     assert storability.has_short_lived_urls(content) is holds
+
+
+@pytest.mark.parametrize(
+    ("content", "is_delimited", "reason"),
+    [(b"", True, None), (b"", False, "uncertain-end"), (None, True, "too-large")],
+)
+def test_content_without_a_certain_end_is_not_stored(
+    content: bytes | None, is_delimited: bool, reason: str | None
+) -> None:
+    """Nor is content that is too large to be held."""
+    assert storability.reason_in_length(content, is_delimited=is_delimited) == reason
+
+
+def test_short_lived_urls_are_a_reason_in_json_whose_tag_does_not_cover_them() -> None:
+    """An entity-tag that is a hash of the content changes with each URL."""
+    content, text = b'{"u":"https://x.test/a?jwt=AB"}', lines((b"content-type", b"text/plain"))
+    reason = storability.reason_in_content(lines(JSON), content, covered=False)
+    assert reason == "short-lived-urls"
+    assert storability.reason_in_content(lines(JSON), content, covered=True) is None
+    assert storability.reason_in_content(lines(JSON), b"{}", covered=False) is None
+    assert storability.reason_in_content(text, content, covered=False) is None
 
 
 @pytest.mark.parametrize("piece", [b'"', b'"http://', b"?token=", b'"https://?token ', b"\\", b"&"])

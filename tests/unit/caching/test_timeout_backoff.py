@@ -81,3 +81,10 @@ def test_timeouts_of_two_credentials_delay_all() -> None:
     assert held(backoffs, "a", "carol", 2.0) is not None
     backoffs.note_response("a", "carol")
     assert not backoffs.any_known
+
+
+def test_a_probe_of_a_key_whose_backoff_has_ended_delays_no_request() -> None:
+    """Another request may have had a response in time before the probe is sent."""
+    backoffs = TimeoutBackoffs()
+    backoffs.begin_probe("a", 1.0)
+    assert not backoffs.any_known

@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import pytest
 
+from ghmirror_tw.caching.enclosed_representation import representation_of
 from ghmirror_tw.caching.forwarded_fields import canonical_request_fields
 from ghmirror_tw.caching.records import Grant, Known
-from ghmirror_tw.caching.vary import fields_beyond_key, variant_id, without_other_variant
+from ghmirror_tw.caching.vary import (
+    fields_beyond_key,
+    may_be_reused,
+    variant_id,
+    without_other_variant,
+)
 from ghmirror_tw.http.fields import Fields
 
 
@@ -61,3 +67,9 @@ def test_a_grant_with_unknown_fields_is_compared() -> None:
     fields = Fields(((b"origin", b"a"), (b"user-agent", b"x")))
     grant = Grant("00", None, None, None, 1.0, 1.0, varied=b"origin=00")
     assert without_other_variant(fields, Known(grant)).grant is None
+
+
+def test_a_response_that_varies_by_everything_is_validated_each_time() -> None:
+    """It is neither fresh nor stale (RFC 9111, section 4.1)."""
+    for named, reused in ((b"Accept", True), (b"*", False), (b"Accept, *", False)):
+        assert may_be_reused(representation_of(vary(named), b"", None, 1)[0]) is reused

@@ -120,7 +120,7 @@ class Sending(SynchronousTestCase):
     def state(self, target: bytes = b"/thing") -> UpstreamState:
         outgoing = self.outgoing(target)
         key = self.credentials.key(outgoing.request)
-        return self.sender.state(outgoing.requester.token, key, self.clock.seconds())
+        return self.sender.upstream_state(outgoing.requester.token, key, self.clock.seconds())
 
     # The permit.
 
