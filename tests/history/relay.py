@@ -23,6 +23,7 @@ class Relay:
     _passes: asyncio.Event = field(factory=asyncio.Event)
     _server: Any = None
     _writers: set[asyncio.StreamWriter] = field(factory=set)
+    _accepted: set[asyncio.Task[None]] = field(factory=set)
 
     async def open(self) -> None:
         """Begin to listen."""
@@ -50,13 +51,17 @@ class Relay:
             writer.transport.abort()
 
     async def close(self) -> None:
-        """Stop."""
+        """Stop, and return when all connections are closed."""
         self._server.close()
         self.cut()
         self._passes.set()
-        await asyncio.sleep(0)
+        await asyncio.gather(*self._accepted, return_exceptions=True)
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._accepted.add(task)
+        task.add_done_callback(self._accepted.discard)
         self._writers.add(writer)
         try:
             await self._passes.wait()
