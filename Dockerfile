@@ -1,5 +1,5 @@
 # The mirror as an image. `make image` looks up the digest of the base, so that it is known exactly
-# what was built upon, and builds; `make image-test` runs these steps without Docker.
+# what was built upon, and builds. conf/pypy/Dockerfile is the same on PyPy.
 #
 #   docker run --read-only --tmpfs /tmp -p 8080:8080 ghmirror
 #

@@ -10,8 +10,8 @@
 # make clean  removes the files that these targets make
 #
 # make image       builds a container image with Docker, upon the present digest of the base
-# make image-test  runs the image's steps in a Debian of its own, and the mirror in the result; make
-#                  test includes it where mounting is permitted
+# make image-pypy  builds the image on PyPy in the same way
+# make image-test  builds both images with an engine of its own, and runs them; make test includes it
 # make lock        updates the versions of an image's packages
 
 SHELL := /bin/bash
@@ -19,7 +19,8 @@ SHELL := /bin/bash
 .ONESHELL:
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: run test docs bench fuzz fuzz-keep chaos clean programs image image-test lock FORCE
+.PHONY: run test docs bench fuzz fuzz-keep chaos clean programs image image-pypy image-test \
+	lock FORCE
 
 # The first Python that is new enough.
 PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
@@ -99,16 +100,19 @@ clean:
 	rm -rf $(VENV) tests/node_modules build *.egg-info .coverage .coverage.* .fuzz
 
 # The present digest of BASE is looked up, and built upon; IMAGE names the result.
-BASE ?= $(shell sed -n 's/^ARG BASE=//p' Dockerfile)
-IMAGE ?= ghmirror
-image:
+image: DOCKERFILE := Dockerfile
+image: IMAGE ?= ghmirror
+image-pypy: DOCKERFILE := conf/pypy/Dockerfile
+image-pypy: IMAGE ?= ghmirror:pypy
+BASE ?= $(shell sed -n 's/^ARG BASE=//p' $(DOCKERFILE))
+image image-pypy:
 	@digest=$$(docker buildx imagetools inspect $(BASE) --format '{{.Manifest.Digest}}')
-	docker build --build-arg BASE=$(BASE)@$$digest --tag $(IMAGE) .
+	docker build --file $(DOCKERFILE) --build-arg BASE=$(BASE)@$$digest --tag $(IMAGE) .
 
-# Needs root and permission to mount, but neither Docker nor its images.
-image-test: PROGRAMS := debootstrap:debootstrap
+# Needs root. The engine is stopped, and what it has made is removed.
 image-test: programs $(VENV)/installed $(VENV)/ready-to-test
-	@exec $(VENV)/bin/python -m tests.deploy.image
+	@exec $(VENV)/bin/python -m pytest tests/deploy/test_image.py tests/deploy/test_image_runs.py \
+		tests/deploy/test_pypy_runs.py tests/deploy/test_compose_runs.py
 
 # uv resolves versions for all systems at once, and writes no registry into the file.
 lock: $(VENV)/made
@@ -119,6 +123,7 @@ lock: $(VENV)/made
 			--custom-compile-command 'make lock' "$$@"
 	}
 	compile setup.cfg --output-file requirements.lock
+	compile setup.cfg --constraint conf/pypy/constraints.txt --output-file conf/pypy/requirements.lock
 	printf '%s\n' 'pip' 'setuptools>=77' 'wheel' 'cyclonedx-bom>=7.5' \
 		| compile - --output-file requirements-build.lock
 
@@ -176,12 +181,14 @@ $(NODE_MODULES): tests/package.json tests/package-lock.json tests/.npmrc
 	npm ci --ignore-scripts --no-audit --no-fund --loglevel=error
 	touch node_modules/.package-lock.json
 
-# The programs that tests start, or files that they read, each with its Debian package. Servers and
-# debootstrap are in /usr/sbin, which is not in the PATH of every user.
+# The programs and files that tests need, each with its Debian package. Servers are in /usr/sbin,
+# which is not in the PATH of every user.
 PROGRAMS := node:nodejs npm:npm redis-server:redis-server promtool:prometheus \
 	amtool:prometheus-alertmanager \
 	systemd-analyze:systemd haproxy:haproxy gh:gh tinyproxy:tinyproxy chromium:chromium \
-	debootstrap:debootstrap curl:curl wget:wget go:golang-go \
+	curl:curl wget:wget dockerd:docker.io iptables:iptables docker-compose:docker-compose \
+	mmdebstrap:mmdebstrap go:golang-go \
+	/usr/share/keyrings/debian-archive-keyring.gpg:debian-archive-keyring \
 	/usr/share/gocode/src/github.com/google/go-github:golang-github-google-go-github-dev
 
 programs:
@@ -204,4 +211,8 @@ programs:
 	echo "Installing $${missing[*]}"
 	as_root+=(env DEBIAN_FRONTEND=noninteractive)
 	"$${as_root[@]}" apt-get update -qq || true
+	# Since Debian 13 the client of Docker has a package of its own.
+	if [[ " $${missing[*]} " = *" docker.io "* ]] && apt-cache show docker-cli &>/dev/null; then
+		missing+=(docker-cli)
+	fi
 	"$${as_root[@]}" apt-get install -y -qq --no-install-recommends "$${missing[@]}" >/dev/null

@@ -1,4 +1,4 @@
-"""The image's test takes Debian from where this machine does, in whatever form apt was told."""
+"""The base of images is Debian from the machine's own source, in each form of apt's sources."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.deploy.image import mirror, proxies
+from tests.deploy.debian_source import debian_source, proxies
 
 ONE_LINE = """\
 deb http://elsewhere.example/tools trixie-tools main
@@ -65,34 +65,32 @@ def fetch(apt: Path, name: str, label: str) -> None:
 def test_default_source_is_debian_for_the_own_release(apt: Path, name: str, form: str) -> None:
     """With nothing fetched, the source of the machine's release is Debian's."""
     (apt / "sources" / name).write_text(form.format(site=SITE, release="forky"))
-    assert mirror() == SITE
+    assert debian_source() == [SITE]
 
 
 @pytest.mark.parametrize(("name", "form"), [("a.list", ONE_LINE), ("a.sources", DEB822)])
 def test_fetched_lists_name_their_distribution(apt: Path, name: str, form: str) -> None:
     """The fetched lists name the distribution, whatever the source's release."""
     (apt / "sources" / name).write_text(form.format(site=SITE, release="stable"))
-    assert mirror() is None
+    assert debian_source() == []
     fetch(apt, "mirror.example_some_debian_dists_stable", "Debian")
     fetch(apt, "security.example_debian-security_dists_stable-security", "Debian-Security")
-    assert mirror() == SITE
+    assert debian_source() == [SITE]
 
 
-def test_other_systems_use_the_default_of_debootstrap(
-    apt: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """On a machine that is not Debian, debootstrap uses its default."""
+def test_other_systems_use_the_default(apt: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a machine that is not Debian, the default is used."""
     (apt / "sources" / "a.list").write_text(ONE_LINE.format(site=SITE, release="forky"))
     system = {"ID": "ubuntu", "VERSION_CODENAME": "forky"}
     monkeypatch.setattr(platform, "freedesktop_os_release", lambda: system)
-    assert mirror() is None
+    assert debian_source() == []
 
 
-def test_unsupported_scheme_is_not_passed_to_debootstrap(apt: Path) -> None:
-    """A source that debootstrap cannot fetch from is not passed to it."""
+def test_unsupported_scheme_is_ignored(apt: Path) -> None:
+    """A source without an ordinary URL is not used."""
     site = "mirror+file:/etc/apt/mirrors/debian.list"
     (apt / "sources" / "a.list").write_text(ONE_LINE.format(site=site, release="forky"))
-    assert mirror() is None
+    assert debian_source() == []
 
 
 def test_proxies_are_those_of_apt(apt: Path) -> None:
