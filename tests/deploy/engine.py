@@ -2,9 +2,10 @@
 
 All workers of a run share one. Each holds a lock on the engine's directory as long as it lives;
 ``python -m tests.deploy.engine DIRECTORY`` keeps the engine, and stops it and removes all that it
-has made as soon as no worker holds the lock, in whatever way the last one ended. The engine leaves
-the machine's packet filter and routing as they are; its containers reach only each other and this
-machine, and its builds use this machine's network.
+has made as soon as no worker holds the lock, in whatever way the last one ended. The engine does
+not configure the machine's packet filter and routing, except for one rule while it runs: another
+engine may have filtered what passes between containers. Containers reach only each other and this
+machine; builds use this machine's network.
 """
 
 from __future__ import annotations
@@ -30,6 +31,9 @@ from tests.harness.running import ROOT
 # Debian's own come first: another client may have the same name, and servers are in /usr/sbin.
 PATH = f"/usr/bin:/usr/sbin:{os.environ.get('PATH', os.defpath)}"
 NETWORK = "ghmirror"
+
+# Packets between containers of one network; what is routed stays as it is.
+_BRIDGED = ("FORWARD", "-m", "physdev", "--physdev-is-bridged", "-j", "ACCEPT")
 
 # The process that this one has started to keep the engine; it ends later than this one.
 _KEEPERS: list[subprocess.Popen[str]] = []
@@ -67,7 +71,7 @@ class Engine:
         return {**os.environ, **ours, **(more or {})}
 
     def run(self, *command: str, text: str | None = None) -> str:
-        """Run a client, ``docker`` or ``docker-compose``; return what it prints."""
+        """Run a program with this engine, such as ``docker-compose``; return what it prints."""
         ended = subprocess.run(
             command,
             cwd=ROOT,
@@ -98,7 +102,7 @@ def shared(directory: Path) -> Engine | str:
     """Return the engine of a run, started if necessary; text: why there can't be one here."""
     if os.geteuid():
         return "not root"
-    for program in ("dockerd", "docker", "docker-compose", "mmdebstrap"):
+    for program in ("dockerd", "docker", "docker-compose", "iptables", "mmdebstrap"):
         if not shutil.which(program, path=PATH):
             return f"{program} is not installed"
     directory.mkdir(exist_ok=True)
@@ -160,9 +164,13 @@ def keep(directory: Path) -> None:
             try:
                 _await(engine, daemon, own / "log")
                 engine.docker("network", "create", NETWORK)
-                _print("ready")
-                with locked(directory / "users.lock"):
-                    _remove_all(engine)
+                engine.run("iptables", "-I", *_BRIDGED)
+                try:
+                    _print("ready")
+                    with locked(directory / "users.lock"):
+                        _remove_all(engine)
+                finally:
+                    engine.run("iptables", "-D", *_BRIDGED)
             finally:
                 link.unlink()
                 daemon.terminate()

@@ -31,10 +31,14 @@ BASE_OF_PYPY = """\
 FROM {base}
 RUN apt-get install -y --no-install-recommends pypy3 pypy3-venv pypy3-dev
 """
+# Redis' own image accepts connections from other containers without a password, too.
 SERVICES_OF_COMPOSE = """\
 FROM {base}
 RUN apt-get install -y --no-install-recommends haproxy redis-server prometheus \\
     && install -d /prometheus
+RUN printf '#!/bin/sh\\nexec /usr/bin/redis-server "$@" --protected-mode no\\n' \\
+        > /usr/local/bin/redis-server \\
+    && chmod 755 /usr/local/bin/redis-server
 """
 # Later versions of Hypothesis are compiled for PyPy 7.3.20.
 SUITE_ON_PYPY = """\
