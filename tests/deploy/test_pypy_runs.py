@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import ClassVar
 
 from tests.deploy.engine import Engine
 from tests.deploy.image_checks import ImageChecks, configuration
@@ -37,6 +38,7 @@ class TestImageOnPyPy(ImageChecks):
     dockerfile = PYPY
     lock = "conf/pypy/requirements.lock"
     interpreter = "PyPy"
+    bundled: ClassVar[set[str]] = {"cffi", "greenlet", "hpy", "readline"}
 
     def test_garbage_collector_is_configured(self, engine: Engine, image: str) -> None:
         """The image sets what ``conf/pypy/environment`` sets elsewhere."""
