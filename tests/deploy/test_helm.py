@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
+from textwrap import dedent
 from typing import Any
 
 import kubernetes_validate
@@ -232,3 +234,16 @@ def test_notes_name_url_and_secrets() -> None:
     assert "ghmirror, with the key redis-password: [redis] password_path" in notes
     notes = output("helm", *arguments, "--set=ingress.enabled=true").partition("NOTES:")[2]
     assert "https://ghmirror.example.org\n" in notes
+
+
+def test_documented_values_are_accepted(tmp_path: Path) -> None:
+    """The values that the documentation shows make valid objects and a valid configuration."""
+    page = (ROOT / "docs" / "deployment.rst").read_text()
+    shown = re.findall(r"^\.\. code-block:: yaml\n\n((?:(?: {4}.*)?\n)+)", page, re.MULTILINE)
+    (values,) = [text for text in shown if "secretFiles" in text]
+    made = made_with(yaml.safe_load(dedent(values)), tmp_path, "ghmirror")
+    loaded = settings(made, tmp_path)
+    assert loaded.warnings == ()
+    assert loaded.server.allowed_users == {"alice", "renovate[bot]"}
+    assert secret_files(made)["redis/password"] == ("elasticache", "password")
+    assert {"Ingress", "ServiceMonitor", "PrometheusRule", DASHBOARD} <= made.keys()
