@@ -1,4 +1,4 @@
-"""Epochs: when a stored response may be sent without asking GitHub.
+"""Epochs: when a stored response may be sent without a request to GitHub.
 
 Such a response (``fresh``, ``stale``) needs a permission. The store must contain it: the absence
 of a refusal is no permission.
@@ -12,9 +12,10 @@ of a refusal is no permission.
 - **History.** A random number for the content of the shared store (see `loss_detection`). An epoch
   belongs to one history. If the store restarts, is emptied, is restored from an earlier copy or
   gets another primary, refusals may be lost. So a new history begins, and all epochs end.
-- **Refusal.** A 403, 404, 410 or 451 for one key is stored, and the same step removes the grant.
-  A refusal also outweighs a grant that is stored later, if the grant's request was sent earlier
-  (see `hybrid_clock`).
+- **Refusal.** The end of a grant is stored for one key, and the same step removes the grant. A 403,
+  404, 410 or 451 ends it, and so does any other response that neither confirms nor replaces the
+  grant: a 200 that is not storable, a 301, a 422. A refusal also outweighs a grant that is stored
+  later, if the grant's request was sent earlier (see `hybrid_clock`).
 - **Settled.** After an interruption another replica may have refusals that it could not store. No
   such response is sent until all replicas have stored theirs. If one has not within `SETTLING_S`,
   a new history begins.

@@ -31,7 +31,7 @@ _POLL_INTERVAL: Final = b"x-poll-interval"
 #: Fields that are stored in the grant, not in the representation.
 _GRANT_FIELDS: Final = frozenset({b"etag", b"last-modified", b"link"})
 
-#: Fields of stored content that a 304 does not replace: there, they describe its empty content.
+#: Fields that describe the content. Those of a 304 describe its empty content, and replace none.
 _CONTENT_FIELDS: Final = frozenset({b"content-type", b"content-language", b"content-disposition"})
 
 
@@ -62,9 +62,9 @@ def from_304(
 ) -> tuple[Grant, Entry]:
     """Return the grant from a 304, and the entry of the confirmed representation.
 
-    Fields that the 304 lacks are taken from the credential's own grant, else from the entry, which
-    has them from the last response with the representation. Where a date was confirmed, the
-    entity-tag of the 304 may be that of later content, and the grant keeps its own.
+    A field that the 304 lacks is that of the credential's own grant. Without one it is that of the
+    entry, which is from the last response with the representation to any credential. Where a date
+    was confirmed, the 304 may have the entity-tag of later content: the grant's own remains.
     """
     entry = known.entry_of(stored.digest)
     own = known.grant if validator.kind in _OWN else None
@@ -73,7 +73,7 @@ def from_304(
     dated = own is not None and validator.kind is ValidatorKind.DATED
     etag = own.etag if own is not None and dated else fields.get(b"etag")
     last_modified = fields.get(b"last-modified")
-    borrows = last_modified is None and (own is None or own.borrowed_date)
+    has_no_own_date = last_modified is None and (own is None or own.borrowed_date)
     if last_modified is None and source is not None:
         last_modified = source.last_modified
     grant = Grant(
@@ -93,10 +93,11 @@ def from_304(
         poll_interval=fields.get(_POLL_INTERVAL) or (None if own is None else own.poll_interval),
         varied=variant_id(metadata.sent, stored.fields, fields),
         epoch=metadata.epoch,
-        borrowed_date=borrows and last_modified is not None,
+        borrowed_date=has_no_own_date and last_modified is not None,
     )
     if entry is None:
         is_new = validator.kind is ValidatorKind.EMPTY
+        # An entry that was evicted has no time of a 200, unless this response stands for one.
         entry = _entry(stored, grant, received_at=metadata.received_at if is_new else 0.0)
     return grant, entry.validated(metadata.received_at, metadata.login)
 
@@ -146,8 +147,8 @@ def freshened(stored: Fields, grant: Grant, not_modified: Fields) -> Fields:
     """Return the fields of a stored response, freshened by a 304 (RFC 9111, section 4.3.4).
 
     Fields of the 304 (*not_modified*) replace those of the grant and of the representation. Three
-    kinds are left out: those that describe the stored content, those that describe the 304 itself
-    (section 3.2), and its entity-tag, which the grant has if it is that of the content.
+    kinds of its fields are ignored: those of the content, those of the message (section 3.2), and
+    its entity-tag. The grant has that entity-tag if it is the one of the content.
     """
     of_grant = (
         (b"etag", grant.etag),
@@ -168,7 +169,7 @@ def _stored_lines(stored: Fields) -> tuple[tuple[tuple[bytes, bytes], ...], froz
     return stored.without(_GRANT_FIELDS).lines, described | MESSAGE_FIELDS | {b"etag"}
 
 
-#: A grant is stored for a day at least, even if stale responses need it for less, in seconds.
+#: A grant is stored for a day at least, in seconds, for validations after `stale_limit`.
 SHORTEST_LIFETIME_S: Final = 86_400.0
 
 
@@ -179,8 +180,8 @@ def grant_expires_at(
 
     *sent* are the fields of the request, *fields* those of the response.
 
-    Stale responses may need it for *stale_limit_s*. It does not outlive its token, so that grants
-    of rotated tokens do not accumulate.
+    That is *stale_limit_s* later, and a day at least, but not after the end of its token: otherwise
+    grants of rotated tokens would accumulate.
     """
     life_s = max(stale_limit_s, SHORTEST_LIFETIME_S)
     token_life_s = sent.memoised(_token_lifetime_s)

@@ -149,10 +149,11 @@ def with_entry(entries: tuple[Entry, ...], entry: Entry) -> tuple[Entry, ...]:
 class Known:
     """The records known of one cache key and one credential: the result of a look-up in a store.
 
-    *epoch* is the credential's. *refused_at* is the time of the last request for which GitHub
-    refused this key to the credential (0.0: never). *unstorable*: recent responses to this key
-    were not storable. *limits* are the rate limits in force for the credential and for the resource
-    of this key. *current*: it was read from the primary, so that no stored refusal is missing.
+    *epoch* is the credential's. *refused_at* is the time of the last request whose response
+    refused this key to the credential, or ended its grant otherwise (0.0: none). *unstorable*:
+    recent responses to this key were not storable. *limits* are the rate limits in force for the
+    credential and for the resource of this key. *current*: it was read from the primary, so that no
+    stored refusal is missing.
     """
 
     grant: Grant | None = None
@@ -172,7 +173,7 @@ class Known:
 
     @property
     def refused(self) -> bool:
-        """Whether GitHub has refused this key to the credential."""
+        """Whether a refusal is stored: GitHub refused this key, or ended the grant otherwise."""
         return self.refused_at > 0
 
     @property

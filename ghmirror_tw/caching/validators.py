@@ -150,14 +150,14 @@ def condition_fields(validators: Sequence[Validator], grant: Grant | None) -> Fi
     return Fields()
 
 
-#: How much later than its date a content must have been confirmed, in seconds (see below).
+#: How long after its date content must have been confirmed, in seconds (`validating_date`).
 _MINUTE_S: Final = 60
 
 
 def validating_date(known: Known, grant: Grant) -> bool:
     """Tell whether the date of *grant* may validate its content without an entity-tag.
 
-    It may be that the content changes and its date does not, so three conditions hold. GitHub has
+    Content can change while its date stays, so there are three conditions. GitHub has
     sent the date to this very credential. The credential has not written since, as its epoch shows:
     a client finds what it has written. And the content was confirmed so much later than its date
     that it cannot have changed again in the same second (RFC 9110, section 8.8.2.2).

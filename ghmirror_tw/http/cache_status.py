@@ -28,7 +28,7 @@ class Outcome(StrEnum):
     ERROR = "error"
 
 
-#: Values without parameters that vary.
+#: The whole values of outcomes whose parameters are always the same.
 _FIXED: Final = {
     Outcome.REVALIDATED: b"ghmirror; fwd=stale; fwd-status=304; detail=revalidated",
     Outcome.SHARED: b"ghmirror; fwd=vary-miss; fwd-status=304; detail=shared",

@@ -12,11 +12,11 @@ from functools import lru_cache, wraps
 from typing import Concatenate, Final, ParamSpec, TypeVar
 from urllib.parse import unquote_to_bytes
 
-#: The number of results of each function (LRU), and the size of all arguments of one in bytes.
+#: The largest number of memoised results of a function (LRU), and of bytes of all its arguments.
 MOST_RESULTS: Final = 4096
 LONGEST_BYTES: Final = 512
 
-#: Signs of a credential, as in `logs.scrub`.
+#: A target with one of these may hold a credential (`logs.scrub` removes the same from logs).
 _SIGNS_OF_CREDENTIAL: Final = re.compile(
     rb"(?i)gh[pousr]_|github_pat_|v1\.|eyj|@"
     rb"|token|secret|password|signature|authorization|bearer|basic"

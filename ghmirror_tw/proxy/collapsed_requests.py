@@ -125,7 +125,7 @@ class CollapsedRequests:
             if not looked_up:
                 known = await self.stored.look_up(lookup, current=True)
                 looked_up, is_current = True, known.current
-                lookup = self.stored.epochs.updated(lookup)
+                lookup = self.stored.epochs.in_current_generation(lookup)
                 continue
             sent_at = departure.sent_at
             if is_current and (sent_at is None or lookup.received_at - sent_at <= JOIN_WINDOW_S):

@@ -44,24 +44,25 @@ class EpochTracker:
         accepted = self.credentials.is_accepted(requester.token)
         return self.generations.of(requester.token, known=accepted)
 
-    def updated(self, lookup: Lookup) -> Lookup:
-        """Return a request with the current generation, before it is sent."""
+    def in_current_generation(self, lookup: Lookup) -> Lookup:
+        """Return the look-up of a request, in the current generation of its token."""
         generation = self.generation(lookup.requester)
         return lookup if generation == lookup.generation else evolve(lookup, generation=generation)
 
-    def read(self, requester: Requester, known: Known, *, accepted: bool) -> None:
-        """Advance the clock, and begin a generation if another replica has forwarded a write.
+    def note_look_up(self, requester: Requester, known: Known, *, accepted: bool) -> None:
+        """Note the result of a look-up: advance the clock to its times, and note its epoch.
 
-        *accepted*: GitHub has accepted the token.
+        An epoch that another replica has replaced begins a generation here. *accepted*: GitHub has
+        accepted the token.
         """
         self._clock.read(known.latest_at)
         self.generations.note_epoch(requester.token, known.epoch, known=accepted)
 
-    def of_grant(self, lookup: Lookup, known: Known) -> bytes | None:
-        """Return the epoch for a grant by a request that was sent when this was *known*, or None.
+    def current_or_begun(self, lookup: Lookup, known: Known) -> bytes | None:
+        """Return the epoch for a grant: the one that was *known*, or one that begins now, or None.
 
-        The first good response to a token begins an epoch, unless the token has written since the
-        request, or GitHub has responded to it with 401.
+        The first grant of a token begins an epoch, and stores it. None where the generation has
+        changed since the request: after a write of the token, or a 401.
         """
         token = lookup.requester.token
         if known.epoch is not None or lookup.generation != self.generation(lookup.requester):
@@ -73,7 +74,7 @@ class EpochTracker:
         return began
 
     def begin_generation(self, token: str) -> None:
-        """Begin a generation of a token, since its write is sent now."""
+        """Begin a generation of a token: its write is sent now."""
         self.generations.begin(token, known=self.credentials.is_accepted(token))
 
     def replace(self, token: str) -> Deferred[None]:
@@ -95,5 +96,5 @@ class EpochTracker:
         self.credentials.forget(token)
         self.generations.begin(token, known=accepted)
         self.store.revoke(token, new_epoch(accepted=False))
-        # The hybrid clock may be ahead of the machine's, by which later logins are noted.
+        # Logins are noted by the clock of this machine, and the hybrid clock may be ahead of it.
         self.users.note_rejection(requester.credential, min(sent_at, self.now()))

@@ -34,5 +34,5 @@ class ResponseMetadataBuilder:
             self.user(lookup.requester),
             record_updates.grant_expires_at(sent, fields, now, self.options.stale_limit),
             sent.memoised(canonical_request_fields),
-            self.epochs.of_grant(lookup, exchange.known),
+            self.epochs.current_or_begun(lookup, exchange.known),
         )

@@ -134,12 +134,12 @@ class StorableRequests:
                     tried.add(ServeFresh)
                     known = await first.acquire(known)
                 case ServeStale():
-                    lookup = self.stored.epochs.updated(lookup)
+                    lookup = self.stored.epochs.in_current_generation(lookup)
                     response = await self.fallback.at_once(lookup, known, step)
                 case Reject():
                     raise error_responses.backed_off(step.retry_after_s)
                 case Validate():
-                    lookup = self.stored.epochs.updated(lookup)
+                    lookup = self.stored.epochs.in_current_generation(lookup)
                     return await self.fallback.validate(lookup, known, step)
             if response is not None:
                 return response

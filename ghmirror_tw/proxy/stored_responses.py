@@ -53,7 +53,7 @@ class StoredResponses:
                 lookup.key, credential, lookup.store_deadline, current=current, token=token
             )
         accepted = self.credentials.is_accepted(token)
-        self.epochs.read(lookup.requester, known, accepted=accepted)
+        self.epochs.note_look_up(lookup.requester, known, accepted=accepted)
         if not accepted and lookup_shows_acceptance(known):
             authorization = lookup.request.authorization
             # What GitHub does not validate is granted what requests without a credential are.

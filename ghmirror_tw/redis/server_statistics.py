@@ -21,7 +21,7 @@ _INFO: Final = (Command((b"INFO", b"memory")), Command((b"INFO", b"stats")))
 
 
 def total(name: str, replies: Sequence[Reply]) -> int | None:
-    """Return the sum of a number over *replies* to INFO; None if no reply has it."""
+    """Return the sum of the field *name* over *replies* to INFO; None if no reply has it."""
     pattern = re.compile(rb"^%s:([0-9]+)\r?$" % name.encode("ascii"), re.MULTILINE)
     found = [
         match for reply in replies if isinstance(reply, bytes) and (match := pattern.search(reply))
@@ -32,7 +32,7 @@ def total(name: str, replies: Sequence[Reply]) -> int | None:
 
 @define(eq=False)
 class ServerStatistics:
-    """Reads the statistics of all primaries periodically; None: unknown."""
+    """Reads the statistics of all primaries every `INTERVAL_S`. An attribute is None if unknown."""
 
     reactor: Any
     servers: Any
@@ -44,13 +44,13 @@ class ServerStatistics:
         self._timer = RestartableTimer(self.reactor, self.open)
 
     def open(self) -> None:
-        """Begin to read them."""
+        """Read the statistics now, and then periodically."""
         self._timer.restart(INTERVAL_S)
         reading = Deferred.fromCoroutine(self.read())
         reading.addErrback(Failure.trap, RedisUnavailableError)
 
     async def read(self) -> None:
-        """Read them once."""
+        """Read the statistics once. Raises `RedisUnavailableError`, which leaves them unknown."""
         self.used_bytes = self.evictions = None
         replies: list[Reply] = []
         for node in self.servers.primaries():
@@ -59,5 +59,5 @@ class ServerStatistics:
         self.evictions = total("evicted_keys", replies)
 
     def close(self) -> None:
-        """Read them no more."""
+        """Stop the periodic reads."""
         self._timer.stop()

@@ -16,10 +16,11 @@ from ghmirror_tw.store import record_names
 
 @define(eq=False)
 class LookupCommands:
-    """Names, keys and commands, built once: each request uses them twice, and so does the next.
+    """The names, keys and commands of one look-up, built once for many requests.
 
-    *hash_tag* is that of the key's records. *keys* are those of grant, refusal and recency list.
-    *commands* are pairs of a hash tag and a command: the records of the key; the epoch and the
+    *hash_tag* is that of the records of the cache key. *grant*, *refusal* and *recency_list* are
+    names; *keys* are the Redis keys of these three, and *unstorable* is one. Each of *commands* has
+    its hash tag. The first reads the records of the cache key, the second the epoch and the rate
     limits of the token, which may be on another server.
     """
 
@@ -31,7 +32,7 @@ class LookupCommands:
     unstorable: bytes
     token: str
     commands: tuple[tuple[bytes, Command], tuple[bytes, Command]]
-    #: The result of the last look-up, unless this process has written these records since.
+    #: The result of the last look-up; None after this process has written one of these records.
     known: Known | None = None
 
     @classmethod

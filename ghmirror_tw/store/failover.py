@@ -227,7 +227,7 @@ class FailoverStore:
     def deny(
         self, key: CacheKey, credential: str, requested_at: float, *, token: str | None = None
     ) -> None:
-        """Store a refusal of a key; the write must not be lost."""
+        """Store the end of a grant (see `IStore.deny`); the write must not be lost."""
         kind = (
             WriteKind.REFUSAL if self.memory.has_grant(key, credential) else WriteKind.FIRST_REFUSAL
         )

@@ -36,11 +36,11 @@ class LruRecords:
     refusals: int = field(init=False, default=0)
     evictions: int = field(init=False, default=0)
     compactor: Compactor = field(init=False, factory=Compactor)
-    #: Records that were written or used here, least recently first. A dict has that order.
+    #: Records that this process has written or used, in the order of their last use.
     _records: dict[bytes, Compact] = field(init=False, factory=dict)
-    #: Records that were restored and have not been used since, those used last at the beginning.
+    #: Records that were restored and not used since, most recently used first (as in a snapshot).
     _cold: dict[bytes, Compact] = field(init=False, factory=dict)
-    #: The records to be evicted next, in order: the first ones, without those used meanwhile.
+    #: The names of the records to be evicted next, least recently used first.
     _victims: dict[bytes, None] = field(init=False, factory=dict)
     _evicting: IDelayedCall | None = field(init=False, default=None)
 
@@ -48,7 +48,7 @@ class LruRecords:
         return name in self._records or name in self._cold
 
     def use(self, name: bytes) -> Compact | None:
-        """Return a record, which is the one used last then."""
+        """Return a record, and make it the most recently used one; None: there is none."""
         compact = self._records.pop(name, None)
         if compact is None:
             compact = self._cold.pop(name, None) if self._cold else None
@@ -100,7 +100,7 @@ class LruRecords:
             self._count(old, -1)
 
     def _pop(self, name: bytes) -> Compact | None:
-        """Remove a record, which still counts, and return it."""
+        """Remove a record without reducing the counts, and return it; None: there is none."""
         if self._victims:
             self._victims.pop(name, None)
         old = self._records.pop(name, None)
@@ -121,9 +121,9 @@ class LruRecords:
         self._evict()
 
     def _evict(self) -> None:
-        """Evict records: far more at once than are written, but never all of a large store.
+        """Evict records until the size is within its bound, at most `_EVICTED_AT_ONCE` in one turn.
 
-        Only a store that has just become smaller has more to evict.
+        A write needs a few. More remain only after `resize`, for the next turns of the reactor.
         """
         for _ in range(_EVICTED_AT_ONCE):
             if self.size <= self.max_size or not (self._cold or self._records):
@@ -141,7 +141,7 @@ class LruRecords:
     def _pop_first(self) -> Compact:
         """Remove the record used least recently, and return it.
 
-        To find the first name of a dict takes longer, the more names were removed before it.
+        Names are listed in batches: a search for the first name of a dict passes all removed ones.
         """
         if not self._victims:
             self._victims = dict.fromkeys(islice(self._records, _VICTIMS))

@@ -238,7 +238,7 @@ class MemoryStore:
         *,
         token: str | None = None,  # noqa: ARG002 - memory loses no refusal
     ) -> None:
-        """Store a refusal of a key to a credential, and remove the grant that it outweighs."""
+        """Store a refusal (see `IStore.deny`), and remove the grant that it outweighs."""
         refused_at = max(requested_at, self._refused_at(key, credential))
         self.records.put(short(REFUSAL, key.name, credential), refused_at)
         name = short(GRANT, key.name, credential)

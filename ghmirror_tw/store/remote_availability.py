@@ -1,4 +1,4 @@
-"""The availability of Redis: notes each change, and has its history looked up again."""
+"""The availability of Redis: each change leads to a look-up of its history."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from ghmirror_tw.store.remote_interface import IRemoteHistory
 
 @define(eq=False)
 class RemoteAvailability:
-    """Follows the *servers*; after each return of a server its *history* is looked up again.
+    """The availability of *servers*, with a look-up of *history* after each return of a server.
 
-    *on_settled* is called once: when it is known for the first time whether Redis is available, and
-    its history is known or has been looked up for *look_up_s* seconds.
+    It is settled when the servers have first connected or failed, and the history is known or
+    *look_up_s* seconds have passed. Then *on_settled* is called, once.
     """
 
     reactor: Any
@@ -37,7 +37,7 @@ class RemoteAvailability:
         return bool(self.servers.reading and self.servers.writing)
 
     def open(self) -> None:
-        """Begin to connect."""
+        """Connect to the servers, and look up the history."""
         self.servers.open()
         self.servers.settled().addCallback(self._look_up_history)
 
@@ -57,13 +57,13 @@ class RemoteAvailability:
         wake(self._waiters)
 
     def settled(self, timeout_s: float = inf) -> Deferred[None]:
-        """Fire when the first availability is known, or when *timeout_s* has passed."""
+        """Return a Deferred that fires when this is settled, or when *timeout_s* has passed."""
         if self.is_settled:
             return succeed(None)
         return add_waiter(self.reactor, self._waiters, timeout_s)
 
     def note_change(self) -> None:
-        """Note that Redis became unavailable or available, and may have lost records meanwhile."""
+        """Note a change of availability; a server that returned may have lost records."""
         return_count = self.servers.return_count
         if self._return_count not in {None, return_count}:
             self.history.note_interruption()
@@ -76,5 +76,5 @@ class RemoteAvailability:
             self.history.note_connection()
 
     def close(self) -> None:
-        """Settle no more."""
+        """Ignore the end of a look-up from now on."""
         self._closed = True

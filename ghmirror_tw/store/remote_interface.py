@@ -82,7 +82,7 @@ class IRemoteRecords(Protocol):
     def deny(
         self, key: CacheKey, credential: str, requested_at: float, timeout_s: float
     ) -> Awaitable[None]:
-        """Store a refusal of a key to a credential."""
+        """Store a refusal of a key to a credential (see `IStore.deny`)."""
 
     def put_epoch(
         self, token: str, epoch: bytes, timeout_s: float, over: EpochWrite

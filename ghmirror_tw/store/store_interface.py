@@ -124,8 +124,10 @@ class IStore(Interface):
     def deny(
         key: CacheKey, credential: str, requested_at: float, *, token: str | None = None
     ) -> None:
-        """Store that GitHub refused *key* to *credential* (403, 404, 410 or 451).
+        """Store that the grant of *credential* for *key* has ended, at *requested_at* or before.
 
+        GitHub refused the key (403, 404, 410, 451), or its response to a request with a grant
+        neither confirmed nor replaced it (see `epochs`). The record is a refusal in both cases.
         If that is lost, all permissions of *token* end, or of *credential* as in `look_up`.
         """
 

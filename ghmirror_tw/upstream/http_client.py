@@ -1,7 +1,7 @@
 """The HTTP client for GitHub: a bounded number of connections, and a timeout for each response.
 
-Requests without content go straight to the connection pool: all time of a revalidated response is
-spent on this way. Requests with content go through treq.
+A request without content is sent by the connection pool directly, which takes less CPU time: most
+requests are validations. A request with content is sent by treq.
 """
 
 from __future__ import annotations
@@ -31,12 +31,11 @@ from ghmirror_tw.upstream.upstream_interface import IUpstream, UpstreamResponse
 
 __all__ = ("Origin", "UpstreamClient")
 
-#: While all connections are in use, an exchange whose client has been stalled for so long is
-#: aborted, in seconds: as many slow clients as connections must not block all others. The same
-#: holds for as many as one credential may have requests under way: many clients may share it, or
-#: have none, or one that is not accepted yet.
+#: An exchange is stalled when its client has not read for this time, in seconds. It is aborted
+#: while another request waits for it: for a connection, or for a permit of the same credential.
+#: Otherwise slow clients could hold all connections, or all permits of a shared credential.
 STALL_TIMEOUT_S: Final = 5.0
-#: The share of the stalled exchanges that is aborted at a time is one of so many.
+#: One in this number of the stalled exchanges is aborted at a time, at least one.
 _ABORTED_SHARE: Final = 4
 #: How often stalled exchanges are looked for while a request waits, in seconds.
 _RECLAIM_INTERVAL_S: Final = 1.0
@@ -47,7 +46,8 @@ _RECLAIM_INTERVAL_S: Final = 1.0
 class UpstreamClient:
     """Sends requests to the origin over up to *max_connections* persistent connections.
 
-    The caller bounds how many are open at a time. *trust* and *proxy*: see `EndpointFactory`.
+    The caller bounds the number of concurrent exchanges. *trust* and *proxy*: see
+    `EndpointFactory`.
     """
 
     reactor: Any
@@ -59,11 +59,11 @@ class UpstreamClient:
     trust: Any = None
     proxy: Callable[[], OutboundProxy] | None = None
     uploads: Origin = field(init=False)
-    #: By origin.
+    #: The connection pool of each origin.
     pools: dict[Origin, ConnectionPool] = field(factory=dict, init=False)
-    #: Requests with content that is being sent.
+    #: The requests whose content is being sent.
     sending: set[TimedRequest] = field(factory=set, init=False)
-    #: Content that is being received, and whether another request waits for its end.
+    #: The content that is being received, each with `is_contended` of its request.
     receiving: dict[UpstreamContent, Callable[[], bool]] = field(factory=dict, init=False)
     #: How many requests wait for a response, or receive its content.
     open_exchanges: int = field(default=0, init=False)
@@ -105,7 +105,7 @@ class UpstreamClient:
     def dispatch(
         self, request: Request, content: IBodyProducer | None, timed: TimedRequest
     ) -> Cancellable:
-        """Start sending the request of *timed*; return the object that cancels it."""
+        """Start sending *request* for *timed*; return the object that cancels it."""
         if request.method == b"POST":
             request = self.origin.routed(request)
         origin = self.uploads if is_upload(request.target) else self.origin
@@ -147,7 +147,7 @@ class UpstreamClient:
         return self.open_exchanges >= self.max_connections
 
     def _abort_stalled(self) -> None:
-        """Abort the exchanges whose clients have been stalled for longest, and long enough."""
+        """Abort a part of the contended exchanges that are stalled, the longest stalled first."""
         self._reclaiming = None
         exchanges: list[tuple[float | None, Callable[[], bool], Callable[[], None]]] = [
             *(

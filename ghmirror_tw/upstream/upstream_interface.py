@@ -17,7 +17,7 @@ from ghmirror_tw.upstream.byte_budget import GrowingReservation
 
 
 class UpstreamError(Exception):
-    """There is no complete response: *reason* is timeout, connect-error or broken-answer.
+    """No complete response was received: *reason* is timeout, connect-error or broken-answer.
 
     *why*: the text for logs. *status*: that of the response, where its head was received. *limit*:
     the limit of the mirror that was exceeded (text, or an option and its value); empty:

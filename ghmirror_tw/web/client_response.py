@@ -1,4 +1,4 @@
-"""A response as one client receives it, and the properties of its request that select its form."""
+"""A response as one client receives it, and the properties of its request that select a variant."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ class ClientView:
     version: bytes = b""
     #: The path of the request, as GitHub receives it.
     path: bytes = b""
-    #: Whether GitHub received the client's own `User-Agent`, and has indented what it indents for
-    #: it: not, for example, the responses of GraphQL.
+    #: Whether GitHub received the client's own `User-Agent`. GitHub then indents JSON itself where
+    #: it does so for that client; responses of GraphQL, for example, are never indented.
     passthrough: bool = False
 
     @property
-    def rewriting(self) -> tuple[Hashable, ...]:
-        """All values that the rewriting of JSON depends on."""
+    def variant_key(self) -> tuple[Hashable, ...]:
+        """All values that the variant of JSON content depends on."""
         base = self.base
         return base.api, base.uploads, self.version, opaque_names(self.path), self.indents
 
@@ -60,8 +60,8 @@ class ClientView:
 class ClientResponse:
     """A response as one client receives it: *content* in full, or *incoming* through *conversion*.
 
-    *length*: the `Content-Length`, where known. *variant*: the variant that is sent; the reference
-    keeps it in `VariantCache` for other clients meanwhile. *rewritten*: its content was made for
+    *length*: the `Content-Length`, where known. *variant*: the variant that is sent. While it is
+    referenced here, `VariantCache` has it for other clients. *rewritten*: its content was made for
     clients, and is not the stored or received one.
     """
 

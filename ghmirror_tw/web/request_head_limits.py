@@ -24,7 +24,7 @@ from ghmirror_tw.web.lazy_timeout import LazyTimeoutMixin
 MOST_FIELD_LINES: Final = 100
 #: The memory that a field line takes besides its bytes.
 FIELD_BYTES: Final = 256
-#: A head that takes more bytes is counted until its request is done.
+#: The memory of a head with more bytes is counted until the end of its request.
 LARGE_HEAD_BYTES: Final = 16 * 1024
 
 
@@ -46,7 +46,7 @@ class HeadLimitingChannel(LazyTimeoutMixin, HTTPChannel):
         """Respond with *error* and close the connection."""
         raise NotImplementedError
 
-    # Memory of heads. No timeout bounds it.
+    # The memory of heads. The idle timeout does not bound it: a slow client keeps it for long.
 
     @property
     def is_in_head(self) -> bool:
@@ -113,7 +113,7 @@ class HeadLimitingChannel(LazyTimeoutMixin, HTTPChannel):
 
     def lineReceived(self, line: bytes) -> Any:
         """Parse a line, unless the head is too large."""
-        # True after an empty line, too; only one may precede a request.
+        # Also by an empty line, one of which may precede a request (RFC 9112, section 2.2).
         self.request_begun = True
         has_request_line = hasattr(self, "_command")
         self._field_lines = self._field_lines + bool(line) if has_request_line else 0
@@ -137,7 +137,7 @@ class HeadLimitingChannel(LazyTimeoutMixin, HTTPChannel):
             self.length = None
             return False
         if header == b"Content-Length" and data.isdigit() and whole_number(data) is None:
-            # The length has more digits than are parsed; any length over the limit is equivalent.
+            # Too many digits to be parsed: any length over the limit has the same effect.
             data = b"9" * MAX_DIGITS
         chosen: bool = super()._maybeChooseTransferDecoder(header, data)
         return chosen

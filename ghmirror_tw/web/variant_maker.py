@@ -57,7 +57,7 @@ class VariantMaker:
         """
         if not isinstance(body, Representation):
             return await self._make(size_of(body), body, view, gzip=gzip)
-        key = VariantKey(body.digest, () if view is None else view.rewriting, gzip)
+        key = VariantKey(body.digest, () if view is None else view.variant_key, gzip)
         variant = self.variants.get(key)
         if variant is None:
             content, changed = await self._make(body.size, body, view, gzip=gzip)
@@ -67,7 +67,7 @@ class VariantMaker:
 
     async def large(self, body: Representation, view: ClientView) -> Variant:
         """Return the gzip variant of large stored content, made by a single flight."""
-        key = VariantKey(body.digest, view.rewriting, gzip=True)
+        key = VariantKey(body.digest, view.variant_key, gzip=True)
         variant = self.variants.get(key)
         if variant is None:
             variant, _ = await self._flights.join(key, lambda: self._make_large(key, body, view))
