@@ -32,48 +32,48 @@ class Generations:
 
     No request joins the flight of an earlier generation, and no response to an earlier generation
     begins an epoch. A number never recurs, though only the *most* tokens used last have an
-    entry. Tokens that GitHub is not *known* to accept share their generations.
+    entry. Tokens that are not *accepted* share their generations.
     """
 
     most: int = _MOST
     _last: int = field(init=False, default=0)
     _of_evicted: int = field(init=False, default=0)
-    _of_unknown: int = field(init=False, default=0)
+    _of_unaccepted: int = field(init=False, default=0)
     #: By token: the number of its generation, and the epoch that was last read.
-    _known: OrderedDict[str, tuple[int, bytes | None]] = field(init=False, factory=OrderedDict)
+    _by_token: OrderedDict[str, tuple[int, bytes | None]] = field(init=False, factory=OrderedDict)
 
-    def of(self, token: str, *, known: bool = True) -> int:
+    def of(self, token: str, *, accepted: bool = True) -> int:
         """Return the number of the current generation."""
-        own = self._known.get(token)
+        own = self._by_token.get(token)
         number = self._of_evicted if own is None else own[0]
-        return number if known else max(number, self._of_unknown)
+        return number if accepted else max(number, self._of_unaccepted)
 
-    def begin(self, token: str, *, known: bool = True) -> None:
+    def begin(self, token: str, *, accepted: bool = True) -> None:
         """Begin a generation: after a write was sent or has ended, or after a 401."""
-        _, epoch = self._known.get(token, (0, None))
+        _, epoch = self._by_token.get(token, (0, None))
         self._last += 1
-        if known:
+        if accepted:
             self._put(token, self._last, epoch)
         else:
-            self._of_unknown = self._last
+            self._of_unaccepted = self._last
 
-    def note_own_epoch(self, token: str, epoch: bytes, *, known: bool = True) -> None:
+    def note_own_epoch(self, token: str, epoch: bytes, *, accepted: bool = True) -> None:
         """Note an epoch that this replica has written; no generation begins."""
-        if known:
+        if accepted:
             self._put(token, self.of(token), epoch)
 
-    def note_epoch(self, token: str, epoch: bytes | None, *, known: bool = True) -> None:
+    def note_epoch(self, token: str, epoch: bytes | None, *, accepted: bool = True) -> None:
         """Note the epoch in the store; if it has changed, a generation begins."""
-        own = self._known.get(token)
+        own = self._by_token.get(token)
         if own is None:
-            if known or epoch is not None:
+            if accepted or epoch is not None:
                 self._put(token, self._of_evicted, epoch)
         elif own[1] != epoch:
             self._last += 1
             self._put(token, self._last, epoch)
 
     def _put(self, token: str, number: int, epoch: bytes | None) -> None:
-        evicted = store_recent(self._known, token, (number, epoch), self.most)
+        evicted = store_recent(self._by_token, token, (number, epoch), self.most)
         if evicted is not None:
             _, (number, _) = evicted
             self._of_evicted = max(self._of_evicted, number)

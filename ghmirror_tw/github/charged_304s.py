@@ -43,10 +43,10 @@ class ChargeDetector:
 
     _tokens: CredentialTable[str, _Token] = field(init=False, factory=CredentialTable)
 
-    def note_sent(self, token: str, *, known: bool = True) -> None:
-        """Note that a request is sent; *known*: GitHub has accepted the token."""
+    def note_sent(self, token: str, *, accepted: bool = True) -> None:
+        """Note that a request is sent; *accepted*: GitHub has accepted the token."""
         state = self._tokens.get(token) or _Token()
-        self._tokens.put(token, state, known=known)
+        self._tokens.put(token, state, accepted=accepted)
         state.under_way += 1
         state.mixed = state.mixed or state.under_way > 1
 
@@ -57,24 +57,24 @@ class ChargeDetector:
 
         *alone*: no other replica sends requests of this token.
         """
-        known = self._tokens.get(token)
-        if known is None or known.mixed:
+        state = self._tokens.get(token)
+        if state is None or state.mixed:
             return False
-        before = known.remaining.get(resource)
-        if before is None and len(known.remaining) >= _MOST_RESOURCES:
-            known.remaining.clear()
-        known.remaining[resource] = remaining, reset, now
+        before = state.remaining.get(resource)
+        if before is None and len(state.remaining) >= _MOST_RESOURCES:
+            state.remaining.clear()
+        state.remaining[resource] = remaining, reset, now
         if before is None or not (alone or now - before[2] < _SHARED_S):
             return False
         return before[:2] == (remaining + 1, reset)
 
     def note_end(self, token: str, *, answered: bool) -> None:
         """Note that a request has ended; if not *answered*, it may have been charged."""
-        known = self._tokens.get(token)
-        if known is None or not known.under_way:
+        state = self._tokens.get(token)
+        if state is None or not state.under_way:
             return  # its record was evicted meanwhile
-        known.under_way -= 1
-        if known.mixed or not answered:
-            known.remaining.clear()
-        if not known.under_way:
-            known.mixed = False
+        state.under_way -= 1
+        if state.mixed or not answered:
+            state.remaining.clear()
+        if not state.under_way:
+            state.mixed = False

@@ -42,7 +42,7 @@ class EpochTracker:
     def generation(self, requester: Requester) -> int:
         """Return the number of the current generation of a token."""
         accepted = self.credentials.is_accepted(requester.token)
-        return self.generations.of(requester.token, known=accepted)
+        return self.generations.of(requester.token, accepted=accepted)
 
     def in_current_generation(self, lookup: Lookup) -> Lookup:
         """Return the look-up of a request, in the current generation of its token."""
@@ -56,7 +56,7 @@ class EpochTracker:
         accepted the token.
         """
         self._clock.read(known.latest_at)
-        self.generations.note_epoch(requester.token, known.epoch, known=accepted)
+        self.generations.note_epoch(requester.token, known.epoch, accepted=accepted)
 
     def current_or_begun(self, lookup: Lookup, known: Known) -> bytes | None:
         """Return the epoch for a grant: the one that was *known*, or one that begins now, or None.
@@ -70,12 +70,12 @@ class EpochTracker:
         began = self.store.begin_epoch(token, new_epoch(), lookup.received_at)
         if began is not None:
             accepted = self.credentials.is_accepted(token)
-            self.generations.note_own_epoch(token, began, known=accepted)
+            self.generations.note_own_epoch(token, began, accepted=accepted)
         return began
 
     def begin_generation(self, token: str) -> None:
         """Begin a generation of a token: its write is sent now."""
-        self.generations.begin(token, known=self.credentials.is_accepted(token))
+        self.generations.begin(token, accepted=self.credentials.is_accepted(token))
 
     def replace(self, token: str) -> Deferred[None]:
         """Begin a generation and an epoch of a token, since its write has ended.
@@ -84,9 +84,9 @@ class EpochTracker:
         """
         accepted = self.credentials.is_accepted(token)
         epoch = new_epoch(accepted=accepted)
-        self.generations.begin(token, known=accepted)
+        self.generations.begin(token, accepted=accepted)
         stored = self.store.replace_epoch(token, epoch)
-        self.generations.note_own_epoch(token, epoch, known=accepted)
+        self.generations.note_own_epoch(token, epoch, accepted=accepted)
         return stored
 
     def revoke(self, requester: Requester, sent_at: float) -> None:
@@ -94,7 +94,7 @@ class EpochTracker:
         token = requester.token
         accepted = self.credentials.is_accepted(token)
         self.credentials.forget(token)
-        self.generations.begin(token, known=accepted)
+        self.generations.begin(token, accepted=accepted)
         self.store.revoke(token, new_epoch(accepted=False))
         # Logins are noted by the clock of this machine, and the hybrid clock may be ahead of it.
         self.users.note_rejection(requester.credential, min(sent_at, self.now()))

@@ -88,7 +88,7 @@ class Mirror:
         owner = unique_names()
         self.now = self.reactor.seconds
         self.sender = self._new_sender(owner)
-        self.metrics.watch_unverified(lambda: self.limiter.unverified_in_flight)
+        self.metrics.watch_unaccepted(lambda: self.limiter.unaccepted_in_flight)
         self.proofs = Proofs(self.now)
         self.epochs = EpochTracker(self.store, self.credentials, self.users, self.now)
         self._stored = StoredResponses(

@@ -15,9 +15,9 @@ from attrs import define, field
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 
-#: The largest number of entries, and of those of credentials that GitHub has not accepted yet.
-MAX_KNOWN: Final = 10_000
-MAX_UNKNOWN: Final = 200
+#: The largest number of entries, and of those of unaccepted credentials.
+MAX_ACCEPTED: Final = 10_000
+MAX_UNACCEPTED: Final = 200
 
 
 def store_recent(table: OrderedDict[K, V], key: K, value: V, most: int) -> tuple[K, V] | None:
@@ -31,50 +31,50 @@ def store_recent(table: OrderedDict[K, V], key: K, value: V, most: int) -> tuple
 class CredentialTable(Generic[K, V]):
     """A table with two bounded parts, each of which evicts its own least recently stored entry.
 
-    The small part is for unknown credentials, those that GitHub has not accepted yet: a client can
-    make up any number of them.
+    The small part is for unaccepted credentials, to which GitHub has sent no successful response: a
+    client can make up any number of them.
     """
 
-    most: int = MAX_KNOWN
-    most_unknown: int = MAX_UNKNOWN
-    _known: OrderedDict[K, V] = field(init=False, factory=OrderedDict)
-    _unknown: OrderedDict[K, V] = field(init=False, factory=OrderedDict)
+    most: int = MAX_ACCEPTED
+    most_unaccepted: int = MAX_UNACCEPTED
+    _accepted: OrderedDict[K, V] = field(init=False, factory=OrderedDict)
+    _unaccepted: OrderedDict[K, V] = field(init=False, factory=OrderedDict)
 
     def get(self, key: K) -> V | None:
         """Return the value of a key, or None."""
-        value = self._known.get(key)
-        return self._unknown.get(key) if value is None and self._unknown else value
+        value = self._accepted.get(key)
+        return self._unaccepted.get(key) if value is None and self._unaccepted else value
 
-    def put(self, key: K, value: V, *, known: bool) -> tuple[K, V] | None:
+    def put(self, key: K, value: V, *, accepted: bool) -> tuple[K, V] | None:
         """Store a value; return the entry that it evicts, or None.
 
-        *known*: GitHub has accepted the credential. An entry in the part of known ones stays there.
+        *accepted*: GitHub has accepted the credential. An entry of an accepted one stays accepted.
         """
-        if known or key in self._known:
-            self._unknown.pop(key, None)
-            return store_recent(self._known, key, value, self.most)
-        return store_recent(self._unknown, key, value, self.most_unknown)
+        if accepted or key in self._accepted:
+            self._unaccepted.pop(key, None)
+            return store_recent(self._accepted, key, value, self.most)
+        return store_recent(self._unaccepted, key, value, self.most_unaccepted)
 
     def touch(self, key: K) -> None:
         """Make an entry the most recent one of its part."""
-        for part in (self._known, self._unknown):
+        for part in (self._accepted, self._unaccepted):
             if key in part:
                 part.move_to_end(key)
 
     def pop(self, key: K) -> V | None:
         """Remove a key; return its value, or None."""
-        value, other = self._known.pop(key, None), self._unknown.pop(key, None)
+        value, other = self._accepted.pop(key, None), self._unaccepted.pop(key, None)
         return other if value is None else value
 
     def items(self) -> Iterator[tuple[K, V]]:
         """Return all entries."""
-        return chain(self._known.items(), self._unknown.items())
+        return chain(self._accepted.items(), self._unaccepted.items())
 
     def __contains__(self, key: object) -> bool:
-        return key in self._known or key in self._unknown
+        return key in self._accepted or key in self._unaccepted
 
     def __iter__(self) -> Iterator[K]:
-        return chain(self._known, self._unknown)
+        return chain(self._accepted, self._unaccepted)
 
     def __len__(self) -> int:
-        return len(self._known) + len(self._unknown)
+        return len(self._accepted) + len(self._unaccepted)

@@ -167,11 +167,11 @@ class Metrics:
         """Count the check of a credential: ``accepted``, ``refused`` or ``unclear``."""
         self._named["credential_checks"].labels(result).inc()
 
-    def watch_unverified(self, in_flight: Callable[[], int]) -> None:
+    def watch_unaccepted(self, in_flight: Callable[[], int]) -> None:
         """Show the requests in flight to GitHub with credentials that are not accepted yet."""
         self._named["unknown_in_flight"].set_function(in_flight)
 
-    def unverified_overloaded(self) -> None:
+    def unaccepted_overloaded(self) -> None:
         """Count a response 503 to a credential that GitHub has not accepted yet."""
         self._named["unknown_overloaded"].inc()
 

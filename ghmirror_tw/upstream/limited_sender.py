@@ -38,7 +38,7 @@ from ghmirror_tw.upstream.rate_limit_table import RateLimitedError, RateLimitTab
 from ghmirror_tw.upstream.rate_limiter import RateLimiter
 from ghmirror_tw.upstream.request_cost import READ_POINTS, points_of, spends
 from ghmirror_tw.upstream.request_queue import Permit
-from ghmirror_tw.upstream.request_queues import CHECKS, UNVERIFIED
+from ghmirror_tw.upstream.request_queues import CHECKS, UNACCEPTED
 from ghmirror_tw.upstream.request_to_send import OutgoingRequest, Requester, limit_scopes
 from ghmirror_tw.upstream.upstream_interface import IUpstream, UpstreamError, UpstreamResponse
 
@@ -59,8 +59,8 @@ class SenderMetrics(QuotaMetrics, Protocol):
     def cost_unknown(self) -> None:
         """Count a request that timed out, so that its cost is unknown."""
 
-    def unverified_overloaded(self) -> None:
-        """Count a request of an unverified credential that got no permit in time."""
+    def unaccepted_overloaded(self) -> None:
+        """Count a request of an unaccepted credential that got no permit in time."""
 
 
 @define(eq=False)
@@ -128,9 +128,9 @@ class Sender:
 
         All tokens that GitHub has not accepted share two queues.
         """
-        request, unverified = outgoing.request, ""
+        request, unaccepted = outgoing.request, ""
         if not self.credentials.is_accepted(outgoing.requester.token):
-            unverified = CHECKS if is_quota_request(request) else UNVERIFIED
+            unaccepted = CHECKS if is_quota_request(request) else UNACCEPTED
         points = READ_POINTS
         if not outgoing.is_read:
             points = points_of(request, mutates=outgoing.writes)
@@ -140,14 +140,14 @@ class Sender:
                 outgoing.resource,
                 points,
                 timeout_s=outgoing.deadline - self.now(),
-                unverified=unverified,
+                unaccepted=unaccepted,
             )
             if not entering.called:
                 self.github.reclaim_stalled()
             return await entering
         except MirrorError:
-            if unverified:
-                self.metrics.unverified_overloaded()
+            if unaccepted:
+                self.metrics.unaccepted_overloaded()
             raise
 
     async def _send(
@@ -240,7 +240,7 @@ class Sender:
         Failures of all credentials that may be made up count as those of one.
         """
         request, token = outgoing.request, outgoing.requester.token
-        credential = token if self.credentials.is_accepted(token) else UNVERIFIED
+        credential = token if self.credentials.is_accepted(token) else UNACCEPTED
         operation = operation_of(request.method, request.path)
         return Observation(request.path.decode("latin-1"), credential, operation)
 
@@ -295,7 +295,7 @@ class Sender:
     # Rate limits of the fleet.
 
     def expecting(self, token: str) -> AbstractContextManager[None]:
-        """Prepare a permit for a token; nothing is shared in the fleet for an unverified one."""
+        """Prepare a permit for a token; nothing is shared in the fleet for an unaccepted one."""
         return self.limiter.prefetch(token) if self.credentials.is_accepted(token) else _NOTHING
 
     async def learn_limits(self, request: Request, token: str, *, writes: bool) -> None:

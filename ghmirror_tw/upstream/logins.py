@@ -204,7 +204,7 @@ class Users:
         if stored is not None and stored.at > record.at:
             return stored
         # A made-up credential has no login, and evicts none.
-        evicted = self._records.put(credential, record, known=record.login is not None)
+        evicted = self._records.put(credential, record, accepted=record.login is not None)
         self._used_at[credential] = record.at
         if evicted is not None:
             del self._used_at[evicted[0]]

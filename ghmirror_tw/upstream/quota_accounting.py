@@ -56,7 +56,7 @@ class QuotaAccounting:
 
     def note_sent(self, token: str) -> None:
         """Note that a request is sent."""
-        self._charges.note_sent(token, known=self.credentials.is_accepted(token))
+        self._charges.note_sent(token, accepted=self.credentials.is_accepted(token))
 
     def note_end(self, token: str, *, answered: bool) -> None:
         """Note that a request has ended, with a response or without."""
@@ -67,8 +67,8 @@ class QuotaAccounting:
     ) -> UpstreamResponse:
         """Note the quota that a response reports; return it, marked if it is a charged 304."""
         request, token = outgoing.request, outgoing.requester.token
-        known = self.credentials.is_accepted(token)
-        if known:
+        accepted = self.credentials.is_accepted(token)
+        if accepted:
             self.quotas.note(token, outgoing.resource, response.fields)
         remaining = whole_number(response.fields.get(b"x-ratelimit-remaining"))
         reset = whole_number(response.fields.get(b"x-ratelimit-reset"))
@@ -78,7 +78,7 @@ class QuotaAccounting:
         resource = named_resource(response.fields) or outgoing.resource
         self.metrics.quota(user, resource, remaining, reset)
         alone = not self.limiter.is_shared(token)
-        if known:
+        if accepted:
             self.limiter.quota_reserve.note(token, resource, remaining, reset)
         one_less = self._charges.note_response(
             token, resource, remaining, reset, self.now(), alone=alone

@@ -150,7 +150,7 @@ class RateLimitTable:
         credential = check.credential
         if limit.kind is LimitKind.SECONDARY or not limit.hinted:
             strikes = max(check.strikes + 1, self._strikes.get(credential) or 0)
-            self._strikes.put(credential, strikes, known=self.is_accepted(credential))
+            self._strikes.put(credential, strikes, accepted=self.is_accepted(credential))
         known = self._limits.get((credential, limit.scope))
         if known is not None and known.limit.until > limit.until:
             limit = known.limit
@@ -164,5 +164,5 @@ class RateLimitTable:
                 self._put(credential, limit)
 
     def _put(self, credential: str, limit: Limit) -> None:
-        known = self.is_accepted(credential)
-        self._limits.put((credential, limit.scope), ActiveLimit(limit), known=known)
+        accepted = self.is_accepted(credential)
+        self._limits.put((credential, limit.scope), ActiveLimit(limit), accepted=accepted)

@@ -33,15 +33,15 @@ from ghmirror_tw.upstream.request_queue import (
     RequestQueue,
     WaitingRequest,
 )
-from ghmirror_tw.upstream.request_queues import UNVERIFIED, RequestQueues
+from ghmirror_tw.upstream.request_queues import UNACCEPTED, RequestQueues
 
 #: The longest wait for a permit, in seconds.
 LONGEST_WAIT_S: Final = 10.0
 #: The largest number of waiting requests: of one credential, of all accepted ones, and of each
-#: queue of unverified ones. After a cold start, thousands of valid tokens are unverified.
+#: queue of unaccepted ones. After a cold start, thousands of valid tokens are unaccepted.
 MOST_OF_ONE: Final = 1000
 MOST_OF_ALL: Final = 10_000
-MOST_UNVERIFIED: Final = 5000
+MOST_UNACCEPTED: Final = 5000
 
 _NOTHING: Final = nullcontext()
 
@@ -105,13 +105,13 @@ class RateLimiter:
         )
 
     @property
-    def unverified_in_flight(self) -> int:
-        """How many requests of unverified credentials are at GitHub."""
-        return sum(queue.in_flight.used for queue in self.queues.unverified.values())
+    def unaccepted_in_flight(self) -> int:
+        """How many requests of unaccepted credentials are at GitHub."""
+        return sum(queue.in_flight.used for queue in self.queues.unaccepted.values())
 
     def waiting_of(self, name: str) -> int:
-        """Return how many requests wait: of a credential, or of `CHECKS` or `UNVERIFIED`."""
-        queue = self.queues.unverified.get(name) or self.queues.accepted.get(name)
+        """Return how many requests wait: of a credential, or of `CHECKS` or `UNACCEPTED`."""
+        queue = self.queues.unaccepted.get(name) or self.queues.accepted.get(name)
         return 0 if queue is None else queue.length
 
     # What GitHub's responses tell.
@@ -137,14 +137,14 @@ class RateLimiter:
         moved, as it is released soon.
         """
         queue = self.queues.of(credential)
-        if permit.queue is self.queues.unverified[UNVERIFIED] and permit.in_use:
+        if permit.queue is self.queues.unaccepted[UNACCEPTED] and permit.in_use:
             permit.queue.in_flight.release(1)
             permit.queue = queue
             queue.in_flight.acquire(1)
-        for unverified in self.queues.unverified.values():
-            unverified.move(credential, queue)
+        for unaccepted in self.queues.unaccepted.values():
+            unaccepted.move(credential, queue)
         self._serve(queue)
-        self._serve_unverified()
+        self._serve_unaccepted()
 
     # Acquisition.
 
@@ -162,17 +162,17 @@ class RateLimiter:
         points: int = READ_POINTS,
         *,
         timeout_s: float = LONGEST_WAIT_S,
-        unverified: str = "",
+        unaccepted: str = "",
     ) -> Deferred[Permit]:
         """Return a permit, at once or when it is the turn of the request.
 
-        *bucket* is that of GitHub's quota. *unverified* names the queue of a credential that GitHub
+        *bucket* is that of GitHub's quota. *unaccepted* names the queue of a credential that GitHub
         has not accepted yet. Fails with a `MirrorError` (503) after *timeout_s*, or where too many
         requests wait. Cancelling removes the request from its queue.
         """
         if self._closed:
             return fail(error_responses.shutting_down(1))
-        queue = self.queues.unverified[unverified] if unverified else self.queues.of(credential)
+        queue = self.queues.unaccepted[unaccepted] if unaccepted else self.queues.of(credential)
         kind = GRAPHQL if bucket == GRAPHQL_BUCKET else REST
         if self.waiting and self._is_full(queue):
             return fail(self._overloaded(queue, kind))
@@ -182,9 +182,9 @@ class RateLimiter:
 
     def _is_full(self, queue: RequestQueue) -> bool:
         """Tell whether too many requests wait."""
-        if queue.unverified:
-            return queue.length >= MOST_UNVERIFIED
-        others = sum(each.length for each in self.queues.unverified.values())
+        if queue.unaccepted:
+            return queue.length >= MOST_UNACCEPTED
+        others = sum(each.length for each in self.queues.unaccepted.values())
         return queue.length >= MOST_OF_ONE or self.waiting - others >= MOST_OF_ALL
 
     def _is_clear(self, queue: RequestQueue, kind: str) -> bool:
@@ -193,7 +193,7 @@ class RateLimiter:
             not self._ready
             and not (self.waiting and queue.length)
             and self.in_flight < self.max_connections
-            and (queue.unverified or not self.points.of(queue.name, kind))
+            and (queue.unaccepted or not self.points.of(queue.name, kind))
             and queue.in_flight.available > 0
         )
 
@@ -247,8 +247,8 @@ class RateLimiter:
                 self._serving = False
         self.queues.drop_idle(queue)
 
-    def _serve_unverified(self) -> None:
-        for queue in self.queues.unverified.values():
+    def _serve_unaccepted(self) -> None:
+        for queue in self.queues.unaccepted.values():
             if queue.length:
                 self._serve(queue)
 
@@ -285,7 +285,7 @@ class RateLimiter:
             else:
                 self.queues.drop_idle(permit.queue)
             if self.waiting:
-                self._serve_unverified()
+                self._serve_unaccepted()
 
         permit = Permit(queue, release)
         return permit

@@ -1,6 +1,6 @@
 """Requests that wait for a permit to be sent to GitHub: a queue for each credential.
 
-Credentials that GitHub has not accepted yet (unverified ones) share two queues, since clients can
+Credentials that GitHub has not accepted yet (unaccepted ones) share two queues, since clients can
 make up any number of them.
 """
 
@@ -84,12 +84,12 @@ class RequestQueue:
     """The waiting requests of one credential, and the semaphores that they need.
 
     *in_flight* limits concurrent requests; *points* limits points a minute, where they count.
-    *unverified*: the queue of all unverified credentials, named *name*.
+    *unaccepted*: the queue of all unaccepted credentials, named *name*.
     """
 
     name: str
     in_flight: Semaphore
-    unverified: bool = False
+    unaccepted: bool = False
     points: dict[str, Semaphore] = field(factory=dict)
     waiting: dict[str, deque[WaitingRequest]] = field(
         factory=lambda: {REST: deque(), GRAPHQL: deque()}

@@ -21,12 +21,12 @@ from ghmirror_tw.store.semaphore_interface import Capacity, IFleetSemaphores, Pe
 from ghmirror_tw.upstream.points_limit import PointsLimit
 from ghmirror_tw.upstream.request_queue import IN_FLIGHT, RequestQueue
 
-#: The queues of unverified credentials: for checks of them (`credential_check`), and for the rest.
+#: The queues of unaccepted credentials: for checks of them (`credential_check`), and for the rest.
 CHECKS: Final = "checks"
-UNVERIFIED: Final = "unverified"
+UNACCEPTED: Final = "unverified"
 #: Each of the two has this fraction of all connections in any case, and at least so many.
-_UNVERIFIED_FRACTION: Final = 10
-_UNVERIFIED_LEAST: Final = 4
+_UNACCEPTED_FRACTION: Final = 10
+_UNACCEPTED_LEAST: Final = 4
 #: How many queues are kept while they are idle, where no other replica needs their permits.
 _KEPT: Final = 1000
 _MINUTE_S: Final = 60.0
@@ -50,25 +50,25 @@ class RequestQueues:
     chance: Callable[[], float] = field(factory=lambda: random.SystemRandom().random)
     #: The queues of accepted credentials, by credential.
     accepted: dict[str, RequestQueue] = field(init=False, factory=dict)
-    #: The two queues of unverified credentials, by name.
-    unverified: dict[str, RequestQueue] = field(init=False)
+    #: The two queues of unaccepted credentials, by name.
+    unaccepted: dict[str, RequestQueue] = field(init=False)
     _owner: str = field(init=False, factory=lambda: uuid4().hex[:16])
     _numbers: Iterator[int] = field(init=False, factory=lambda: itertools.count(1))
 
     def __attrs_post_init__(self) -> None:
-        limits = {CHECKS: self._limit_of_checks, UNVERIFIED: self._limit_of_unverified}
-        self.unverified = {
-            name: RequestQueue(name, Semaphore(clock=self.clock, limit=limit), unverified=True)
+        limits = {CHECKS: self._limit_of_checks, UNACCEPTED: self._limit_of_unaccepted}
+        self.unaccepted = {
+            name: RequestQueue(name, Semaphore(clock=self.clock, limit=limit), unaccepted=True)
             for name, limit in limits.items()
         }
 
-    def _limit_of_unverified(self) -> int:
-        return max(self.max_connections // _UNVERIFIED_FRACTION, _UNVERIFIED_LEAST)
+    def _limit_of_unaccepted(self) -> int:
+        return max(self.max_connections // _UNACCEPTED_FRACTION, _UNACCEPTED_LEAST)
 
     def _limit_of_checks(self) -> int:
         # Half of the connections that others do not use, for many new credentials at once.
-        used = self.connections() - self.unverified[CHECKS].in_flight.used
-        return max(self._limit_of_unverified(), (self.max_connections - used) // 2)
+        used = self.connections() - self.unaccepted[CHECKS].in_flight.used
+        return max(self._limit_of_unaccepted(), (self.max_connections - used) // 2)
 
     def of(self, credential: str) -> RequestQueue:
         """Return the queue of an accepted credential."""
@@ -121,7 +121,7 @@ class RequestQueues:
 
     def count_points(self, queue: RequestQueue) -> None:
         """Count the points of a queue's requests if `PointsLimit` is in use for it, else stop."""
-        if queue.unverified or not (self.points.in_use or queue.points):
+        if queue.unaccepted or not (self.points.in_use or queue.points):
             return
         for kind, waiting in queue.waiting.items():
             limit = self.points.of(queue.name, kind)
@@ -142,7 +142,7 @@ class RequestQueues:
     def cause(self, queue: RequestQueue, kind: str) -> str:
         """Return the limit because of which the requests of a queue wait."""
         points = queue.points.get(kind)
-        if queue.unverified:
+        if queue.unaccepted:
             return (
                 "Too many requests are under way with credentials that GitHub has not accepted yet"
             )
@@ -169,6 +169,6 @@ class RequestQueues:
 
     def close(self) -> list[RequestQueue]:
         """Return all queues, of which none is used any more."""
-        queues = [*self.accepted.values(), *self.unverified.values()]
+        queues = [*self.accepted.values(), *self.unaccepted.values()]
         self.accepted = {}
         return queues

@@ -16,9 +16,9 @@ from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
 from twisted.trial.unittest import TestCase
 
 import ghmirror_tw
-from ghmirror_tw.runtime.bounded_tables import MAX_UNKNOWN, CredentialTable
+from ghmirror_tw.runtime.bounded_tables import MAX_UNACCEPTED, CredentialTable
 from ghmirror_tw.upstream import http_client, rate_limiter
-from ghmirror_tw.upstream.request_queues import CHECKS, UNVERIFIED
+from ghmirror_tw.upstream.request_queues import CHECKS, UNACCEPTED
 from tests.harness.home import Home, Raw, open_github, open_home, reactor, start, until
 from tests.harness.redis_servers import RedisServer, start_redis
 from tests.harness.redis_stores import settled
@@ -195,7 +195,7 @@ class Flood(TestCase):
         assert statuses[401] > MADE_UP // 2
 
         made_up = Names(self.home, map(authorization, range(MADE_UP)))
-        assert made_up.tables(most=MAX_UNKNOWN) == {}
+        assert made_up.tables(most=MAX_UNACCEPTED) == {}
         assert self.keys() <= stored
         kept = alice.tables()
         # Its slots were not in use, and are not held for it.
@@ -211,12 +211,12 @@ class Flood(TestCase):
             mirror.credentials.names.name(authorization(each).encode()) for each in range(MADE_UP)
         ]
         made_up = Names(self.home, map(authorization, range(MADE_UP)))
-        assert made_up.tables(most=MAX_UNKNOWN) == {}
+        assert made_up.tables(most=MAX_UNACCEPTED) == {}
         mirror.sender.backoffs._by_key.update({(name, "x"): 1 for name in names})  # type: ignore[misc]
-        assert len(made_up.tables(most=MAX_UNKNOWN)) == 1
+        assert len(made_up.tables(most=MAX_UNACCEPTED)) == 1
         mirror.sender.backoffs._by_key.clear()
         mirror.credentials._tokens.update(dict.fromkeys(names, ""))
-        assert len(made_up.tables(most=MAX_UNKNOWN)) == 1
+        assert len(made_up.tables(most=MAX_UNACCEPTED)) == 1
 
 
 class Slots(TestCase):
@@ -262,7 +262,7 @@ class Slots(TestCase):
         asked = self.made_up(30, shape=JWT, target="/things/2")
         await barrier.arrived(10)
         limiter = self.home.parts.limiter
-        await until(lambda: limiter.waiting_of(UNVERIFIED) == 20)
+        await until(lambda: limiter.waiting_of(UNACCEPTED) == 20)
         assert barrier.waiting == 10
         assert (await self.home.get("/things/1", token="alice-1")).status == 200
         assert (await self.home.get("/things/1", token="bob-1")).status == 200
@@ -282,7 +282,7 @@ class Slots(TestCase):
             held.append(connection)
             closed.append(connection.ended.addErrback(lambda _: None))
         await until(lambda: self.home.parts.resource.in_flight == 24)
-        await until(lambda: self.home.parts.limiter.unverified_in_flight == 10)
+        await until(lambda: self.home.parts.limiter.unaccepted_in_flight == 10)
         headers = {"Authorization": JWT.format("another")}
         assert (
             await self.home.send("POST", "/things/0", headers=headers, body=b"{}")
@@ -294,7 +294,7 @@ class Slots(TestCase):
 
     async def test_too_many_unverified_requests_get_a_503(self) -> None:
         """With `Retry-After`; an accepted credential waits in its own queue."""
-        self.patch(rate_limiter, "MOST_UNVERIFIED", 5)
+        self.patch(rate_limiter, "MOST_UNACCEPTED", 5)
         barrier = self.github.hold("/rate_limit")
         asked = self.made_up(60)
         await barrier.arrived(50)

@@ -47,7 +47,7 @@ def test_a_generation_never_recurs() -> None:
         generations.note_epoch(credential, None)
         seen.append(generations.of("a"))
     assert seen == sorted(seen)
-    assert len(generations._known) == 2
+    assert len(generations._by_token) == 2
     last = generations.of("a")
     generations.begin("a")
     assert generations.of("a") > last
@@ -59,11 +59,11 @@ def test_unknown_credentials_share_their_generations() -> None:
     generations.begin("real")
     before = generations.of("real")
     for credential in "abc":
-        first = generations.of(credential, known=False)
-        generations.note_epoch(credential, None, known=False)
-        generations.note_own_epoch(credential, b"1", known=False)
-        generations.begin(credential, known=False)
-        assert generations.of(credential, known=False) > first
+        first = generations.of(credential, accepted=False)
+        generations.note_epoch(credential, None, accepted=False)
+        generations.note_own_epoch(credential, b"1", accepted=False)
+        generations.begin(credential, accepted=False)
+        assert generations.of(credential, accepted=False) > first
     assert generations.of("real") == before
 
 

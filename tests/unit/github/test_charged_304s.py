@@ -38,7 +38,7 @@ def test_resources_are_bounded() -> None:
     charges.note_sent("a")
     for number in range(1_000):
         charges.note_response("a", f"r{number}", 60, RESET, 0.0, alone=True)
-    assert len(charges._tokens._known["a"].remaining) <= 64
+    assert len(charges._tokens._accepted["a"].remaining) <= 64
 
 
 def test_overlapping_requests_prove_no_charge() -> None:

@@ -17,7 +17,7 @@ from ghmirror_tw.upstream.points_limit import COUNTED_S
 from ghmirror_tw.upstream.rate_limiter import LONGEST_WAIT_S, RateLimiter
 from ghmirror_tw.upstream.request_cost import points_of
 from ghmirror_tw.upstream.request_queue import Permit
-from ghmirror_tw.upstream.request_queues import CHECKS, UNVERIFIED
+from ghmirror_tw.upstream.request_queues import CHECKS, UNACCEPTED
 
 ALICE, BOB, CAROL = "a" * 32, "b" * 32, "c" * 32
 
@@ -362,9 +362,9 @@ def test_unverified_credentials_share_a_tenth_of_the_connections() -> None:
     """Accepted ones have the rest, and wait for none of them."""
     queue = Queue(max_connections=50, max_in_flight=80)
     for number in range(8):
-        queue.acquire(f"made up {number}", unverified=UNVERIFIED)
+        queue.acquire(f"made up {number}", unaccepted=UNACCEPTED)
     assert len(queue.served) == 5
-    assert queue.limiter.unverified_in_flight == 5
+    assert queue.limiter.unaccepted_in_flight == 5
     for _ in range(45):
         queue.acquire(ALICE)
     assert queue.served[5:] == [ALICE] * 45
@@ -377,20 +377,20 @@ def test_checks_have_half_of_the_free_connections() -> None:
     """As many as are free when a check is sent, and a tenth in any case."""
     queue = Queue(max_connections=50, max_in_flight=80)
     queue.acquire_all(*[ALICE] * 20)
-    queue.acquire_all(*[f"made up {number}" for number in range(40)], unverified=CHECKS)
+    queue.acquire_all(*[f"made up {number}" for number in range(40)], unaccepted=CHECKS)
     assert len(queue.served) == 20 + 15
     queue.acquire_all(*[BOB] * 15)
     assert queue.served[35:] == [BOB] * 15
     # What others leave, checks get.
     queue.release(20)
-    assert queue.limiter.unverified_in_flight == 17
+    assert queue.limiter.unaccepted_in_flight == 17
     queue.finish()
 
 
 def test_unverified_credentials_have_four_connections_at_least() -> None:
     """However few connections there are."""
     queue = Queue(max_connections=10, max_in_flight=80)
-    queue.acquire_all(*[f"made up {number}" for number in range(9)], unverified=UNVERIFIED)
+    queue.acquire_all(*[f"made up {number}" for number in range(9)], unaccepted=UNACCEPTED)
     assert len(queue.served) == 4
     queue.finish()
 
@@ -398,15 +398,15 @@ def test_unverified_credentials_have_four_connections_at_least() -> None:
 def test_accepted_credential_gets_a_queue_of_its_own() -> None:
     """Its waiting requests move, and the permit of its response; others move up."""
     queue = Queue(max_connections=50, max_in_flight=80)
-    queue.acquire_all(*[ALICE] * 7, BOB, unverified=UNVERIFIED)
+    queue.acquire_all(*[ALICE] * 7, BOB, unaccepted=UNACCEPTED)
     assert queue.served == [ALICE] * 5
     queue.limiter.note_accepted(ALICE, queue.permits[0])
     assert sorted(queue.served) == [ALICE] * 7 + [BOB]
     # The others that were on their way are still there, until they end.
-    assert queue.limiter.unverified_in_flight == 5
+    assert queue.limiter.unaccepted_in_flight == 5
     queue.release(4)
     queue.release(4)
-    assert queue.limiter.unverified_in_flight == 0
+    assert queue.limiter.unaccepted_in_flight == 0
     assert not queue.limiter.in_flight
     queue.finish()
 
@@ -414,14 +414,14 @@ def test_accepted_credential_gets_a_queue_of_its_own() -> None:
 def test_released_permit_is_not_moved() -> None:
     """Nor is that of a check, which is released soon."""
     queue = Queue(max_connections=50, max_in_flight=80)
-    queue.acquire(ALICE, unverified=CHECKS)
-    queue.acquire(ALICE, unverified=UNVERIFIED)
+    queue.acquire(ALICE, unaccepted=CHECKS)
+    queue.acquire(ALICE, unaccepted=UNACCEPTED)
     check, other = queue.permits
     queue.limiter.note_accepted(ALICE, check)
-    assert queue.limiter.unverified_in_flight == 2
+    assert queue.limiter.unaccepted_in_flight == 2
     other.release()
     queue.limiter.note_accepted(ALICE, other)
-    assert queue.limiter.unverified_in_flight == 1
+    assert queue.limiter.unaccepted_in_flight == 1
     check.release()
     queue.permits.clear()
     queue.finish()
@@ -429,10 +429,10 @@ def test_released_permit_is_not_moved() -> None:
 
 def test_queue_of_unverified_credentials_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """Requests beyond are rejected at once, others after a timeout; accepted ones are not."""
-    monkeypatch.setattr(rate_limiter, "MOST_UNVERIFIED", 2)
+    monkeypatch.setattr(rate_limiter, "MOST_UNACCEPTED", 2)
     monkeypatch.setattr(rate_limiter, "MOST_OF_ALL", 1)
     queue = Queue(max_connections=50, max_in_flight=1)
-    queue.acquire_all(*[f"made up {number}" for number in range(8)], unverified=UNVERIFIED)
+    queue.acquire_all(*[f"made up {number}" for number in range(8)], unaccepted=UNACCEPTED)
     (error,) = queue.errors()
     assert (error.status, error.retry_after) == (503, 1)
     assert "not accepted yet" in error.message
@@ -447,7 +447,7 @@ def test_points_of_unverified_credentials_are_not_counted() -> None:
     """A client can make up any number of credentials."""
     queue = Queue(max_connections=50, max_in_flight=80, points_per_minute=5)
     for number in range(5):
-        queue.acquire(f"made up {number}", unverified=UNVERIFIED, points=5)
+        queue.acquire(f"made up {number}", unaccepted=UNACCEPTED, points=5)
     assert len(queue.served) == 5
     assert not queue.limiter.queues.accepted
     queue.finish()
