@@ -46,6 +46,7 @@ FROM {base}
 RUN apt-get install -y --no-install-recommends redis-server redis-sentinel tinyproxy
 RUN /opt/build/bin/pip --python /opt/ghmirror/bin/python install --no-cache-dir \\
     pytest 'hypothesis<6.149' PyYAML
+ENV PATH=/opt/ghmirror/bin:$PATH
 """
 
 # What each image of the Compose file starts, as those of the same names do.
