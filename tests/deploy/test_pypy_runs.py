@@ -10,8 +10,8 @@ from tests.deploy.image_checks import ImageChecks, configuration
 from tests.deploy.images import PYPY, Images
 from tests.harness.running import ROOT
 
-# What depends on the interpreter: when objects are released, the parsers' speed, the records'
-# encoding, cffi, timers and signals. Left out is what runs long and shows nothing of that.
+# What depends on the interpreter: when objects are released, the encoding of records, compression
+# and TLS through cffi, sockets and timers. Left out is what runs long and shows nothing of that.
 TESTS = (
     "tests/rules/test_answers.py",
     "tests/rules/test_collapse.py",
@@ -20,7 +20,6 @@ TESTS = (
     "tests/rules/test_own_writes.py",
     "tests/rules/test_sharing.py",
     "tests/rules/test_validators.py",
-    "tests/unit/http/test_response_parser.py",
     "tests/unit/redis/test_redis_connection.py",
     "tests/unit/redis_store/test_redis_store.py",
     "tests/unit/redis_store/test_redis_records.py",
