@@ -29,13 +29,13 @@ class Response:
 
     *fields* are end-to-end, without those that delimit or code the content. *body* is a stored
     representation, received content, or incoming content (in *coding*); None: no content.
-    *storable*: it responds to a storable request, so that the mirror evaluates the client's
-    preconditions. *granted*: the credential had a grant before, so that the date in
-    `If-Modified-Since` may be that of a response to it. *forward* (why the request was forwarded),
-    *upstream_status* (of GitHub's response), *detail* and *age_s* are sent in `Cache-Status` and
-    `Age` (RFC 9211). *charged*: GitHub counted it against the quota, though it is a 304.
-    *upstream_seconds*: how long GitHub took for its response. *request_id*: GitHub's ID of the
-    request where its response is not sent.
+    *storable*: the request is storable, so the mirror evaluates the client's preconditions.
+    *granted*: the credential had a grant before, so the date in `If-Modified-Since` may be that of
+    an earlier response to it. `Cache-Status` (RFC 9211) has *detail*, the reason to *forward* the
+    request, and the *upstream_status* of GitHub's response; *age_s* is sent as `Age`. *charged*:
+    GitHub counted the request against the quota, though it sent 304. *upstream_seconds*: the time
+    from sending the request to GitHub's fields. *request_id*: GitHub's ID of the request where its
+    response is not sent.
     """
 
     status: int
@@ -56,7 +56,7 @@ class Response:
 
     @property
     def incoming(self) -> IncomingContent | None:
-        """The content that is still incoming, so that only one client can receive it."""
+        """The content that is still being received, which only one client can have."""
         if self.body is None or isinstance(self.body, (Representation, CodedContent)):
             return None
         return self.body
