@@ -7,6 +7,8 @@ calls `next_step` again. The rules, in their order:
 1. RFC 9111, section 4.2: within `fresh_for` of the last validation by this credential, the stored
    response is sent without a request to GitHub. The grant must permit that (`epochs`), and it must
    have been read where it is written: a lagging reader may not have the latest refusal.
+   Under the same conditions a negative response is repeated within `negative_for` (section 4.2.2),
+   if no 200 for another credential has followed (`negative_responses`).
 2. A credential that GitHub has not accepted yet is checked first.
 3. Where the fleet knows nothing of a key, one request goes first, and the others wait for it (RFC
    9111, section 4: collapsed requests). The first one holds a lock of the fleet.
@@ -31,6 +33,7 @@ from typing import Final, TypeAlias
 from attrs import frozen
 
 from ghmirror_tw.caching.freshness import is_fresh
+from ghmirror_tw.caching.negative_responses import may_repeat
 from ghmirror_tw.caching.records import Known
 from ghmirror_tw.caching.timeout_backoff import TimeoutBackoff
 from ghmirror_tw.github.rate_limits import LimitKind
@@ -84,6 +87,11 @@ class ServeFresh:
 
 
 @frozen
+class RepeatNegative:
+    """Send the stored negative response again."""
+
+
+@frozen
 class CheckCredential:
     """Check the credential with GitHub."""
 
@@ -128,7 +136,14 @@ class Validate:
 
 
 Step: TypeAlias = (
-    ReadPrimary | ServeFresh | CheckCredential | AcquireLock | ServeStale | Reject | Validate
+    ReadPrimary
+    | ServeFresh
+    | RepeatNegative
+    | CheckCredential
+    | AcquireLock
+    | ServeStale
+    | Reject
+    | Validate
 )
 
 
@@ -139,14 +154,14 @@ def next_step(  # noqa: PLR0913 - each is a fact of its own
     now: float,
     *,
     fresh_for_s: float,
+    negative_for_s: float = 0.0,
     tried: Collection[type[Step]] = (),
 ) -> Step:
     """Return the next step for a request; steps that were *tried* are not returned again."""
-    if ServeFresh not in tried and is_fresh(
-        known, now, fresh_for_s, validate=facts.requires_validation
-    ):
-        if known.currently_permits:
-            return ServeFresh()
+    hit = _hit(facts, known, now, fresh_for_s, negative_for_s)
+    if hit is not None and type(hit) not in tried:
+        if known.current:
+            return hit
         if ReadPrimary not in tried:
             return ReadPrimary()
     if not facts.accepted and CheckCredential not in tried:
@@ -157,6 +172,19 @@ def next_step(  # noqa: PLR0913 - each is a fact of its own
     if facts.internal or facts.requires_validation:
         return Validate()
     return _stale_or_validate(known, upstream, now, may_be_stale=ServeStale not in tried)
+
+
+def _hit(
+    facts: DecisionFacts, known: Known, now: float, fresh_for_s: float, negative_for_s: float
+) -> ServeFresh | RepeatNegative | None:
+    """Return the step that needs no request to GitHub, if there is one.
+
+    The mirror's own requests need GitHub's negative response of now.
+    """
+    validate = facts.requires_validation
+    if may_repeat(known, now, negative_for_s, validate=validate or facts.internal):
+        return RepeatNegative()
+    return ServeFresh() if is_fresh(known, now, fresh_for_s, validate=validate) else None
 
 
 def _stale_or_validate(

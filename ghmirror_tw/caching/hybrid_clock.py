@@ -42,11 +42,14 @@ class HybridClock:
 def clamped(known: Known, now: float) -> Known:
     """Return *known* with *now* in place of each wrong time.
 
-    A grant with a wrong time loses its epoch, so it permits nothing until it is validated.
+    A grant with a wrong time loses its epoch, so it permits nothing until it is validated. A
+    negative response with one is left out.
     """
     latest, grant = now + MOST_AHEAD_S, known.grant
     if grant is not None and grant.requested_at > latest:
         known = evolve(known, grant=evolve(grant, requested_at=now, epoch=None))
     if known.refused_at > latest:
         known = evolve(known, refused_at=now)
+    if known.negative is not None and known.negative.requested_at > latest:
+        known = evolve(known, negative=None)
     return known

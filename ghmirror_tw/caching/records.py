@@ -1,4 +1,4 @@
-"""The records of a store: representations, grants, refusals, recency lists and epochs.
+"""The records of a store: representations, grants, refusals, recency lists, epochs and more.
 
 All times are seconds since the epoch, as floats with microseconds.
 """
@@ -82,6 +82,26 @@ class Grant:
 
 
 @frozen
+class NegativeResponse:
+    """A 404, 410 or 301 that is repeated to its credential for a short time.
+
+    *requested_at* and *received_at* are the times of request and response. *epoch* is the
+    credential's at the request. *fields* are those that are repeated. *content* is in *coding*, as
+    GitHub sent it (empty: none). *found* are the 200s of the key that were known before, each with
+    its digest and its time (see `negative_responses`).
+    """
+
+    requested_at: float
+    received_at: float
+    epoch: bytes
+    status: int
+    fields: Fields
+    content: bytes = field(repr=False)
+    coding: bytes = b""
+    found: tuple[tuple[str, float], ...] = ()
+
+
+@frozen
 class Entry:
     """A representation in the recency list of its cache key.
 
@@ -145,6 +165,13 @@ def with_entry(entries: tuple[Entry, ...], entry: Entry) -> tuple[Entry, ...]:
     return recency_list((*entries, entry))
 
 
+def _later(one: NegativeResponse | None, other: NegativeResponse | None) -> NegativeResponse | None:
+    """Return the one of two negative responses whose request was sent later."""
+    if one is None or (other is not None and other.requested_at > one.requested_at):
+        return other
+    return one
+
+
 @frozen
 class Known:
     """The records known of one cache key and one credential: the result of a look-up in a store.
@@ -153,7 +180,8 @@ class Known:
     refused this key to the credential, or ended its grant otherwise (0.0: none). *unstorable*:
     recent responses to this key were not storable. *limits* are the rate limits in force for the
     credential and for the resource of this key. *current*: it was read from the primary, so that no
-    stored refusal is missing.
+    stored refusal is missing. *negative* is the response of the latest
+    request, if it may be repeated.
     """
 
     grant: Grant | None = None
@@ -163,6 +191,7 @@ class Known:
     unstorable: bool = False
     limits: tuple[Limit, ...] = ()
     current: bool = True
+    negative: NegativeResponse | None = None
 
     def entry_of(self, digest: str) -> Entry | None:
         """Return the entry of a representation, or None."""
@@ -194,16 +223,21 @@ class Known:
 
     @property
     def latest_at(self) -> float:
-        """The time of the latest request, of those of the grant and of the refusal."""
+        """The time of the latest request: of the grant, the refusal, the negative response."""
         requested_at = 0.0 if self.grant is None else self.grant.requested_at
+        if self.negative is not None:
+            requested_at = max(requested_at, self.negative.requested_at)
         return max(requested_at, self.refused_at)
 
     def effective(self, now: float) -> Known:
         """Return these records; without the grant, if it has expired or a refusal outweighs it.
 
-        A refusal outweighs a grant whose request was sent earlier, or at the same time.
+        A refusal outweighs a grant whose request was sent earlier, or at the same time. A negative
+        response is left out, too, if its request was not the latest.
         """
-        grant = self.grant
+        grant, negative = self.grant, self.negative
+        if negative is not None and negative.requested_at < self.latest_at:
+            return evolve(self, negative=None).effective(now)
         if grant is None or (grant.requested_at > self.refused_at and grant.expires_at > now):
             return self
         return evolve(self, grant=None)
@@ -237,4 +271,5 @@ class Known:
             unstorable=self.unstorable or other.unstorable,
             limits=latest_of_each_scope(self.limits, other.limits),
             current=self.current,
+            negative=_later(self.negative, other.negative),
         )

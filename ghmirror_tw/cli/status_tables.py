@@ -12,7 +12,7 @@ from ghmirror_tw.telemetry.logs import escape
 
 _UNKNOWN: Final = "-"
 _OUTCOMES: Final = (
-    *("revalidated", "shared", "empty", "fresh", "stale"),
+    *("revalidated", "shared", "empty", "fresh", "negative", "stale"),
     *("miss", "changed", "pass", "error"),
 )
 _QUANTILES: Final = ("p50", "p90", "p95", "p99")

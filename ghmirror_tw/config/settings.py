@@ -171,6 +171,11 @@ class Cache:
     fresh_for: float = option(
         "0s", kinds.duration("0s"), "The time for which a response is served without validation."
     )
+    negative_for: float = option(
+        "0s",
+        kinds.duration("0s"),
+        "The time for which a 404, 410 or 301 is repeated to the same credential.",
+    )
     validate_by_date: tuple[str, ...] = option(
         "",
         kinds.path_pattern,

@@ -14,7 +14,8 @@ class Outcome(StrEnum):
     REVALIDATED, SHARED, EMPTY: a 304 of GitHub to the credential's own validator, to a computed
     entity-tag, to that of `[]`. MISS, CHANGED: a 200, without or with an earlier stored response.
     FRESH, STALE: from the store without validation, since the response is recent, or since GitHub
-    is unavailable or limits the credential. PASS: forwarded and not stored. ERROR: the mirror's.
+    is unavailable or limits the credential. NEGATIVE: a recent 404, 410 or 301, repeated. PASS:
+    forwarded and not stored. ERROR: the mirror's.
     """
 
     REVALIDATED = "revalidated"
@@ -23,6 +24,7 @@ class Outcome(StrEnum):
     MISS = "miss"
     CHANGED = "changed"
     FRESH = "fresh"
+    NEGATIVE = "negative"
     STALE = "stale"
     PASS = "pass"  # noqa: S105 - no password
     ERROR = "error"
@@ -36,6 +38,7 @@ _FIXED: Final = {
     Outcome.MISS: b"ghmirror; fwd=uri-miss; fwd-status=200; stored",
     Outcome.CHANGED: b"ghmirror; fwd=stale; fwd-status=200; stored; detail=changed",
     Outcome.FRESH: b"ghmirror; hit; detail=fresh",
+    Outcome.NEGATIVE: b"ghmirror; hit; detail=negative",
 }
 
 #: The value of REVALIDATED where GitHub confirmed a date.
@@ -46,7 +49,10 @@ _FORWARD: Final = {Outcome.STALE: "stale", Outcome.PASS: "uri-miss", Outcome.ERR
 
 
 _FROM_STORE: Final = frozenset(
-    {Outcome.REVALIDATED, Outcome.SHARED, Outcome.EMPTY, Outcome.FRESH, Outcome.STALE}
+    {
+        *(Outcome.REVALIDATED, Outcome.SHARED, Outcome.EMPTY),
+        *(Outcome.FRESH, Outcome.NEGATIVE, Outcome.STALE),
+    }
 )
 
 

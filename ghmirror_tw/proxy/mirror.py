@@ -31,6 +31,7 @@ from ghmirror_tw.proxy.mirror_response import NoUpstreamResponseError, Response
 from ghmirror_tw.proxy.passthrough import Passthrough
 from ghmirror_tw.proxy.proof_register import Proofs
 from ghmirror_tw.proxy.received_responses import ReceivedResponses, UnstorableReport
+from ghmirror_tw.proxy.repeated_responses import RepeatedResponses
 from ghmirror_tw.proxy.response_metadata import ResponseMetadataBuilder
 from ghmirror_tw.proxy.revalidation import Revalidation, ValidatorChoice
 from ghmirror_tw.proxy.stale_fallback import StaleFallback
@@ -54,6 +55,8 @@ from ghmirror_tw.upstream.request_to_send import Requester, Upload
 from ghmirror_tw.upstream.upstream_interface import IUpstream, UpstreamError
 
 _SAVED: Final = frozenset({Outcome.REVALIDATED, Outcome.SHARED, Outcome.EMPTY, Outcome.FRESH})
+#: Outcomes without a request to GitHub, which would have cost quota without a credential as well.
+_NOT_SENT: Final = frozenset({Outcome.FRESH, Outcome.NEGATIVE})
 
 
 @define(eq=False)
@@ -157,6 +160,7 @@ class Mirror:
             links,
             metadata,
             unstorable,
+            RepeatedResponses(self.store, self.credentials, self.epochs, self.options),
         )
         choice = ValidatorChoice(self._stored, self.threads, self.sharing, self.barrier, self.user)
         revalidation = Revalidation(
@@ -239,7 +243,7 @@ class Mirror:
             return
         free = response.outcome in _SAVED and not response.charged
         saved = free and request.authorization is not None
-        if saved or response.outcome is Outcome.FRESH or response.collapsed:
+        if saved or response.outcome in _NOT_SENT or response.collapsed:
             self.metrics.saved(self.user(requester))
 
     def close(self) -> None:

@@ -16,6 +16,7 @@ class MirrorOptions:
 
     allowed_users: frozenset[str] = frozenset()
     fresh_for: float = 0.0
+    negative_for: float = 0.0
     validate_by_date: PathPatterns = field(factory=PathPatterns)
     verify_last: bool = True
     api_url: bytes = b"https://api.github.com"

@@ -32,6 +32,7 @@ from ghmirror_tw.proxy.epoch_tracking import EpochTracker
 from ghmirror_tw.proxy.link_prover import LinkProver
 from ghmirror_tw.proxy.mirror_options import MirrorOptions
 from ghmirror_tw.proxy.mirror_response import CodedContent, NoUpstreamResponseError, Response
+from ghmirror_tw.proxy.repeated_responses import RepeatedResponses
 from ghmirror_tw.proxy.request_context import Exchange, Lookup
 from ghmirror_tw.proxy.response_metadata import ResponseMetadataBuilder
 from ghmirror_tw.proxy.unstored_responses import coding_of, limited_response, passed_on
@@ -84,6 +85,7 @@ class ReceivedResponses:
     links: LinkProver
     metadata: ResponseMetadataBuilder
     unstorable: UnstorableReport
+    repeated: RepeatedResponses
 
     async def take(self, exchange: Exchange) -> Response:
         """Return the response for the client, stored if it may be.
@@ -108,11 +110,13 @@ class ReceivedResponses:
                 stored = await self._store(exchange, content)
                 if isinstance(stored, Response):
                     return stored
-                self._end_grant(exchange)
+                self.end_grant(exchange)
                 reason = stored
             if response.status == 200:  # noqa: PLR2004
                 self.store.mark_unstorable(lookup.key)
                 self.unstorable.note(lookup.request.path, reason)
+            if content is not None:
+                self.repeated.note(exchange, content)
             return passed_on(response, self._body(response, content))
 
     async def _collect(self, response: UpstreamResponse) -> tuple[bytes | None, GrowingReservation]:
@@ -168,7 +172,7 @@ class ReceivedResponses:
             lookup.request, response.status, response.fields, self.options.api_url
         )
         if reason is not None:
-            self._end_grant(exchange)
+            self.end_grant(exchange)
         return reason
 
     def _note_ignored(self, exchange: Exchange) -> None:
@@ -227,14 +231,15 @@ class ReceivedResponses:
             upstream_seconds=response.seconds,
         )
 
-    def _end_grant(self, exchange: Exchange) -> None:
+    def end_grant(self, exchange: Exchange) -> None:
         """End the grant, since GitHub's response neither confirms nor replaces it.
 
         Its representation stays a candidate for validation. Failures and rate limits, which do not
-        concern the grant, do not get here.
+        concern the grant, do not get here. A negative response ends in the same way.
         """
-        lookup = exchange.lookup
-        if exchange.known.grant is not None and refused_scope(exchange.response.status) is None:
+        lookup, known = exchange.lookup, exchange.known
+        is_known = known.grant is not None or known.negative is not None
+        if is_known and refused_scope(exchange.response.status) is None:
             self._deny(lookup, exchange.sent_at)
 
     def note_refusal(self, lookup: Lookup, status: int, sent_at: float) -> None:

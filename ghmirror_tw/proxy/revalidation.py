@@ -179,6 +179,8 @@ class Revalidation:
             return None, conditional.narrowed()
         self.sharing.note_confirmed(len(conditional.validators))
         if validator.kind is ValidatorKind.CLIENT:
+            if known.negative is not None:
+                self.received.end_grant(exchange)
             fields = fields.with_line(b"etag", etag or validator.tag)
             return Response(304, fields, Outcome.REVALIDATED, None), conditional
         stored = conditional.stored.get(validator.digest)

@@ -20,6 +20,7 @@ from ghmirror_tw.caching.decision import (
     CheckCredential,
     ReadPrimary,
     Reject,
+    RepeatNegative,
     ServeFresh,
     ServeStale,
     Step,
@@ -35,6 +36,7 @@ from ghmirror_tw.proxy.credential_check import CredentialChecks
 from ghmirror_tw.proxy.first_request_lock import FirstRequest
 from ghmirror_tw.proxy.mirror_options import MirrorOptions
 from ghmirror_tw.proxy.mirror_response import Response
+from ghmirror_tw.proxy.repeated_responses import repeated_response
 from ghmirror_tw.proxy.request_context import Lookup
 from ghmirror_tw.proxy.stale_fallback import StaleFallback
 from ghmirror_tw.proxy.stored_responses import StoredResponses
@@ -120,8 +122,8 @@ class StorableRequests:
             tried.add(type(step))
             response: Response | None = None
             match step:
-                case ServeFresh():
-                    response = await self.stored.fresh(lookup, known)
+                case ServeFresh() | RepeatNegative():
+                    response = await self._hit(lookup, known, step)
                 case ReadPrimary():
                     latest = await self.stored.look_up(lookup, current=True)
                     known = latest if latest.current else known
@@ -144,6 +146,14 @@ class StorableRequests:
             if response is not None:
                 return response
 
+    async def _hit(
+        self, lookup: Lookup, known: Known, step: ServeFresh | RepeatNegative
+    ) -> Response | None:
+        """Return the response that is sent without a request to GitHub; None: it is gone."""
+        if isinstance(step, ServeFresh):
+            return await self.stored.fresh(lookup, known)
+        return repeated_response(known, self.stored.now())
+
     def _next_step(self, lookup: Lookup, known: Known, tried: set[type[Step]]) -> Step:
         now = self.stored.now()
         return decision.next_step(
@@ -152,6 +162,7 @@ class StorableRequests:
             self.stored.sender.upstream_state(lookup.requester.token, lookup.key, now),
             now,
             fresh_for_s=self.options.fresh_for,
+            negative_for_s=self.options.negative_for,
             tried=tried,
         )
 

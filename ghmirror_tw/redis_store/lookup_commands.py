@@ -32,11 +32,12 @@ class LookupCommands:
     unstorable: bytes
     token: str
     commands: tuple[tuple[bytes, Command], tuple[bytes, Command]]
+    negative: bytes
     #: The result of the last look-up; None after this process has written one of these records.
     known: Known | None = None
 
     @classmethod
-    def build(
+    def build(  # noqa: PLR0913 - the names' parts
         cls,
         key: CacheKey,
         credential: str,
@@ -44,8 +45,13 @@ class LookupCommands:
         *,
         history: bytes,
         key_of: Callable[[bytes], bytes],
+        negatives: bool,
     ) -> LookupCommands:
-        """Build the names and commands; *key_of* returns the key of a record in Redis."""
+        """Build the names and commands; *key_of* returns the key of a record in Redis.
+
+        *negatives*: negative responses are stored, and looked up.
+        """
+        negative = record_names.negative(key, credential)
         grant, refusal = record_names.grant(key, credential), record_names.refusal(key, credential)
         recency_list, unstorable = (
             record_names.recency_list(key),
@@ -56,8 +62,10 @@ class LookupCommands:
         scopes = scopes_of_read(key.path)
         limits = [key_of(record_names.limit(token, scope)) for scope in scopes]
         hash_tag = record_names.hash_tag_of_key(key)
+        more = (key_of(negative),) if negatives else ()
         commands = (
-            (hash_tag, scripts.LOOK_UP.call((*keys[:2], unstorable, keys[2]))),
+            (hash_tag, scripts.LOOK_UP.call((*keys[:2], unstorable, keys[2], *more))),
             (record_names.hash_tag_of_credential(token), Command((b"MGET", epoch, *limits))),
         )
-        return cls(hash_tag, grant, refusal, recency_list, keys, unstorable, token, commands)
+        names = grant, refusal, recency_list
+        return cls(hash_tag, *names, keys, unstorable, token, commands, negative)

@@ -39,6 +39,8 @@ class RecordAccess:
     ttl_s: float
     grant_life_s: float
     renewal_interval_s: float = 0.0
+    #: How long a negative response may be repeated; 0: none is.
+    negative_for_s: float = 0.0
     chance: Callable[[], float] = field(factory=lambda: random.Random().random)  # noqa: S311 - jitter
     #: The current history of the servers (see `loss_detection`); None while it is not known.
     history: bytes | None = field(init=False, default=None)
@@ -88,6 +90,7 @@ class RecordAccess:
                 token or credential,
                 history=self.history or b"",
                 key_of=self.key,
+                negatives=self.negative_for_s > 0,
             )
             self._commands.put((key.name, credential), commands)
         return commands

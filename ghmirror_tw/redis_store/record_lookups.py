@@ -22,7 +22,7 @@ from ghmirror_tw.redis_store.needless_renewals import is_recent
 from ghmirror_tw.redis_store.redis_limits import RedisLimits
 from ghmirror_tw.runtime.deferreds import gather
 from ghmirror_tw.store import record_names
-from ghmirror_tw.store.record_encoding import ENTRY, EPOCH, GRANT, REPRESENTATION
+from ghmirror_tw.store.record_encoding import ENTRY, EPOCH, GRANT, NEGATIVE, REPRESENTATION
 
 #: A list with so many entries has an order.
 _SEVERAL: Final = 2
@@ -75,7 +75,7 @@ class RecordLookups(RedisLimits):
     def _known(self, key: CacheKey, lookup: LookupCommands, replies: list[Reply]) -> Known:
         """Return what the replies contain, with limits by the clocks of other replicas."""
         of_key, of_token = replies
-        grant, refusal, unstorable, blobs = _unpacked(of_key)
+        grant, refusal, unstorable, blobs, negative = _unpacked(of_key)
         opened = [self.codec.open(ENTRY, lookup.recency_list, blob) for blob in blobs]
         entries = [entry for entry in opened if entry is not None]
         now = self.now()
@@ -95,6 +95,7 @@ class RecordLookups(RedisLimits):
             refused_at=self.codec.refused_at(lookup.refusal, refusal, now) if refusal else 0.0,
             unstorable=bool(unstorable),
             limits=limits,
+            negative=self.codec.open(NEGATIVE, lookup.negative, negative) if negative else None,
         )
         return clamped(known, now)
 
@@ -135,12 +136,15 @@ class RecordLookups(RedisLimits):
         return found
 
 
-def _unpacked(reply: Reply) -> tuple[bytes, bytes, int, list[bytes]]:
-    """Return grant, refusal, whether it is unstorable, and entries, as the script packed them."""
+def _unpacked(reply: Reply) -> tuple[bytes, bytes, int, list[bytes], bytes]:
+    """Return grant, refusal, whether it is unstorable, entries and negative response.
+
+    The script has packed them.
+    """
     if not isinstance(reply, bytes):
-        return b"", b"", 0, []
-    grant, refusal, unstorable, entries = msgpack.unpackb(reply, raw=True)
-    return grant, refusal, unstorable, entries or []
+        return b"", b"", 0, [], b""
+    grant, refusal, unstorable, entries, negative = msgpack.unpackb(reply, raw=True)
+    return grant, refusal, unstorable, entries or [], negative
 
 
 def _first_of_each(replies: list[list[Reply]]) -> list[Reply]:

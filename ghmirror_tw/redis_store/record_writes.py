@@ -11,13 +11,20 @@ from twisted.internet.defer import Deferred
 
 from ghmirror_tw.caching.epochs import epoch_shows_acceptance
 from ghmirror_tw.caching.key import CacheKey
-from ghmirror_tw.caching.records import Entry, Grant, Representation
+from ghmirror_tw.caching.records import Entry, Grant, NegativeResponse, Representation
 from ghmirror_tw.redis import Command, Purpose, RedisUnavailableError, Reply
 from ghmirror_tw.redis_store import scripts
 from ghmirror_tw.redis_store.needless_renewals import is_listed
 from ghmirror_tw.redis_store.record_access import RecordAccess
 from ghmirror_tw.store import record_names
-from ghmirror_tw.store.record_encoding import ENTRY, EPOCH, GRANT, REFUSAL, REPRESENTATION
+from ghmirror_tw.store.record_encoding import (
+    ENTRY,
+    EPOCH,
+    GRANT,
+    NEGATIVE,
+    REFUSAL,
+    REPRESENTATION,
+)
 from ghmirror_tw.store.remote_interface import EpochWrite
 from ghmirror_tw.store.store_interface import LockName
 
@@ -105,6 +112,15 @@ class RecordWrites(RecordAccess):
         life = self.life(self.refusal_life_s)
         command = scripts.DENY.call(keys, self.codec.seal(REFUSAL, name, requested_at), life)
         await self._write_or_delete(record_names.hash_tag_of_key(key), command, keys[1], timeout_s)
+
+    async def put_negative(
+        self, key: CacheKey, credential: str, negative: NegativeResponse, timeout_s: float
+    ) -> None:
+        """Store a negative response, over older ones only."""
+        name = record_names.negative(key, credential)
+        sealed = self.codec.seal(NEGATIVE, name, negative)
+        command = scripts.PUT_NEGATIVE.call(self.keys(name), sealed, self.life(self.negative_for_s))
+        await self.write(record_names.hash_tag_of_key(key), command, timeout_s)
 
     async def put_epoch(
         self, token: str, epoch: bytes, timeout_s: float, over: EpochWrite

@@ -48,8 +48,8 @@ local function newer(blob) return read(blob) > %d end
 local function as_late(stored, at) return stored and stored >= at and stored <= at + %d end
 """ % (MAGIC, VERSION, MOST_AHEAD_S)
 
-#: KEYS: grant, refusal, unstorable, recency list. Returns all of them as one MessagePack array: one
-#: bulk string is parsed faster than ten.
+#: KEYS: grant, refusal, unstorable, recency list, and the negative response, if such are stored.
+#: Returns all of them as one MessagePack array: one bulk string is parsed faster than ten.
 LOOK_UP: Final = Script(
     b"""
 local function get(key)
@@ -59,7 +59,9 @@ local function get(key)
 end
 local entries = redis.pcall('HVALS', KEYS[4])
 if entries.err then entries = {} end
-return cmsgpack.pack({get(KEYS[1]), get(KEYS[2]), redis.call('EXISTS', KEYS[3]), entries})
+local negative = KEYS[5] and get(KEYS[5]) or ''
+return cmsgpack.pack(
+  {get(KEYS[1]), get(KEYS[2]), redis.call('EXISTS', KEYS[3]), entries, negative})
 """
 )
 
@@ -184,6 +186,20 @@ local _, asked_at = read(grant)
 if asked_at and not newer(grant) and (asked_at <= at or not as_late(asked_at, at))
 then redis.call('DEL', KEYS[2]) end
 return put
+"""
+)
+
+#: KEYS: a negative response. ARGV: the response, its life in ms. One of a later request stays.
+#: Returns whether it was stored.
+PUT_NEGATIVE: Final = Script(
+    _READ
+    + b"""
+local _, at = read(ARGV[1])
+local old = redis.pcall('GET', KEYS[1])
+local _, known = read(old)
+if newer(old) or as_late(known, at) then return 0 end
+redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+return 1
 """
 )
 

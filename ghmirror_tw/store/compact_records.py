@@ -14,13 +14,14 @@ from typing import Any, Final, TypeAlias, cast
 
 from attrs import define, field
 
-from ghmirror_tw.caching.records import Entry, Grant, Representation
+from ghmirror_tw.caching.records import Entry, Grant, NegativeResponse, Representation
 from ghmirror_tw.http.fields import Fields
 from ghmirror_tw.store.record_encoding import (
     ENTRY,
     EPOCH,
     GRANT,
     KINDS,
+    NEGATIVE,
     REFUSAL,
     REPRESENTATION,
     RecordKind,
@@ -28,7 +29,7 @@ from ghmirror_tw.store.record_encoding import (
 from ghmirror_tw.store.record_names import RecordName
 
 #: A recency list is a tuple of entries, a refusal a float, and an epoch bytes.
-Record: TypeAlias = Representation | Grant | tuple[Entry, ...] | float | bytes
+Record: TypeAlias = Representation | Grant | tuple[Entry, ...] | float | bytes | NegativeResponse
 #: A representation's values, all but its digest; any other record as bytes.
 Compact: TypeAlias = tuple[bytes, Any, int, int | None] | bytes
 
@@ -106,7 +107,7 @@ def is_of(kind: RecordKind[Any], compact: Compact) -> bool:
 
 
 def first_time(compact: Any) -> float:
-    """Return the time of the request of a grant or a refusal."""
+    """Return the time of the request of a grant, a refusal or a negative response."""
     at: float
     (at,) = _TIME.unpack_from(compact, 1)
     return at
@@ -164,6 +165,11 @@ def epoch_of(compact: Any) -> bytes:
     return cast("bytes", _decode(EPOCH, compact))
 
 
+def negative_of(compact: Any) -> NegativeResponse:
+    """Return a negative response."""
+    return cast("NegativeResponse", _decode(NEGATIVE, compact))
+
+
 @define(eq=False)
 class Compactor:
     """Makes compact records, and records of them; equal fields of content are stored once."""
@@ -179,6 +185,8 @@ class Compactor:
             return _encode_list(record)
         if isinstance(record, Grant):
             return _encode(GRANT, record)
+        if isinstance(record, NegativeResponse):
+            return _encode(NEGATIVE, record)
         return _encode(EPOCH, record) if isinstance(record, bytes) else _encode(REFUSAL, record)
 
     def _shared(self, fields: Fields) -> int | tuple[tuple[bytes, bytes], ...]:

@@ -18,7 +18,7 @@ from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
 from ghmirror_tw.caching.key import CacheKey
-from ghmirror_tw.caching.records import Entry, Grant, Known, Representation
+from ghmirror_tw.caching.records import Entry, Grant, Known, NegativeResponse, Representation
 from ghmirror_tw.github.rate_limits import Limit
 from ghmirror_tw.redis import ServerStatistics
 from ghmirror_tw.runtime.reactor_lag import ReactorLag
@@ -237,6 +237,14 @@ class FailoverStore:
             ("refusal", key.name, credential, token or credential),
             kind,
             size_of_write(key),
+        )
+        self.writes.send(key.name, write)
+
+    def store_negative(self, key: CacheKey, credential: str, negative: NegativeResponse) -> None:
+        """Store a negative response; a write that fails is not queued: it would come too late."""
+        self.memory.store_negative(key, credential, negative)
+        write = Write(
+            lambda: self.redis.put_negative(key, credential, negative, self.writes.timeout_s)
         )
         self.writes.send(key.name, write)
 

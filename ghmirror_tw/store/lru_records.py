@@ -16,7 +16,7 @@ from ghmirror_tw.store.compact_records import (
     is_representation,
     size_of,
 )
-from ghmirror_tw.store.record_encoding import GRANT, REFUSAL
+from ghmirror_tw.store.record_encoding import GRANT, NEGATIVE, REFUSAL
 
 #: How many records are evicted without a pause: less than a millisecond's work.
 _EVICTED_AT_ONCE: Final = 500
@@ -34,6 +34,7 @@ class LruRecords:
     representations: int = field(init=False, default=0)
     grants: int = field(init=False, default=0)
     refusals: int = field(init=False, default=0)
+    negatives: int = field(init=False, default=0)
     evictions: int = field(init=False, default=0)
     compactor: Compactor = field(init=False, factory=Compactor)
     #: Records that this process has written or used, in the order of their last use.
@@ -114,6 +115,8 @@ class LruRecords:
             self.grants += sign
         elif is_of(REFUSAL, compact):
             self.refusals += sign
+        elif is_of(NEGATIVE, compact):
+            self.negatives += sign
 
     def resize(self, max_size: int) -> None:
         """Store at most *max_size* bytes from now on."""

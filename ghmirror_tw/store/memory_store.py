@@ -16,6 +16,7 @@ from ghmirror_tw.caching.records import (
     Entry,
     Grant,
     Known,
+    NegativeResponse,
     Representation,
     recency_list,
     with_entry,
@@ -29,13 +30,14 @@ from ghmirror_tw.store.compact_records import (
     first_time,
     grant_of,
     long,
+    negative_of,
     short,
 )
 from ghmirror_tw.store.local_epochs import LocalEpochs
 from ghmirror_tw.store.local_limits import LocalLimits
 from ghmirror_tw.store.local_locks import LocalLocks
 from ghmirror_tw.store.lru_records import LruRecords
-from ghmirror_tw.store.record_encoding import ENTRY, GRANT, REFUSAL, REPRESENTATION
+from ghmirror_tw.store.record_encoding import ENTRY, GRANT, NEGATIVE, REFUSAL, REPRESENTATION
 from ghmirror_tw.store.record_names import RecordName
 from ghmirror_tw.store.store_interface import Deadline, IStore, LockName, LockOutcome
 
@@ -125,7 +127,14 @@ class MemoryStore:
             refused_at=refused_at,
             unstorable=self._is_unstorable(key),
             limits=limits,
+            negative=self._negative(key, credential),
         )
+
+    def _negative(self, key: CacheKey, credential: str) -> NegativeResponse | None:
+        if not self.records.negatives:
+            return None
+        negative = self.records.use(short(NEGATIVE, key.name, credential))
+        return None if negative is None else negative_of(negative)
 
     def _refused_at(self, key: CacheKey, credential: str) -> float:
         if not self.records.refusals:
@@ -245,6 +254,13 @@ class MemoryStore:
         grant = self.records.peek(name)
         if grant is not None and first_time(grant) <= requested_at:
             self.records.remove(name)
+
+    def store_negative(self, key: CacheKey, credential: str, negative: NegativeResponse) -> None:
+        """Store a negative response, over older ones only."""
+        name = short(NEGATIVE, key.name, credential)
+        old = self.records.peek(name)
+        if old is None or first_time(old) < negative.requested_at:
+            self.records.put(name, negative)
 
     def begin_epoch(self, token: str, epoch: bytes, since: float) -> bytes | None:
         """Begin *epoch* if there is none.

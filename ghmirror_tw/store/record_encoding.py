@@ -18,7 +18,13 @@ import msgpack
 from attrs import fields as attributes
 from attrs import frozen
 
-from ghmirror_tw.caching.records import Entry, Grant, Representation, digest_of
+from ghmirror_tw.caching.records import (
+    Entry,
+    Grant,
+    NegativeResponse,
+    Representation,
+    digest_of,
+)
 from ghmirror_tw.github.rate_limits import EVERYTHING, Limit, LimitKind
 from ghmirror_tw.http.content_codings import ContentTooLargeError, UndecodableError, decompress
 from ghmirror_tw.http.entity_tags import is_entity_tag
@@ -219,6 +225,37 @@ def _entry(validated_at: float, received_at: float, values: list[Any], _: bytes)
     )
 
 
+# Negative responses.
+
+
+def _values_of_negative(negative: NegativeResponse) -> tuple[Any, ...]:
+    found = [(bytes.fromhex(digest), at) for digest, at in negative.found]
+    lines, coding = negative.fields.lines, negative.coding
+    return negative.epoch, negative.status, lines, negative.content, coding, found
+
+
+_NEGATIVE_TYPES: Final = (_BYTES, _INT, frozenset({list}), _BYTES, _BYTES, frozenset({list}))
+
+
+def _negative(
+    requested_at: float, received_at: float, values: list[Any], _: bytes
+) -> NegativeResponse:
+    _check(values, _NEGATIVE_TYPES)
+    epoch, status, lines, content, coding, found = values
+    if not isfinite(received_at):
+        raise MalformedRecordError
+    return NegativeResponse(
+        requested_at,
+        received_at,
+        epoch,
+        status,
+        Fields(tuple((_take(n, bytes), _take(v, bytes)) for n, v in lines)),
+        content,
+        coding,
+        tuple([(_take(digest, bytes).hex(), _take(at, float)) for digest, at in found]),
+    )
+
+
 # Epochs and limits.
 
 
@@ -306,4 +343,21 @@ EPOCH: Final = RecordKind[bytes](
     "e", b"P", None, lambda _: _NO_TIMES, lambda epoch: (epoch,), _epoch
 )
 
-KINDS: Final[tuple[RecordKind[Any], ...]] = (REPRESENTATION, GRANT, REFUSAL, ENTRY, EPOCH)
+#: The times of the request and of the response.
+NEGATIVE: Final = RecordKind[NegativeResponse](
+    "n",
+    b"N",
+    rb":([0-9a-f]{32})",
+    lambda negative: (negative.requested_at, negative.received_at),
+    _values_of_negative,
+    _negative,
+)
+
+KINDS: Final[tuple[RecordKind[Any], ...]] = (
+    REPRESENTATION,
+    GRANT,
+    REFUSAL,
+    ENTRY,
+    EPOCH,
+    NEGATIVE,
+)

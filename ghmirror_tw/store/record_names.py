@@ -17,6 +17,7 @@ from ghmirror_tw.store.record_encoding import (
     EPOCH,
     GRANT,
     KINDS,
+    NEGATIVE,
     REFUSAL,
     REPRESENTATION,
     RecordKind,
@@ -29,7 +30,7 @@ class RecordName:
     """A name in its parts: the kind of record, the hash tag, and the rest.
 
     *hash_tag* is the name of the cache key. *rest* is a representation's digest, or the credential
-    of a grant or a refusal.
+    of a grant, a refusal or a negative response.
     """
 
     kind: RecordKind[Any]
@@ -65,6 +66,11 @@ def grant(key: CacheKey, credential: str) -> bytes:
 def refusal(key: CacheKey, credential: str) -> bytes:
     """Return the name of the refusal of *key* to *credential*."""
     return RecordName(REFUSAL, key.name, credential).encode()
+
+
+def negative(key: CacheKey, credential: str) -> bytes:
+    """Return the name of the negative response to *credential*."""
+    return RecordName(NEGATIVE, key.name, credential).encode()
 
 
 def recency_list(key: CacheKey) -> bytes:

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from twisted.internet.defer import Deferred
 
 from ghmirror_tw.caching.key import CacheKey
-from ghmirror_tw.caching.records import Entry, Grant, Known, Representation
+from ghmirror_tw.caching.records import Entry, Grant, Known, NegativeResponse, Representation
 from ghmirror_tw.github.rate_limits import Limit
 from ghmirror_tw.redis import Command, Reply
 from ghmirror_tw.store.store_interface import LockName, LockOutcome
@@ -83,6 +83,11 @@ class IRemoteRecords(Protocol):
         self, key: CacheKey, credential: str, requested_at: float, timeout_s: float
     ) -> Awaitable[None]:
         """Store a refusal of a key to a credential (see `IStore.deny`)."""
+
+    def put_negative(
+        self, key: CacheKey, credential: str, negative: NegativeResponse, timeout_s: float
+    ) -> Awaitable[None]:
+        """Store a negative response, over older ones only."""
 
     def put_epoch(
         self, token: str, epoch: bytes, timeout_s: float, over: EpochWrite

@@ -12,7 +12,7 @@ from twisted.internet.defer import Deferred
 from zope.interface import Attribute, Interface
 
 from ghmirror_tw.caching.key import CacheKey
-from ghmirror_tw.caching.records import Entry, Grant, Known, Representation
+from ghmirror_tw.caching.records import Entry, Grant, Known, NegativeResponse, Representation
 from ghmirror_tw.github.rate_limits import Limit
 
 
@@ -60,7 +60,7 @@ class Deadline:
 
 
 class IStore(Interface):
-    """Records of five kinds, limits, and locks.
+    """Records of six kinds, limits, and locks.
 
     Look-ups return Deferreds. They never fail because of stored bytes or of a store that is away:
     a record that can't be read is not known. They take no longer than *store_deadline* has left,
@@ -130,6 +130,9 @@ class IStore(Interface):
         neither confirmed nor replaced it (see `epochs`). The record is a refusal in both cases.
         If that is lost, all permissions of *token* end, or of *credential* as in `look_up`.
         """
+
+    def store_negative(key: CacheKey, credential: str, negative: NegativeResponse) -> None:
+        """Store a response that may be repeated; if Redis is away, it is stored here alone."""
 
     def begin_epoch(token: str, epoch: bytes, since: float) -> bytes | None:
         """Begin *epoch* for a token that has none, and return it.

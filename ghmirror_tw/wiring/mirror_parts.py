@@ -200,6 +200,7 @@ def _mirror_options(settings: Settings) -> MirrorOptions:
     return MirrorOptions(
         allowed_users=settings.server.allowed_users,
         fresh_for=cache.fresh_for,
+        negative_for=cache.negative_for,
         validate_by_date=PathPatterns(cache.validate_by_date),
         verify_last=cache.verify_last,
         api_url=github.api_url.encode(),

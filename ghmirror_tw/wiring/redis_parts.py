@@ -169,4 +169,5 @@ def build_redis_records(  # noqa: PLR0913, PLR0917 - the parts that they connect
         redis.ttl,
         max(cache.stale_limit, SHORTEST_LIFETIME_S),
         rewrite_s,
+        cache.negative_for,
     )

@@ -18,6 +18,7 @@ from ghmirror_tw.caching import (
     freshness,
     invalidation,
     key,
+    negative_responses,
     record_updates,
     storability,
     validators,
@@ -271,6 +272,11 @@ def response_fields(raw: bytes) -> None:
         assert (why == "status") is (status != 200)
         if why is None:
             assert b"no-store" not in fields.listed(b"cache-control")
+    if negative_responses.is_repeatable(404, valid, b"", b""):
+        assert not {b"*", b"user-agent"}.intersection(fields.listed(b"vary"))
+        assert etag is None
+    repeated = {name for name, _ in negative_responses.repeated_fields(valid)}
+    assert not {name for name in repeated if name.startswith(b"x-ratelimit-")}
     told = enterprise_version.versioned_fields(valid, b"3.17.0")
     if etag is not None:
         changed = told.get(b"etag")

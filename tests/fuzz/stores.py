@@ -14,7 +14,7 @@ from attrs import astuple, has
 from attrs import fields as attributes
 from txredisapi import ResponseError
 
-from ghmirror_tw.caching.records import Entry, Grant, Representation, digest_of
+from ghmirror_tw.caching.records import Entry, Grant, NegativeResponse, Representation, digest_of
 from ghmirror_tw.github.rate_limits import EVERYTHING, Limit, LimitKind
 from ghmirror_tw.http.content_codings import compress
 from ghmirror_tw.http.fields import Fields
@@ -43,6 +43,7 @@ from ghmirror_tw.store.record_encoding import (
     ENTRY,
     GRANT,
     KINDS,
+    NEGATIVE,
     REFUSAL,
     REPRESENTATION,
     RecordKind,
@@ -213,6 +214,18 @@ def _record(inputs: InputValues, kind: RecordKind[Any]) -> Any:
         fields = Fields(lines)
         digest = digest_of(content, fields)
         return Representation(digest, fields, compress(content), len(content), items)
+    if kind is NEGATIVE:
+        requested_at, received_at, found_at = (inputs.seconds() for _ in range(3))
+        return NegativeResponse(
+            requested_at,
+            received_at,
+            epoch=inputs.some(9),
+            status=inputs.number(1000),
+            fields=Fields(((b"location", inputs.some(30)),)),
+            content=inputs.some(),
+            coding=inputs.some(9),
+            found=((inputs.take(32).hex(), found_at),),
+        )
     described: dict[RecordKind[Any], type[Any]] = {GRANT: Grant, ENTRY: Entry}
     return _made(inputs, described[kind]) if kind in described else inputs.some()
 

@@ -91,6 +91,7 @@ async def open_store(
         30 * DAY_S,
         DAY_S,
         more.get("renewal_interval_s", 0.0),
+        negative_for_s=60.0,
     )
     store = FailoverStore(
         reactor,

@@ -62,6 +62,18 @@ class Outcomes(TestCase):
         result = await self.outcome("/thing", "alice-1")
         assert result == (200, "fwd=stale; fwd-status=200; stored; detail=changed", "MISS")
 
+    async def test_negative(self) -> None:
+        """A 404 is repeated to the same credential where `negative_for` says so."""
+        home = await open_home(self, cache={"negative_for": 60.0})
+        for outcome in ("fwd=uri-miss; fwd-status=404", "hit; detail=negative"):
+            got = await home.get("/nowhere", token="alice-1")
+            assert (got.status, got.outcome) == (404, outcome)
+            assert got.field("x-cache") == ("HIT" if "hit" in outcome else "MISS")
+        requests = "ghmirror_requests_total"
+        labels = '{method="GET",outcome="negative",status="404"}'
+        assert await home.metric(requests + labels) == 1
+        assert await home.metric('ghmirror_quota_saved_total{user="unknown"}') == 1
+
     async def test_pass(self) -> None:
         """Another method, a reason of the client, or an unstorable response is a pass."""
         got = await self.home.send("DELETE", "/thing", token="alice-1")
@@ -112,7 +124,7 @@ class Outcomes(TestCase):
         for path, tag, date in (("/thing", True, False), ("/dated", False, True)):
             await self.outcome(path, "alice-1")
             result = await self.outcome(path, "alice-1")
-            assert result[1].endswith("detail=revalidated")
+            assert result[1].endswith("detail=revalidated" if tag else "detail=dated")
             exchange = self.github.exchanges(path)[-1]
             assert (exchange.field(b"if-none-match") is not None) is tag
             assert (exchange.field(b"if-modified-since") is not None) is date

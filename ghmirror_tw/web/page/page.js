@@ -13,6 +13,7 @@ const OUTCOMES = [
   ['shared', '304 to the validator of another response'],
   ['empty', '304 to the validator of an empty list'],
   ['fresh', 'stored response, not validated yet'],
+  ['negative', 'stored 404, 410 or 301, repeated'],
   ['stale', 'old response: GitHub did not respond, or refused'],
   ['miss', 'spent: no stored response'],
   ['changed', 'spent: the response has changed'],

@@ -16,6 +16,7 @@ from ghmirror_tw.caching.decision import (
     LockScope,
     ReadPrimary,
     Reject,
+    RepeatNegative,
     ServeFresh,
     ServeStale,
     Step,
@@ -24,10 +25,12 @@ from ghmirror_tw.caching.decision import (
     lock_scope,
     next_step,
 )
-from ghmirror_tw.caching.records import Known
+from ghmirror_tw.caching.records import Known, NegativeResponse
 from ghmirror_tw.caching.timeout_backoff import TimeoutBackoff
 from ghmirror_tw.github.rate_limits import LimitKind
+from ghmirror_tw.http.fields import Fields
 from tests.unit.caching.decision_inputs import (
+    EPOCH,
     FRESH_FOR_S,
     FROM_THE_FUTURE,
     GET,
@@ -44,6 +47,12 @@ from tests.unit.caching.decision_inputs import (
     UNKNOWN,
     UNSTORABLE,
     WRITTEN_SINCE,
+)
+
+NEGATIVE: Final = Known(
+    epoch=EPOCH,
+    refused_at=NOW - 6,
+    negative=NegativeResponse(NOW - 6, NOW - 5, EPOCH, 404, Fields(), b""),
 )
 
 # The state of GitHub.
@@ -77,6 +86,15 @@ CASES: Final[list[tuple[Known, DecisionFacts, UpstreamState, tuple[type[Step], .
     (LAGGING, GET, AVAILABLE, (ReadPrimary,), VALIDATE),
     (RECENT, GET, AVAILABLE, (ReadPrimary,), ServeFresh()),
     (RECENT, GET, AVAILABLE, (ServeFresh,), VALIDATE),
+    # Negative responses: RFC 9111, section 4.2.2.
+    (NEGATIVE, GET, AVAILABLE, (), RepeatNegative()),
+    (NEGATIVE, HEAD, LIMITED, (), RepeatNegative()),
+    (NEGATIVE, UNKNOWN, OFFLINE, (), RepeatNegative()),
+    (NEGATIVE, NO_CACHE, AVAILABLE, (), ONLY_VALIDATE),
+    (NEGATIVE, INTERNAL, AVAILABLE, (), ONLY_VALIDATE),
+    (evolve(NEGATIVE, current=False), GET, AVAILABLE, (), ReadPrimary()),
+    (evolve(NEGATIVE, current=False), GET, AVAILABLE, (ReadPrimary,), VALIDATE_UNGRANTED),
+    (evolve(NEGATIVE, epoch=b"after it"), GET, AVAILABLE, (), VALIDATE_UNGRANTED),
     # Credentials that GitHub has not accepted yet.
     (NOTHING, UNKNOWN, AVAILABLE, (), CheckCredential()),
     (OLD, UNKNOWN, OFFLINE, (), CheckCredential()),
@@ -127,7 +145,8 @@ def test_next_step(
     step: Step,
 ) -> None:
     """Each case gives one step."""
-    assert next_step(facts, known, upstream, NOW, fresh_for_s=FRESH_FOR_S, tried=tried) == step
+    values = {"fresh_for_s": FRESH_FOR_S, "negative_for_s": FRESH_FOR_S}
+    assert next_step(facts, known, upstream, NOW, **values, tried=tried) == step
 
 
 def test_without_fresh_for_every_request_is_validated() -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from ghmirror_tw.caching.hybrid_clock import MOST_AHEAD_S, HybridClock, clamped
-from ghmirror_tw.caching.records import Grant, Known
+from ghmirror_tw.caching.records import Grant, Known, NegativeResponse
+from ghmirror_tw.http.fields import Fields
 
 
 def test_the_clock_rises() -> None:
@@ -35,3 +36,6 @@ def test_a_wrong_time_counts_as_now() -> None:
     near = Known(grant=Grant("d", None, None, None, 150.0, 1.0, epoch=b"e"), refused_at=160.0)
     assert clamped(near, 100.0) == near
     assert clamped(Known(), 100.0) == Known()
+    for at, stays in ((150.0, True), (far, False)):
+        negative = NegativeResponse(at, 1.0, b"e", 404, Fields(), b"")
+        assert (clamped(Known(negative=negative), 100.0).negative is not None) is stays

@@ -13,6 +13,7 @@ from ghmirror_tw.caching.records import (
     Entry,
     Grant,
     Known,
+    NegativeResponse,
     Representation,
     digest_of,
     recency_list,
@@ -137,6 +138,40 @@ def test_a_grant_expires() -> None:
     known = Known(grant=granted(1.0, expires_at=5.0))
     assert known.effective(4.9) == known
     assert known.effective(5.0).grant is None
+
+
+def repeatable(requested_at: float) -> NegativeResponse:
+    return NegativeResponse(requested_at, requested_at, b"e", 404, Fields(), b"")
+
+
+def test_a_negative_response_counts_only_if_its_request_was_the_latest() -> None:
+    """A refusal of the same request is the same response."""
+    negative = repeatable(2.0)
+    for grant, refused_at, stays in (
+        (None, 0.0, True),
+        (None, 2.0, True),
+        (None, 2.5, False),
+        (granted(1.0), 0.0, True),
+        (granted(3.0), 0.0, False),
+        (granted(1.0), 2.0, True),
+    ):
+        known = Known(grant=grant, refused_at=refused_at, negative=negative)
+        assert (known.effective(3.0).negative is not None) is stays
+        assert known.latest_at == max(2.0, refused_at, 3.0 if grant == granted(3.0) else 0.0)
+    assert Known(grant=granted(1.0), refused_at=2.0, negative=negative).effective(3.0).grant is None
+
+
+def test_the_later_of_two_negative_responses_counts() -> None:
+    """Wherever it was found."""
+    early, late = repeatable(1.0), repeatable(2.0)
+    for one, other, found in (
+        (None, early, early),
+        (early, None, early),
+        (early, late, late),
+        (late, early, late),
+        (None, None, None),
+    ):
+        assert Known(negative=one).merged(Known(negative=other)).negative is found
 
 
 grants = st.none() | st.builds(granted, st.floats(0, 9))

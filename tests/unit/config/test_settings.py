@@ -127,6 +127,7 @@ CASES: dict[str, tuple[str, Any, str, dict[str, str]]] = {
     "cache.backend": ("redis", "redis", "memcached", {}),
     "cache.share": ("off", False, "", {}),
     "cache.fresh_for": ("10s", 10.0, "10sec", {}),
+    "cache.negative_for": ("1m", 60.0, "a minute", {}),
     "cache.validate_by_date": (
         "/repos/*/*/releases/*, /repos/o/r",
         ("/repos/*/*/releases/*", "/repos/o/r"),

@@ -29,6 +29,7 @@ from ghmirror_tw.http.cache_status import (
         ("miss", {"status": 200}, "ghmirror; fwd=uri-miss; fwd-status=200; stored"),
         ("changed", {}, "ghmirror; fwd=stale; fwd-status=200; stored; detail=changed"),
         ("fresh", {}, "ghmirror; hit; detail=fresh"),
+        ("negative", {}, "ghmirror; hit; detail=negative"),
         ("stale", {"detail": "offline"}, "ghmirror; hit; detail=offline"),
         (
             "stale",
@@ -87,7 +88,7 @@ def test_no_detail_breaks_out_of_the_line(outcome: Outcome, detail: str) -> None
 def test_x_cache() -> None:
     """`HIT` is what GitHub did not send."""
     hits = {outcome.value for outcome in Outcome if x_cache(outcome) == b"HIT"}
-    assert hits == {"revalidated", "shared", "empty", "fresh", "stale"}
+    assert hits == {"revalidated", "shared", "empty", "fresh", "negative", "stale"}
     assert x_cache(Outcome.PASS) == b"MISS"
 
 

@@ -37,7 +37,7 @@ from tests.harness.redis_stores import DAY_S, PREFIX, SOON, node_at
 from tests.harness.running import ROOT
 from tests.unit.redis.load import aside, maker, until
 from tests.unit.redis.nodes import command
-from tests.unit.store.contract import ALICE, EPOCH, HELD, KEY, entry, grant
+from tests.unit.store.contract import ALICE, EPOCH, HELD, KEY, entry, grant, negative
 
 COMMAND = re.compile(r"^ +redis-cli (ACL SETUSER mirror (?:.+\\\n)*.+)$", re.MULTILINE)
 PASSWORD = "s3cret"
@@ -114,6 +114,7 @@ class LeastPrivilege(TestCase):
             records.look_up(KEY, ALICE, SOON, current=False),
             records.fetch(KEY, (HELD.digest,), SOON),
             records.deny(KEY, ALICE, 21.0, SOON),
+            records.put_negative(KEY, ALICE, negative(22.0), SOON),
             records.put_epoch(ALICE, EPOCH, SOON, EpochWrite.ALWAYS),
             history.close(),
             *(
@@ -142,7 +143,14 @@ class LeastPrivilege(TestCase):
         servers.open()
         await servers.settled()
         return RedisRecords(
-            servers, Codec(b"x"), self.threads, reactor.seconds, PREFIX, DAY_S, DAY_S
+            servers,
+            Codec(b"x"),
+            self.threads,
+            reactor.seconds,
+            PREFIX,
+            DAY_S,
+            DAY_S,
+            negative_for_s=60.0,
         )
 
     @property

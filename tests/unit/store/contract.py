@@ -10,7 +10,14 @@ from twisted.trial.unittest import TestCase
 
 from ghmirror_tw.caching.enclosed_representation import representation_of
 from ghmirror_tw.caching.key import CacheKey
-from ghmirror_tw.caching.records import RECENCY_LENGTH, Entry, Grant, Known, Representation
+from ghmirror_tw.caching.records import (
+    RECENCY_LENGTH,
+    Entry,
+    Grant,
+    Known,
+    NegativeResponse,
+    Representation,
+)
 from ghmirror_tw.github.rate_limits import CONTENT_CREATION, EVERYTHING, Limit, LimitKind
 from ghmirror_tw.http.fields import Fields
 from ghmirror_tw.store.store_interface import Deadline, LockName, LockOutcome
@@ -44,6 +51,11 @@ def grant(requested_at: float, of: Representation = HELD, **more: Any) -> Grant:
 def entry(at: float = 1.0, of: Representation = HELD, **more: Any) -> Entry:
     values = {"received_at": at, "validated_at": at, "shareable": True, "size": of.size, **more}
     return Entry(of.digest, **values)
+
+
+def negative(requested_at: float) -> NegativeResponse:
+    fields, found = Fields(((b"location", b"/y"),)), (("ab" * 32, 1.5),)
+    return NegativeResponse(requested_at, 9.0, EPOCH, 301, fields, b"{}", b"", found)
 
 
 class Contract(TestCase):
@@ -126,6 +138,28 @@ class Rules:
         self.store.freshen(KEY, ALICE, grant(now - 2, expires_at=now - 1), entry())
         await self.settled()
         assert (await self.known(store=self.other)).grant is None
+
+    async def test_the_later_negative_response_is_known(self: Any) -> None:
+        """To its credential alone, in whatever order they are stored, until a later response."""
+        for at in (2.0, 1.0):
+            self.store.store_negative(KEY, ALICE, negative(at))
+            await self.settled()
+        assert (await self.known()).negative == negative(2.0)
+        assert (await self.known(store=self.other)).negative == negative(2.0)
+        assert (await self.known(BOB, store=self.other)).negative is None
+        self.other.deny(KEY, ALICE, 2.0)
+        await self.settled()
+        assert (await self.known()).negative == negative(2.0)
+        self.other.deny(KEY, ALICE, 2.5)
+        await self.settled()
+        assert (await self.known()).negative is None
+        assert (await self.known(store=self.other)).negative is None
+        self.other.store_negative(KEY, ALICE, negative(3.0))
+        await self.settled()
+        assert (await self.known()).negative == negative(3.0)
+        self.other.freshen(KEY, ALICE, grant(4.0), entry())
+        await self.settled()
+        assert (await self.known()).negative is None
 
     async def test_an_epoch_is_begun_once(self: Any) -> None:
         """Also by two replicas at a time; requests that found none share it where it was begun."""

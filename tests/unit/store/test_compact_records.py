@@ -7,7 +7,7 @@ from typing import Any
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from ghmirror_tw.caching.records import Entry, Grant, Representation
+from ghmirror_tw.caching.records import Entry, Grant, NegativeResponse, Representation
 from ghmirror_tw.http.fields import Fields
 from ghmirror_tw.store.compact_records import (
     Compactor,
@@ -22,6 +22,7 @@ from ghmirror_tw.store.record_encoding import (
     EPOCH,
     GRANT,
     KINDS,
+    NEGATIVE,
     REFUSAL,
     REPRESENTATION,
     RecordKind,
@@ -65,6 +66,19 @@ representations = st.builds(
 )
 
 
+negatives = st.builds(
+    NegativeResponse,
+    times,
+    times,
+    st.binary(max_size=8),
+    st.sampled_from([301, 404, 410]),
+    sets,
+    st.binary(),
+    st.sampled_from([b"", b"gzip"]),
+    st.lists(st.tuples(digests, times), max_size=3).map(tuple),
+)
+
+
 @given(names)
 def test_names(name: RecordName) -> None:
     """A name can be read from its few bytes."""
@@ -85,9 +99,10 @@ def test_no_two_names_are_equal(one: RecordName, other: RecordName) -> None:
     | st.tuples(st.just(ENTRY), st.lists(entries, max_size=8).map(tuple))
     | st.tuples(st.just(REFUSAL), times)
     | st.tuples(st.just(EPOCH), st.binary(max_size=8))
+    | st.tuples(st.just(NEGATIVE), negatives)
 )
 def test_records(given: tuple[RecordKind[Any], Any]) -> None:
-    """Grants, lists, refusals and epochs come back as they were."""
+    """Grants, lists, refusals, epochs and negative responses come back as they were."""
     kind, record = given
     compactor = Compactor()
     compact = compactor.compact(record)
