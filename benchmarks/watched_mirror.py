@@ -218,7 +218,7 @@ class Filled:
 
     @property
     def codec(self) -> Codec:
-        return Codec(self.parts.settings.cache.current_credential_secret().encode())
+        return Codec.by(self.parts.settings.cache.credential_secrets())
 
     async def obey(self, order: dict[str, Any]) -> dict[str, Any]:
         """Do what is said."""
@@ -233,7 +233,7 @@ class Filled:
 
     async def fill(self, count: int, credentials: int = 2) -> dict[str, Any]:
         """Put records into the store; return what they are, in bytes of content."""
-        names = CredentialNames(self.parts.settings.cache.current_credential_secret().encode())
+        names = CredentialNames.by(self.parts.settings.cache.credential_secrets(), b"")
         made, plain, packed = make(count, names, credentials), 0, 0
         while some := list(islice(made, _AT_A_TIME)):
             plain += sum(one.stored.size for one in some)

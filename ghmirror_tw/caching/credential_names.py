@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+from collections.abc import Sequence
 
 from attrs import field, frozen
 
@@ -18,11 +19,24 @@ class CredentialNames:
 
     A name is HMAC-SHA-256 with *secret* (plain SHA-256 without one), in 32 hex digits. Replicas
     with the same secret and *origin* compute the same names. `Fields.memoised` identifies the
-    function by this object, so one object serves a whole process.
+    function by this object, so one object serves a whole process. *older* are the names by former
+    secrets, under which records are looked up, and no record is made.
     """
 
     secret: bytes = field(default=b"", repr=False)
     origin: bytes = b""
+    older: tuple[CredentialNames, ...] = ()
+
+    @classmethod
+    def by(cls, secrets: Sequence[bytes], origin: bytes) -> CredentialNames:
+        """Return the names by the first of *secrets*, with those by the others as older ones."""
+        current, *others = secrets or (b"",)
+        return cls(current, origin, tuple([cls(secret, origin) for secret in others]))
+
+    @property
+    def secrets(self) -> tuple[bytes, ...]:
+        """The current secret, and the older ones."""
+        return self.secret, *[names.secret for names in self.older]
 
     def of(self, fields: Fields) -> str:
         """Return the name of the unchanged `Authorization` value in *fields*."""
@@ -35,6 +49,10 @@ class CredentialNames:
         write. Its entity-tags depend on the literal value.
         """
         return fields.memoised(self)[1]
+
+    def older_tokens_of(self, fields: Fields) -> tuple[str, ...]:
+        """Return the older names of the token in *fields*, by which other replicas may know it."""
+        return tuple([names.token_of(fields) for names in self.older])
 
     def __call__(self, fields: Fields) -> tuple[str, str, str]:
         """Return both names, and the App that the token names; `Fields.memoised` memoizes it."""

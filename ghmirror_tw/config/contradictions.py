@@ -153,8 +153,7 @@ def cautions(settings: Settings) -> Iterator[str]:
             "[cache] credential_secret is empty: any client with write access to"
             f" {' or '.join(shared)} can forge responses"
         )
-    secret = cache.current_credential_secret()
-    if 0 < len(secret) < _SHORTEST_SECRET:
+    if any(len(secret.decode()) < _SHORTEST_SECRET for secret in cache.credential_secrets()):
         yield (
             f"[cache] credential_secret has fewer than {_SHORTEST_SECRET} characters and could be"
             " guessed: use a longer one, such as the output of openssl rand -hex 32"

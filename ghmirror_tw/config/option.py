@@ -27,8 +27,9 @@ class Option:
     """One option; *default* is written as in the file.
 
     A *secret* can also be set as ``<name>_path`` and is never shown. A *verbatim* value has no
-    comments. An option with *many* entries has them by lines or commas; *collect* combines them.
-    *reread*: when a changed value is read while the mirror runs; empty: at the next start.
+    comments. The value of an option with *lines* may have several. An option with *many* entries
+    has them by lines or commas; *collect* combines them. *reread*: when a changed value is read
+    while the mirror runs; empty: at the next start.
     """
 
     section: str
@@ -38,6 +39,7 @@ class Option:
     help: str
     secret: bool = False
     verbatim: bool = False
+    lines: bool = False
     many: bool = False
     collect: Callable[[Iterable[Any]], Any] = tuple
     reread: str = ""

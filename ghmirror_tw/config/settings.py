@@ -201,24 +201,27 @@ class Cache:
     )
     credential_secret: str = option(
         "",
-        kinds.secret,
-        "The key of the hashes that identify credentials and authenticate records.",
+        kinds.secrets,
+        "The key of the hashes that identify credentials and authenticate records. Older ones may "
+        "follow it, one a line: records of theirs are read, and written with the current one.",
         secret=True,
         verbatim=True,
+        lines=True,
         reread=_AT_SIGHUP,
     )
     credential_secret_path: str = option(
         "",
-        kinds.optional(files.secret_file(kinds.secret), ""),
-        "A file with credential_secret.",
+        kinds.optional(files.secret_file(kinds.secrets), ""),
+        "A file with credential_secret, one a line.",
         reread=_AT_SIGHUP,
     )
 
-    def current_credential_secret(self) -> str:
-        """Return the current secret, or ``""``. Raises `ConfigError`."""
+    def credential_secrets(self) -> tuple[bytes, ...]:
+        """Return the current secret, and the older ones. Raises `ConfigError`."""
+        text = self.credential_secret
         if path := self.credential_secret_path:
-            return current_secret("cache", "credential_secret_path", path, kinds.secret)
-        return self.credential_secret
+            text = current_secret("cache", "credential_secret_path", path, kinds.secrets)
+        return tuple([line.encode() for line in text.split("\n") if line])
 
 
 @frozen(kw_only=True)

@@ -107,11 +107,11 @@ class _Texts:
                 self.faults.append(fault(*key, wrong, "one value", origin))
             elif option.variable in environ:
                 pass
-            elif len(entry.lines) > 1 and not option.many:
+            elif len(entry.lines) > 1 and not (option.many or option.lines):
                 wrong = "its value continues on the next line, which is indented"
                 self.faults.append(fault(*key, wrong, option.expected, origin))
             elif option.verbatim:
-                self.texts[key] = _OptionText(entry.lines[0], origin)
+                self.texts[key] = _OptionText("\n".join(entry.lines), origin)
             else:
                 text = "\n".join(map(without_comment, entry.lines))
                 self.texts[key] = _OptionText(text, origin)

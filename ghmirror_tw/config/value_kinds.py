@@ -188,3 +188,12 @@ def _secret(text: str) -> str:
 
 
 secret: Final = ValueKind(_secret, "text on one line")
+
+
+def _secrets(text: str) -> str:
+    lines = [line.removesuffix("\r") for line in text.split("\n")] if "\n" in text else [text]
+    return "\n".join(dict.fromkeys(_secret(line) for line in lines if line))
+
+
+#: Several secrets, in the order of the text; the value has one on each line, and each once.
+secrets: Final = ValueKind(_secrets, "text on one line, or one text a line: the current one first")

@@ -78,7 +78,8 @@ class CredentialChecks:
             return None
         if not first:
             return evolve(refused, collapsed=True)
-        self.epochs.revoke(requester, sent_at)
+        older = self.credentials.names.older_tokens_of(request.fields)
+        self.epochs.revoke(requester, sent_at, older)
         return refused
 
     def _may_check(self, request: Request, requester: Requester) -> bool:

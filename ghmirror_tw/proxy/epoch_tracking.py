@@ -6,10 +6,10 @@ generations, which order them in this replica.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from attrs import define, evolve, field
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, gatherResults
 
 from ghmirror_tw.caching.epochs import new_epoch
 from ghmirror_tw.caching.hybrid_clock import HybridClock
@@ -62,7 +62,9 @@ class EpochTracker:
         """Return the epoch for a grant: the one that was *known*, or one that begins now, or None.
 
         The first grant of a token begins an epoch, and stores it. None where the generation has
-        changed since the request: after a write of the token, or a 401.
+        changed since the request: after a write of the token, or a 401. While there are older
+        secrets, a replica may know the token by another name, and write for it without the
+        knowledge of this one (see `replace`). Then an epoch counts only from the next request on.
         """
         token = lookup.requester.token
         if known.epoch is not None or lookup.generation != self.generation(lookup.requester):
@@ -71,30 +73,39 @@ class EpochTracker:
         if began is not None:
             accepted = self.credentials.is_accepted(token)
             self.generations.note_own_epoch(token, began, accepted=accepted)
-        return began
+        return None if self.credentials.names.older else began
 
     def begin_generation(self, token: str) -> None:
         """Begin a generation of a token: its write is sent now."""
         self.generations.begin(token, accepted=self.credentials.is_accepted(token))
 
-    def replace(self, token: str) -> Deferred[None]:
+    def replace(self, token: str, older: Iterable[str] = ()) -> Deferred[list[None]]:
         """Begin a generation and an epoch of a token, since its write has ended.
 
-        Fires when all replicas can find the new epoch, or when storing it has failed.
+        *older* are its names by older secrets, under which other replicas may still work: there,
+        only an epoch that exists is replaced. Fires when all replicas can find the new epochs, or
+        when storing them has failed.
         """
         accepted = self.credentials.is_accepted(token)
         epoch = new_epoch(accepted=accepted)
         self.generations.begin(token, accepted=accepted)
-        stored = self.store.replace_epoch(token, epoch)
+        stored = [self.store.replace_epoch(token, epoch)]
         self.generations.note_own_epoch(token, epoch, accepted=accepted)
-        return stored
+        for name in older:
+            other = new_epoch(accepted=accepted)
+            stored.append(self.store.replace_epoch(name, other, if_present=True))
+        return gatherResults(stored)
 
-    def revoke(self, requester: Requester, sent_at: float) -> None:
-        """Note that GitHub responded with 401: it refused the token, however it is sent."""
+    def revoke(self, requester: Requester, sent_at: float, older: Iterable[str] = ()) -> None:
+        """Note that GitHub responded with 401: it refused the token, however it is sent.
+
+        *older* are its names by older secrets.
+        """
         token = requester.token
         accepted = self.credentials.is_accepted(token)
         self.credentials.forget(token)
         self.generations.begin(token, accepted=accepted)
-        self.store.revoke(token, new_epoch(accepted=False))
+        for name in (token, *older):
+            self.store.revoke(name, new_epoch(accepted=False))
         # Logins are noted by the clock of this machine, and the hybrid clock may be ahead of it.
         self.users.note_rejection(requester.credential, min(sent_at, self.now()))

@@ -96,7 +96,7 @@ class Passthrough:
                 self.epochs.begin_generation(token)
 
         sent_at = self.epochs.tick()
-        stored: Deferred[None] | None = None
+        stored: Deferred[list[None]] | None = None
         # A request that was not sent, or that GitHub has rate limited, changes nothing.
         may_have_written = True
         try:
@@ -108,7 +108,8 @@ class Passthrough:
             raise
         finally:
             if writes and may_have_written and departure.sent_at is not None:
-                stored = self.epochs.replace(token)
+                older = self.credentials.names.older_tokens_of(outgoing.request.fields)
+                stored = self.epochs.replace(token, older)
         if stored is not None:
             await _until_stored(stored, response)
         if not response.limited:
@@ -122,13 +123,14 @@ class Passthrough:
             return
         refused = refused_scope(status)
         if refused is RefusedScope.EVERYTHING and request.authorization is not None:
-            self.epochs.revoke(requester, sent_at)
+            older = self.credentials.names.older_tokens_of(request.fields)
+            self.epochs.revoke(requester, sent_at, older)
         elif refused is RefusedScope.KEY:
             key, token = self.credentials.key(request), requester.token
             self.store.deny(key, requester.credential, sent_at, token=token)
 
 
-async def _until_stored(stored: Deferred[None], response: UpstreamResponse) -> None:
+async def _until_stored(stored: Deferred[list[None]], response: UpstreamResponse) -> None:
     """Wait until all replicas can know of a write: the next request may reach another one."""
     try:
         await stored

@@ -249,7 +249,9 @@ class ReceivedResponses:
         """
         refused = refused_scope(status)
         if refused is RefusedScope.EVERYTHING and lookup.request.authorization is not None:
-            self.epochs.revoke(lookup.requester, sent_at)
+            names = self.epochs.credentials.names
+            older = names.older_tokens_of(lookup.request.fields)
+            self.epochs.revoke(lookup.requester, sent_at, older)
         elif refused is not None:
             self._deny(lookup, sent_at)
 

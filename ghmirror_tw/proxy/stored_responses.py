@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from attrs import define
+from attrs import define, evolve
 from twisted.internet.defer import Deferred
 
 from ghmirror_tw.caching import staleness
@@ -47,11 +47,21 @@ class StoredResponses:
 
         A credential that the fleet knows counts as accepted from then on.
         """
-        look_up, (credential, token, app) = self.store.look_up, lookup.requester
+        look_up, (credential, token, _) = self.store.look_up, lookup.requester
         with self.sender.expecting(token):
             known = await look_up(
                 lookup.key, credential, lookup.store_deadline, current=current, token=token
             )
+        self._note(lookup, known)
+        if self.credentials.names.older and not (known.grant or known.refused or known.negative):
+            known = await self._with_older(lookup, known)
+        return without_other_variant(
+            lookup.request.fields.memoised(canonical_request_fields), known
+        )
+
+    def _note(self, lookup: Lookup, known: Known) -> None:
+        """Note what a look-up shows: times, a write elsewhere, an accepted credential."""
+        token, app = lookup.requester.token, lookup.requester.app
         accepted = self.credentials.is_accepted(token)
         self.epochs.note_look_up(lookup.requester, known, accepted=accepted)
         if not accepted and lookup_shows_acceptance(known):
@@ -59,9 +69,28 @@ class StoredResponses:
             # What GitHub does not validate is granted what requests without a credential are.
             if authorization is not None and is_validated(authorization):
                 self.credentials.accept(token, app)
-        return without_other_variant(
-            lookup.request.fields.memoised(canonical_request_fields), known
-        )
+
+    async def _with_older(self, lookup: Lookup, known: Known) -> Known:
+        """Return *known* with what is stored for the credential under its name by an older secret.
+
+        That permits nothing before GitHub has confirmed it: refusals and writes under the current
+        name do not end it. The confirmed grant is stored under the current name.
+        """
+        fields = lookup.request.fields
+        for names in self.credentials.names.older:
+            older = await self.store.look_up(
+                lookup.key,
+                names.of(fields),
+                lookup.store_deadline,
+                current=True,
+                token=names.token_of(fields),
+            )
+            if older.grant is not None or older.refused:
+                # The epoch is the one under the current name.
+                self._note(lookup, evolve(older, epoch=known.epoch))
+                older = evolve(older.unvalidated(), negative=None, unstorable=False)
+                return known.merged(older).effective(self.now())
+        return known
 
     def fetch(
         self,

@@ -20,6 +20,7 @@ from ghmirror_tw.store.record_sealing import Codec
 _SPREAD: Final = 0.1
 #: So many pairs of a key and a credential have their commands cached.
 _CACHED: Final = 1024
+_CACHED_SEALS: Final = 65_536
 
 
 @define(eq=False)
@@ -48,12 +49,32 @@ class RecordAccess:
     server_ahead_s: float | None = field(init=False, default=None)
     _prefix: bytes = field(init=False)
     # By the names of key and credential, which contain no secrets.
+    #: Representations that the current secret has sealed, while there are older ones.
+    _sealed: RecentCache[tuple[str, str], bool] = field(
+        init=False, factory=lambda: RecentCache(_CACHED_SEALS)
+    )
     _commands: RecentCache[tuple[str, str], LookupCommands] = field(
         init=False, factory=lambda: RecentCache(_CACHED)
     )
 
     def __attrs_post_init__(self) -> None:
         self._prefix = self.prefix.encode("ascii") + b":"
+
+    def use(self, codec: Codec) -> None:
+        """Open and seal records with *codec* from now on."""
+        if (codec.secret, codec.older) != (self.codec.secret, self.codec.older):
+            self.codec = codec
+            self._commands = RecentCache(_CACHED)
+            self._sealed = RecentCache(_CACHED_SEALS)
+
+    def is_resealed(self, key: CacheKey, digest: str) -> bool:
+        """Tell whether a representation is known not to have the seal of an older secret."""
+        return not self.codec.older or self._sealed.get((key.name, digest)) is not None
+
+    def note_sealed(self, key: CacheKey, digest: str) -> None:
+        """Note that the current secret has sealed a representation, if there are older ones."""
+        if self.codec.older:
+            self._sealed.put((key.name, digest), True)
 
     def change_history(self, history: bytes | None) -> None:
         """Set the current history. Epochs of other ones are not found any more."""

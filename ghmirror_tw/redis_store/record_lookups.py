@@ -133,6 +133,8 @@ class RecordLookups(RedisLimits):
                 opened = await self.threads.run(work, self.codec.open, REPRESENTATION, name, blob)
                 if opened is not None and opened.digest == digest:
                     found[digest] = opened
+                    if self.codec.older and self.codec.seals(name, blob):
+                        self.note_sealed(key, digest)
         return found
 
 

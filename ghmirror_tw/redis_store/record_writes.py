@@ -66,7 +66,10 @@ class RecordWrites(RecordAccess):
             seal = self.codec.seal
             content = await self.threads.run(size, seal, REPRESENTATION, name, representation)
         command = self.confirmation(key, credential, grant, entry, content)
-        return bool(await self.write(record_names.hash_tag_of_key(key), command, timeout_s))
+        stored = bool(await self.write(record_names.hash_tag_of_key(key), command, timeout_s))
+        if representation is not None:
+            self.note_sealed(key, grant.digest)
+        return stored
 
     def confirmation(
         self, key: CacheKey, credential: str, grant: Grant, entry: Entry, content: bytes = b""

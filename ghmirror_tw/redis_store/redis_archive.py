@@ -87,7 +87,7 @@ class RedisArchive:
         async for node, found in self._names(pattern):
             gets = [Command((b"GET", self.records.key(name)), large=True) for name in found]
             replies = await self._read(node, *gets)
-            yield [pair for pair in zip(found, replies, strict=True) if isinstance(pair[1], bytes)]
+            yield self._sealed(found, replies)
 
     async def _contents(self) -> AsyncGenerator[list[Pair]]:
         """Yield recency lists, and the representations in them."""
@@ -107,7 +107,7 @@ class RedisArchive:
         pairs: list[Pair] = []
         for name, blobs in zip(found, listed, strict=True):
             entry_blobs = blobs if isinstance(blobs, list) else []
-            pairs += [(name, blob) for blob in entry_blobs]
+            pairs += self._sealed([name] * len(entry_blobs), entry_blobs)
             opened = (self.records.codec.open(ENTRY, name, blob) for blob in entry_blobs)
             contents += [
                 (entry.size, _representation_name(name, entry))
@@ -116,7 +116,16 @@ class RedisArchive:
         yield pairs
         for names in _by_size(contents):
             blobs = await self._read_each(names, lambda name: (b"GET", self.records.key(name)))
-            yield [pair for pair in zip(names, blobs, strict=True) if isinstance(pair[1], bytes)]
+            yield self._sealed(names, blobs)
+
+    def _sealed(self, names: Sequence[bytes], blobs: Sequence[Reply]) -> list[Pair]:
+        """Return names with records that the current secret has sealed, as the header tells."""
+        reseal = self.records.codec.resealed
+        return [
+            (name, reseal(name, blob))
+            for name, blob in zip(names, blobs, strict=True)
+            if isinstance(blob, bytes)
+        ]
 
     async def _read_each(self, names: Sequence[bytes], command: Any) -> list[Reply]:
         """Return the reply to *command* for each name, from the node that has it."""
@@ -167,17 +176,33 @@ class RedisArchive:
     # The mark, one on each server, so that it is lost together with the server's records.
 
     async def mark(self) -> str | None:
-        """Return the marks of all servers, sorted, and renew their lives."""
-        life = self.records.life(self.records.ttl_s)
+        """Return the marks of all servers, sorted, and renew their lives.
+
+        A mark of this fleet under an older secret becomes one under the current secret.
+        """
         marks = []
         for node in self._writable():
-            renew = Command((b"PEXPIRE", self._of_fleet(node.own_key(_MARK)), life))
-            read = Command((b"GET", self._of_fleet(node.own_key(_MARK))))
-            renewed, mark = await node.send((renew, read), Purpose.WRITE, _TIMEOUT_S)
-            if renewed != 1 or not isinstance(mark, bytes):
+            key = node.own_key(_MARK)
+            mark = await self._renewed_mark(node, key, self._fleet)
+            for fleet in self._older_fleets if mark is None else ():
+                mark = mark or await self._renewed_mark(node, key, fleet)
+            if mark is None:
                 return None
             marks.append(mark.decode("ascii", "replace"))
         return " ".join(sorted(marks))
+
+    async def _renewed_mark(self, node: RedisNode, key: bytes, fleet: str) -> bytes | None:
+        """Return the mark of a *fleet* on a server, stored as this fleet's; None: there is none."""
+        life = self.records.life(self.records.ttl_s)
+        own = self._of_fleet(key)
+        read = Command((b"GET", self._of_fleet(key, fleet)))
+        renew = Command((b"PEXPIRE", own, life))
+        _, mark = await node.send((renew, read), Purpose.WRITE, _TIMEOUT_S)
+        if not isinstance(mark, bytes):
+            return None
+        if fleet != self._fleet:
+            await node.send((Command((b"SET", own, mark, b"PX", life)),), Purpose.WRITE, _TIMEOUT_S)
+        return mark
 
     async def mark_filled(self) -> None:
         """Store a new mark on all servers."""
@@ -198,18 +223,30 @@ class RedisArchive:
             command = Command((b"GET", node.own_key(_MARK)))
             (found,) = await node.send((command,), Purpose.WRITE, _TIMEOUT_S)
             # Marks of versions before the fleet was named in them have no equals sign.
-            if isinstance(found, bytes) and b"=" in found and found != self._fleet.encode():
-                return found.decode("utf-8", "replace")
+            if not isinstance(found, bytes) or b"=" not in found:
+                continue
+            fleet = found.decode("utf-8", "replace")
+            if fleet not in {self._fleet, *self._older_fleets}:
+                return fleet
         return None
 
     @property
     def _fleet(self) -> str:
         """The server and the secret of this fleet."""
-        return f"api_url={self.api_url} fingerprint={self.records.codec.fingerprint or 'none'}"
+        return self._fleet_by(self.records.codec.fingerprint)
 
-    def _of_fleet(self, key: bytes) -> bytes:
-        """Return a key of this fleet alone."""
-        return key + b":" + hashlib.sha256(self._fleet.encode()).hexdigest()[:8].encode()
+    @property
+    def _older_fleets(self) -> tuple[str, ...]:
+        """The same with each of the older secrets."""
+        return tuple(map(self._fleet_by, self.records.codec.fingerprints[1:]))
+
+    def _fleet_by(self, fingerprint: str) -> str:
+        return f"api_url={self.api_url} fingerprint={fingerprint or 'none'}"
+
+    def _of_fleet(self, key: bytes, fleet: str | None = None) -> bytes:
+        """Return a key of this fleet alone, or of another one."""
+        hashed = hashlib.sha256((fleet or self._fleet).encode())
+        return key + b":" + hashed.hexdigest()[:8].encode()
 
     def _writable(self) -> tuple[RedisNode, ...]:
         nodes: tuple[RedisNode, ...] = self.records.servers.primaries()

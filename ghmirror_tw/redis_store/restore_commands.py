@@ -31,7 +31,8 @@ def _representation(
     if not records.codec.vouches_for(REPRESENTATION, name, blob):
         return None
     life = records.life(records.ttl_s)
-    return Command((b"SET", records.key(name), blob, b"PX", life, b"NX"))
+    sealed = records.codec.resealed(name, blob)
+    return Command((b"SET", records.key(name), sealed, b"PX", life, b"NX"))
 
 
 def _grant(records: RecordAccess, parsed: RecordName, name: bytes, blob: bytes) -> Command | None:
@@ -48,8 +49,8 @@ def _entry(records: RecordAccess, _: RecordName, name: bytes, blob: bytes) -> Co
     entry = records.codec.open(ENTRY, name, blob)
     if entry is None:
         return None
-    life = records.life(records.ttl_s)
-    return scripts.PUT_ENTRY.call(records.keys(name), bytes.fromhex(entry.digest), blob, life)
+    life, sealed = records.life(records.ttl_s), records.codec.resealed(name, blob)
+    return scripts.PUT_ENTRY.call(records.keys(name), bytes.fromhex(entry.digest), sealed, life)
 
 
 _BY_KIND: Final[

@@ -239,7 +239,7 @@ class SnapshotRepository:
         if api_url not in {None, self.api_url}:
             text = f"its records are of {api_url}, and [github] api_url is {self.api_url}"
             return OtherServerError(text, at, summary)
-        if fingerprint == self.codec.fingerprint or (fingerprint is None and opened):
+        if fingerprint in self.codec.fingerprints or (fingerprint is None and opened):
             return None
         return OtherSecretError(
             "its records are sealed with another [cache] credential_secret"

@@ -219,7 +219,10 @@ class FailoverStore:
         # count only if they are newer.
         if grant.link is None and self.redis.has(key, credential, grant, entry):
             return
-        if self.redis.servers.writing:
+        if not self.redis.is_resealed(key, grant.digest):
+            copy = self.memory.held(key, (grant.digest,)).get(grant.digest)
+            self.writes.store(key, credential, copy, grant, entry)
+        elif self.redis.servers.writing:
             self.writes.confirm(key, credential, grant, entry)
         else:
             self.writes.store(key, credential, None, grant, entry)
@@ -256,9 +259,11 @@ class FailoverStore:
         """Replace the epoch of a token, if any; the write must not be lost."""
         self._epochs.revoke(token, epoch)
 
-    def replace_epoch(self, token: str, epoch: bytes) -> Deferred[None]:
+    def replace_epoch(
+        self, token: str, epoch: bytes, *, if_present: bool = False
+    ) -> Deferred[None]:
         """Replace an epoch in the whole fleet; fire when Redis has it, or after the timeout."""
-        return self._epochs.replace(token, epoch, self.timeout_s)
+        return self._epochs.replace(token, epoch, self.timeout_s, if_present=if_present)
 
     def set_limit(self, token: str, limit: Limit) -> None:
         """Store a limit, in the whole fleet."""

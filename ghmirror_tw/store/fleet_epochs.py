@@ -39,10 +39,13 @@ class FleetEpochs:
         self.memory.revoke(token, epoch)
         self._write(token, epoch, EpochWrite.IF_PRESENT)
 
-    def replace(self, token: str, epoch: bytes, timeout_s: float) -> Deferred[None]:
+    def replace(
+        self, token: str, epoch: bytes, timeout_s: float, *, if_present: bool = False
+    ) -> Deferred[None]:
         """Replace any epoch; fire when Redis has it, or after *timeout_s*."""
-        self.memory.replace_epoch(token, epoch)
-        self._write(token, epoch, EpochWrite.ALWAYS)
+        self.memory.replace_epoch(token, epoch, if_present=if_present)
+        over = EpochWrite.IF_PRESENT if if_present else EpochWrite.ALWAYS
+        self._write(token, epoch, over)
         sent = self.writes.latest(token)
         if sent is None:
             return succeed(None)

@@ -269,9 +269,12 @@ class MemoryStore:
         """
         return self._epochs.begin(token, epoch, since, self.reactor.seconds())
 
-    def replace_epoch(self, token: str, epoch: bytes) -> Deferred[None]:
+    def replace_epoch(
+        self, token: str, epoch: bytes, *, if_present: bool = False
+    ) -> Deferred[None]:
         """Begin an epoch in place of any other."""
-        self.set_epoch(token, epoch)
+        if not if_present or self.epoch(token) is not None:
+            self.set_epoch(token, epoch)
         return succeed(None)
 
     def revoke(self, token: str, epoch: bytes) -> None:

@@ -14,6 +14,8 @@ from __future__ import annotations
 
 import hmac
 import struct
+from collections.abc import Sequence
+from contextlib import suppress
 from math import isfinite, isnan
 from typing import Any, Final, TypeAlias, TypeVar
 
@@ -49,18 +51,35 @@ R = TypeVar("R")
 
 @frozen
 class Codec:
-    """Seals records and opens them; *name* is what a record is stored under, without any prefix."""
+    """Seals records and opens them; *name* is what a record is stored under, without any prefix.
+
+    Records that one of the *older* secrets has sealed are opened as well. None is sealed with them.
+    """
 
     secret: bytes = field(default=b"", repr=False)
+    older: tuple[bytes, ...] = field(default=(), repr=False)
     #: The values of records that were sealed or opened, by name and all of their bytes, so that
-    #: each is decoded only once. They end with this codec, so no record that another secret has
+    #: each is decoded only once. They end with this codec, so no record that a foreign secret has
     #: sealed is among them. Python's garbage collector ignores such tuples, but not records.
     _values: _Values = field(init=False, eq=False, repr=False, factory=lambda: RecentCache(_CACHED))
     _keyed: hmac.HMAC = field(init=False, eq=False, repr=False)
+    _older: tuple[Codec, ...] = field(init=False, eq=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
         # to be copied: setting the key takes longer than all the rest
         object.__setattr__(self, "_keyed", hmac.new(self.secret, digestmod="sha256"))
+        object.__setattr__(self, "_older", tuple(map(Codec, self.older)))
+
+    @classmethod
+    def by(cls, secrets: Sequence[bytes]) -> Codec:
+        """Return the codec that seals with the first of *secrets*; the others are older ones."""
+        current, *others = secrets or (b"",)
+        return cls(current, tuple(others))
+
+    @property
+    def fingerprints(self) -> tuple[str, ...]:
+        """The fingerprint of the secret, and those of the older ones."""
+        return self.fingerprint, *[codec.fingerprint for codec in self._older]
 
     @property
     def fingerprint(self) -> str:
@@ -116,6 +135,17 @@ class Codec:
         self, kind: RecordKind[Any], name: bytes, blob: bytes
     ) -> tuple[Times, bytes, bytes]:
         """Check a record, and return its times, payload and content."""
+        if not self._older:
+            return self._unsealed_by_own(kind, name, blob)
+        for codec in (self, *self._older):
+            with suppress(MalformedRecordError):
+                return codec._unsealed_by_own(kind, name, blob)  # noqa: SLF001 - of the same class
+        raise MalformedRecordError
+
+    def _unsealed_by_own(
+        self, kind: RecordKind[Any], name: bytes, blob: bytes
+    ) -> tuple[Times, bytes, bytes]:
+        """Check a record that the current secret has sealed, as `_unsealed` does."""
         magic, version, mark, flags, first, second = _HEADER.unpack_from(blob)
         (length,) = _LENGTH.unpack_from(blob, _HEADER.size)
         start = _HEADER.size + _LENGTH.size
@@ -157,6 +187,37 @@ class Codec:
         The content of a representation is not compared with its digest.
         """
         return any(self.vouches_for(kind, name, blob) for kind in KINDS if blob[2:3] == kind.mark)
+
+    def seals(self, name: bytes, blob: bytes) -> bool:
+        """Tell whether the current secret has sealed *blob* for *name*."""
+        return any(self._is_sealed(kind, name, blob) for kind in KINDS if blob[2:3] == kind.mark)
+
+    def _is_sealed(self, kind: RecordKind[Any], name: bytes, blob: bytes) -> bool:
+        try:
+            self._unsealed_by_own(kind, name, blob)
+        except (MalformedRecordError, struct.error):
+            return False
+        return True
+
+    def resealed(self, name: bytes, blob: bytes) -> bytes:
+        """Return *blob*, sealed with the current secret if an older one has sealed it for *name*.
+
+        Anything else is returned as it is.
+        """
+        if not self._older or self.seals(name, blob):
+            return blob
+        for codec in self._older:
+            if codec.seals(name, blob):
+                return self._with_seal(name, blob, _SEAL_BYTES if codec.secret else 0)
+        return blob
+
+    def _with_seal(self, name: bytes, blob: bytes, former_bytes: int) -> bytes:
+        """Return a whole record with the current secret's seal in place of the former one."""
+        (length,) = _LENGTH.unpack_from(blob, _HEADER.size)
+        end = _HEADER.size + _LENGTH.size + length
+        flags = bytes((_SEALED if self.secret else 0,))
+        head = blob[:3] + flags + blob[4:end]
+        return b"".join((head, self._seal_of(name, head), blob[end + former_bytes :]))
 
     def vouches_for(self, kind: RecordKind[Any], name: bytes, blob: bytes) -> bool:
         """Tell whether *blob* is a record of *kind*, sealed with this secret for *name*.

@@ -58,6 +58,9 @@ class IRemoteRecords(Protocol):
     def has(self, key: CacheKey, credential: str, grant: Grant, entry: Entry) -> bool:
         """Tell whether a grant and an entry are known to be stored, about as they are."""
 
+    def is_resealed(self, key: CacheKey, digest: str) -> bool:
+        """Tell whether a representation is known not to have the seal of an older secret."""
+
     def freshen(  # noqa: PLR0913, PLR0917 - each is a record of its own
         self,
         key: CacheKey,

@@ -141,8 +141,10 @@ class IStore(Interface):
         None. *since*, in seconds, is when the client's request was received.
         """
 
-    def replace_epoch(token: str, epoch: bytes) -> Deferred[None]:
+    def replace_epoch(token: str, epoch: bytes, *, if_present: bool = False) -> Deferred[None]:
         """Begin *epoch* in place of any other, after a write, for the whole fleet.
+
+        *if_present*: only if there is another one.
 
         Fires when the store has it or has failed to store it, or after the time that a request may
         wait for the store. Never fails: where the store could not store it, it tries again later.

@@ -175,13 +175,13 @@ def _build_mirror(  # noqa: PLR0913, PLR0917 - the parts that it connects
     client: UpstreamClient,
     limiter: RateLimiter,
 ) -> Mirror:
-    secret = settings.cache.current_credential_secret().encode()
+    secrets = settings.cache.credential_secrets()
     mirror = Mirror(
         reactor,
         build_measured_store(stores, metrics),
         client,
         threads,
-        CredentialRegistry(CredentialNames(secret, server_id(settings.github.api_url))),
+        CredentialRegistry(CredentialNames.by(secrets, server_id(settings.github.api_url))),
         Users(),
         metrics,
         _mirror_options(settings),

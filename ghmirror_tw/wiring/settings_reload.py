@@ -34,10 +34,10 @@ class SettingsReload:
         """
         try:
             settings = read_settings(self.config_path)
-            secret = settings.cache.current_credential_secret().encode()
+            secrets = settings.cache.credential_secrets()
             github_trust = build_github_trust(settings.github)
             redis_trust = build_redis_trust(settings.redis)
-            self._check_restrictions(settings.server.allowed_users, secret)
+            self._check_restrictions(settings.server.allowed_users, next(iter(secrets), b""))
         except ConfigError as error:
             for fault in error.faults:
                 _log.error("Configuration not reloaded: {fault}", fault=fault)
@@ -46,14 +46,15 @@ class SettingsReload:
         mirror = parts.mirror
         mirror.options.allowed_users = settings.server.allowed_users
         credentials = mirror.credentials
-        if secret != credentials.names.secret:
-            credentials.names = CredentialNames(secret, credentials.names.origin)
+        names = CredentialNames.by(secrets, credentials.names.origin)
+        if names.secrets != credentials.names.secrets:
+            credentials.names = names
         if parts.redis is not None:
-            parts.redis.redis.codec = Codec(secret)
+            parts.redis.redis.use(Codec.by(secrets))
         if parts.stores.redis_trust is not None:
             parts.stores.redis_trust.current = redis_trust
         if parts.snapshots is not None:
-            parts.snapshots.use(Codec(secret))
+            parts.snapshots.use(Codec.by(secrets))
         parts.client.use(github_trust)
         if parts.status_page is not None:
             parts.status_page.use(github_trust)

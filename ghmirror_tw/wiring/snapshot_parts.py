@@ -34,8 +34,8 @@ _log: Final = Logger(namespace="ghmirror.snapshots")
 
 
 def build_codec(settings: Settings) -> Codec:
-    """Return the codec with the secret of *settings*."""
-    return Codec(settings.cache.current_credential_secret().encode())
+    """Return the codec with the secrets of *settings*."""
+    return Codec.by(settings.cache.credential_secrets())
 
 
 def snapshot_owner(settings: Settings, codec: Codec) -> str:

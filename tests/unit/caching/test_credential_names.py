@@ -77,3 +77,16 @@ def test_a_value_without_a_token_has_its_own_name(authorization: bytes | None) -
     names = CredentialNames()
     lines = () if authorization is None else ((b"authorization", authorization),)
     assert names.token_of(Fields(lines)) == names.name(authorization)
+
+
+def test_older_secrets_give_older_names() -> None:
+    """The current secret names credentials, and former ones are known by theirs."""
+    former, current = CredentialNames(b"old", b"o"), CredentialNames(b"new", b"o")
+    names = CredentialNames.by((b"new", b"old"), b"o")
+    fields = Fields(((b"authorization", b"Bearer x"),))
+    assert names.of(fields) == current.of(fields)
+    assert [older.of(fields) for older in names.older] == [former.of(fields)]
+    assert names.older_tokens_of(fields) == (former.token_of(fields),)
+    assert names.secrets == (b"new", b"old")
+    assert CredentialNames.by((), b"o").secrets == (b"",)
+    assert current.older_tokens_of(fields) == ()

@@ -138,7 +138,7 @@ CASES: dict[str, tuple[str, Any, str, dict[str, str]]] = {
     "cache.stale_limit": ("1d12h", 129_600.0, "99999d", {}),
     "cache.max_stored_size": ("1MB", 1_000_000, "1000", {}),
     "cache.collapse_wait": ("0s", 0.0, "s", {}),
-    "cache.credential_secret": ("a ; b # %d", "a ; b # %d", "two\nlines", {}),
+    "cache.credential_secret": ("a ; b # %d", "a ; b # %d", "a\rb", {}),
     "cache.credential_secret_path": ("{secret}", "{secret}", "{empty}", {}),
     "memory.max_size": ("1GiB", 2**30, "1KiB", {}),
     "memory.max_content_size": ("1GiB", 2**30, "1MiB", {}),
@@ -463,14 +463,14 @@ SECRET = r"p%w ;rd #1 ${x} \n"
 
 def test_a_secret_is_the_rest_of_its_line(ini: Load) -> None:
     settings = ini(f"[cache]\ncredential_secret =  {SECRET}  \nshare = no\n")
-    assert settings.cache.current_credential_secret() == SECRET
+    assert settings.cache.credential_secrets() == (SECRET.encode(),)
 
 
 def test_a_secret_from_the_environment_is_taken_as_it_is() -> None:
     """But for one line break at its end, which is how they are often made."""
     for end in ("", "\n", "\r\n"):
         environ = {"GHMIRROR_CACHE_CREDENTIAL_SECRET": f" {SECRET} {end}"}
-        assert load(None, environ).cache.current_credential_secret() == f" {SECRET} "
+        assert load(None, environ).cache.credential_secrets() == (f" {SECRET} ".encode(),)
 
 
 def test_secrets_in_files_are_read_at_each_use(tmp_path: Path) -> None:
@@ -483,8 +483,12 @@ def test_secrets_in_files_are_read_at_each_use(tmp_path: Path) -> None:
         "GHMIRROR_GITHUB_PROXY_PATH": str(proxy),
     }
     settings = load(None, environ)
+
+    def first_secret() -> str:
+        return settings.cache.credential_secrets()[0].decode()
+
     reads = {
-        "[cache] credential_secret_path: ": settings.cache.current_credential_secret,
+        "[cache] credential_secret_path: ": first_secret,
         "[redis] password_path: ": settings.redis.current_password,
         "[github] proxy_path: ": settings.github.current_proxy,
     }
@@ -492,7 +496,7 @@ def test_secrets_in_files_are_read_at_each_use(tmp_path: Path) -> None:
     path.write_text("new")
     proxy.write_text("http://h:2")
     assert [read() for read in reads.values()] == ["new", "new", "http://h:2"]
-    for broken in (b"", b"\xff\xfehunter2", b"hunter2\nhunter2", None):
+    for broken in (b"", b"\xff\xfehunter2", b"hunter2\x00hunter2", None):
         for file in (path, proxy):
             file.unlink() if broken is None else file.write_bytes(broken)
         for start, read in reads.items():
@@ -501,9 +505,32 @@ def test_secrets_in_files_are_read_at_each_use(tmp_path: Path) -> None:
             assert "hunter2" not in fault
 
 
+def test_older_secrets_follow_the_current_one(ini: Load, tmp_path: Path) -> None:
+    """One a line, in the file, in the environment and in a file of their own."""
+    secrets = (b"new, with a comma", b"old ;1", b"older")
+    text = "new, with a comma\n  old ;1\n\n  older\n  old ;1\n"
+    assert (
+        ini(f"[cache]\ncredential_secret = {text}share = no\n").cache.credential_secrets()
+        == secrets
+    )
+    for lines in (
+        "new, with a comma\nold ;1\nolder\n",
+        "new, with a comma\r\nold ;1\r\n\r\nolder\r\n",
+    ):
+        environ = {"GHMIRROR_CACHE_CREDENTIAL_SECRET": lines}
+        assert load(None, environ).cache.credential_secrets() == secrets
+        (tmp_path / "secrets").write_text(lines, newline="")
+        environ = {"GHMIRROR_CACHE_CREDENTIAL_SECRET_PATH": str(tmp_path / "secrets")}
+        assert load(None, environ).cache.credential_secrets() == secrets
+    (warning,) = load(None, environ).warnings
+    assert "fewer than 32 characters" in warning
+    (fault,) = env_faults(CACHE_CREDENTIAL_SECRET="hunter2\nhunter\x00")
+    assert "hunter" not in fault
+
+
 def test_secrets_are_empty_by_default() -> None:
     settings = load(None, {})
-    assert settings.cache.current_credential_secret() == ""
+    assert settings.cache.credential_secrets() == ()
     assert settings.redis.current_password() == ""
     assert settings.github.current_proxy() == ""
 
@@ -532,7 +559,7 @@ def test_secrets_are_never_in_a_message(ini: Load) -> None:
             {"GHMIRROR_PASSWORD": "hunter2", "GHMIRROR_REDIS_PASSWORD": "hunter2\nhunter2"},
         )
     )
-    assert len(faults) == 13
+    assert len(faults) == 12
     assert "hunter2" not in "\n".join(faults)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from typing import Any
 
 import msgpack
 import pytest
@@ -14,7 +15,15 @@ from ghmirror_tw.caching.enclosed_representation import representation_of
 from ghmirror_tw.caching.records import Entry, Grant, Representation
 from ghmirror_tw.http.content_codings import compress
 from ghmirror_tw.http.fields import Fields
-from ghmirror_tw.store.record_encoding import ENTRY, EPOCH, GRANT, REFUSAL, REPRESENTATION, is_whole
+from ghmirror_tw.store.record_encoding import (
+    ENTRY,
+    EPOCH,
+    GRANT,
+    REFUSAL,
+    REPRESENTATION,
+    RecordKind,
+    is_whole,
+)
 from ghmirror_tw.store.record_sealing import MAGIC, VERSION, Codec
 
 CODEC = Codec(b"secret")
@@ -293,3 +302,46 @@ def test_other_bytes_are_no_record(blob: bytes) -> None:
     """None of them opens."""
     assert not CODEC.opens(NAME, blob)
     assert not Codec().opens(NAME, blob)
+
+
+def is_found_and_resealed(both: Codec, former: Codec, kind: RecordKind[Any], record: Any) -> None:
+    """Assert that *both* opens what *former* has sealed, and seals it with its own secret."""
+    blob = former.seal(kind, NAME, record)
+    assert both.open(kind, NAME, blob) == record
+    assert both.opens(NAME, blob)
+    assert not both.seals(NAME, blob)
+    assert both.open(kind, NAME + b"x", blob) is None or not former.secret
+    again = both.resealed(NAME, blob)
+    assert again == Codec(b"new").seal(kind, NAME, record)
+    assert both.seals(NAME, again)
+    assert both.resealed(NAME, again) == again
+    assert Codec(b"new").open(kind, NAME, blob) is None
+    assert Codec(b"new").resealed(NAME, blob) == blob
+
+
+def test_records_of_older_secrets_are_opened() -> None:
+    """Each kind; a secret that is not listed opens nothing, and none seals but the current one."""
+    grant = Grant("ab" * 32, b'"t"', None, None, 1.0, 2.0)
+    stored = represented(b"[1]" * 100)
+    both = Codec.by((b"new", b"old", b""))
+    assert (both.secret, both.older) == (b"new", (b"old", b""))
+    for former in (Codec(b"old"), Codec()):
+        is_found_and_resealed(both, former, GRANT, grant)
+        is_found_and_resealed(both, former, REPRESENTATION, stored)
+        is_found_and_resealed(both, former, REFUSAL, 5.0)
+        assert both.refused_at(NAME, former.seal(REFUSAL, NAME, 5.0), 9.0) == 5.0
+    foreign = Codec(b"foreign").seal(GRANT, NAME, grant)
+    assert both.open(GRANT, NAME, foreign) is None
+    assert both.resealed(NAME, foreign) == foreign
+    for damaged in (b"", b"x", foreign[:30], foreign[:-1]):
+        assert both.resealed(NAME, damaged) == damaged
+    assert both.seal(GRANT, NAME, grant) == Codec(b"new").seal(GRANT, NAME, grant)
+
+
+def test_fingerprints_of_older_secrets_follow() -> None:
+    """The first is that of the current secret, which snapshots carry."""
+    codec = Codec.by((b"new", b"old"))
+    assert codec.fingerprint == Codec(b"new").fingerprint
+    assert codec.fingerprints == (Codec(b"new").fingerprint, Codec(b"old").fingerprint)
+    assert Codec.by(()).fingerprints == ("",)
+    assert "old" not in repr(codec)
