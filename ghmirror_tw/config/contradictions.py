@@ -97,9 +97,30 @@ def _login_contradictions(redis: Redis) -> Iterator[Contradiction]:
                 f"redis.{name} redis.url", "url has a password too", "one of the two"
             )
     password = url.password or redis.password or redis.password_path
-    if redis.effective_username and not password:
+    if redis.iam:
+        yield from _iam_contradictions(redis)
+    elif redis.effective_username and not password:
         names = "redis.username redis.url redis.password redis.password_path"
         yield _contradiction(names, "a user without a password", "both or neither")
+
+
+def _iam_contradictions(redis: Redis) -> Iterator[Contradiction]:
+    url, reader = redis.address, redis.reader_address
+    if not url.tls:
+        yield _contradiction("redis.iam redis.url", "url has no TLS", "a rediss: URL as well")
+    if reader is not None and not reader.tls:
+        names = "redis.iam redis.reader_url"
+        yield _contradiction(names, "reader_url has no TLS", "a rediss: URL as well")
+    if not redis.effective_username:
+        names = "redis.iam redis.username redis.url"
+        yield _contradiction(names, "there is no user", "a username as well")
+    for name in ("password", "password_path"):
+        if getattr(redis, name) or (name == "password" and url.password):
+            names = f"redis.iam redis.{name} redis.url"
+            yield _contradiction(names, "there is a password too", "one of the two")
+    if redis.sentinels:
+        names = "redis.iam redis.sentinels"
+        yield _contradiction(names, "it cannot be combined with sentinels", "one of the two")
 
 
 def _redis_contradictions(redis: Redis) -> Iterator[Contradiction]:

@@ -276,6 +276,17 @@ class Redis:
         "A file with the password.",
         reread=_AT_EACH_CONNECTION,
     )
+    iam: str = option(
+        "",
+        kinds.optional(
+            kinds.pattern(
+                "[A-Za-z][A-Za-z0-9-]{0,39}", "the ID of a replication group or serverless cache"
+            ),
+            "",
+        ),
+        "The replication group or serverless cache of ElastiCache for which IAM tokens are signed, "
+        "in place of a password.",
+    )
     tls_ca_path: str = option(
         "",
         kinds.optional(files.pem_file, ""),

@@ -5,6 +5,7 @@ Other packages use only the names below. `IServers` is the interface of all four
 
 from ghmirror_tw.redis.cluster import Cluster
 from ghmirror_tw.redis.cluster_topology import Shards
+from ghmirror_tw.redis.iam_tokens import IamSigner, IamTokens, load_botocore
 from ghmirror_tw.redis.primary_finder import PrimaryFinder
 from ghmirror_tw.redis.redis_node import RedisNode
 from ghmirror_tw.redis.sentinel_servers import Sentinels
@@ -25,6 +26,8 @@ __all__ = [
     "Command",
     "Credentials",
     "IServers",
+    "IamSigner",
+    "IamTokens",
     "PrimaryAndReader",
     "PrimaryFinder",
     "Purpose",
@@ -35,4 +38,5 @@ __all__ = [
     "ServerStatistics",
     "Shards",
     "SingleServer",
+    "load_botocore",
 ]

@@ -6,7 +6,7 @@ https://redis.io/docs/latest/develop/reference/sentinel-clients.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 
 from attrs import define, evolve, field
@@ -19,6 +19,7 @@ from ghmirror_tw.redis.redis_connection import ConnectionFactory, RedisConnectio
 from ghmirror_tw.redis.server_address import (
     Address,
     Credentials,
+    ReadCredentials,
     RedisConnectError,
     credentials_from,
 )
@@ -44,7 +45,7 @@ class PrimaryFinder:
     reactor: Any
     sentinels: Sequence[Address]
     service: str
-    credentials: Callable[[], Credentials]
+    credentials: ReadCredentials
     _faults: dict[Address, str] = field(factory=dict, init=False)
 
     @property
@@ -115,7 +116,7 @@ class PrimaryFinder:
         try:
             return await self._connect_with(sentinel, Credentials())
         except RedisConnectError as error:
-            credentials = credentials_from(self.credentials)
+            credentials = await credentials_from(self.credentials)
             if credentials.password is None or not _is_unauthorized(error):
                 raise
         try:

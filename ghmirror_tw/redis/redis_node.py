@@ -16,7 +16,7 @@ from ghmirror_tw.redis.error_codes import ErrorReplyKind, code_of, kind_of, reda
 from ghmirror_tw.redis.pipeline import send_pipeline
 from ghmirror_tw.redis.redis_connection import RedisConnection
 from ghmirror_tw.redis.redis_pool import RedisPool
-from ghmirror_tw.redis.server_address import Address, Credentials
+from ghmirror_tw.redis.server_address import Address, ReadCredentials
 from ghmirror_tw.redis.server_health import ServerHealth
 from ghmirror_tw.redis.servers_interface import Command, Purpose, RedisUnavailableError, Reply
 from ghmirror_tw.runtime.event import Event
@@ -51,7 +51,7 @@ class RedisNode:
     address: Address
     pool_size: int
     timeout_s: float
-    credentials: Callable[[], Credentials]
+    credentials: ReadCredentials
     trust: IOpenSSLTrustRoot | None
     database: int
     probe_key: bytes

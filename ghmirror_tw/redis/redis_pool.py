@@ -11,7 +11,7 @@ from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.python.failure import Failure
 
 from ghmirror_tw.redis.redis_connection import ConnectionFactory, RedisConnection
-from ghmirror_tw.redis.server_address import Credentials, credentials_from
+from ghmirror_tw.redis.server_address import ReadCredentials, credentials_from
 from ghmirror_tw.runtime.jittered_backoff import JitteredBackoff
 
 #: PING is sent on a connection after so many seconds without traffic.
@@ -38,7 +38,7 @@ class RedisPool:
     size: int
     patience_s: float
     lifetime_s: float
-    credentials: Callable[[], Credentials]
+    credentials: ReadCredentials
     database: int
     random: Callable[[], float]
     idle_s: float = _IDLE_S
@@ -113,7 +113,7 @@ class RedisPool:
         attempt.addBoth(self._attempted)
 
     async def _connect(self) -> RedisConnection:
-        credentials = credentials_from(self.credentials)
+        credentials = await credentials_from(self.credentials)
         factory = ConnectionFactory(
             self.reactor,
             self.patience_s,

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeAlias
 
 from attrs import define, field, frozen
 from twisted.internet._sslverify import IOpenSSLTrustRoot
@@ -28,13 +28,20 @@ class Credentials:
     password: str | None = field(default=None, repr=False)
 
 
-def credentials_from(read: Callable[[], Credentials]) -> Credentials:
+#: Returns the credentials for a new connection, at once or later.
+ReadCredentials: TypeAlias = Callable[[], Credentials | Awaitable[Credentials]]
+
+
+async def credentials_from(read: ReadCredentials) -> Credentials:
     """Read the credentials.
 
     An error becomes a `RedisConnectError` without its text, which may contain the secret.
     """
     try:
-        return read()
+        found = read()
+        return found if isinstance(found, Credentials) else await found
+    except RedisConnectError:
+        raise
     except Exception as error:  # noqa: BLE001 - it reads a file of the operator's
         raise RedisConnectError(f"the password cannot be read ({type(error).__name__})") from None
 

@@ -59,5 +59,9 @@ class ContentThreads:
         with await self.budget.acquire(_COPIES * size_bytes):
             return await self._run(work, *args, **kwargs)
 
+    async def run_blocking(self, work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """Return the result of *work*, which may wait for a file or for another server."""
+        return await self._run(work, *args, **kwargs)
+
     async def _run(self, work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         return cast(R, await deferToThreadPool(self.reactor, self.pool, work, *args, **kwargs))

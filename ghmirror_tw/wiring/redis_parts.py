@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 from attrs import define
@@ -15,6 +15,8 @@ from ghmirror_tw.redis import (
     Address,
     Cluster,
     Credentials,
+    IamSigner,
+    IamTokens,
     IServers,
     PrimaryAndReader,
     PrimaryFinder,
@@ -22,6 +24,7 @@ from ghmirror_tw.redis import (
     Sentinels,
     Shards,
     SingleServer,
+    load_botocore,
 )
 from ghmirror_tw.redis_store.redis_records import RedisRecords
 from ghmirror_tw.runtime.content_threads import ContentThreads
@@ -57,9 +60,13 @@ class NodeBuilder:
     trust: Any
     changed: Callable[[], object]
     connected: Callable[[], object]
+    #: The source of passwords, if they are tokens of IAM.
+    iam: IamTokens | None = None
 
-    def credentials(self) -> Credentials:
+    def credentials(self) -> Credentials | Awaitable[Credentials]:
         """Return the user and the password as they are now."""
+        if self.iam is not None:
+            return self.iam.credentials()
         return Credentials(
             self.settings.effective_username, self.settings.current_password() or None
         )
@@ -139,6 +146,15 @@ def build_redis_servers(nodes: NodeBuilder) -> IServers:
     return PrimaryAndReader(primary, replica, nodes.reactor)
 
 
+def _iam_tokens(reactor: Any, settings: Redis, threads: ContentThreads) -> IamTokens | None:
+    """Return the tokens of IAM that are the passwords; None: there is a password, or none."""
+    if not settings.iam:
+        return None
+    load_botocore()
+    signer = IamSigner.of(settings.effective_username, settings.iam, settings.address.host)
+    return IamTokens(signer, threads.run_blocking, reactor.seconds)
+
+
 def build_redis_records(  # noqa: PLR0913, PLR0917 - the parts that they connect
     reactor: Any,
     settings: Settings,
@@ -159,6 +175,7 @@ def build_redis_records(  # noqa: PLR0913, PLR0917 - the parts that they connect
         trust=trust,
         changed=changed,
         connected=connected,
+        iam=_iam_tokens(reactor, redis, threads),
     )
     return RedisRecords(
         build_redis_servers(nodes),

@@ -149,6 +149,12 @@ CASES: dict[str, tuple[str, Any, str, dict[str, str]]] = {
     "redis.username": ("mirror", "mirror", "m m", {"REDIS_PASSWORD": "p"}),
     "redis.password": ("p;%#", "p;%#", "a\rb", {}),
     "redis.password_path": ("{secret}", "{secret}", "/nowhere/at/all", {}),
+    "redis.iam": (
+        "group-1",
+        "group-1",
+        "1group",
+        {"REDIS_URL": "rediss://h", "REDIS_USERNAME": "mirror"},
+    ),
     "redis.tls_ca_path": ("{pem}", "{pem}", "{empty}", {"REDIS_URL": "rediss://h"}),
     "redis.pool_size": ("1", 1, "0", {}),
     "redis.timeout": ("1s", 1.0, "0s", {}),
