@@ -18,7 +18,7 @@ from attrs import frozen
 from tests.deploy.engine import NETWORK, Engine
 from tests.harness.running import ROOT
 
-_PATIENCE_S = 120.0
+_PATIENCE_S = 300.0
 _OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 PATH = "/repos/bench/repo-0"

@@ -38,7 +38,7 @@ _BRIDGED = ("FORWARD", "-m", "physdev", "--physdev-is-bridged", "-j", "ACCEPT")
 # The process that this one has started to keep the engine; it ends later than this one.
 _KEEPERS: list[subprocess.Popen[str]] = []
 
-_READY_S = 60.0
+_READY_S = 120.0
 _STOP_S = 60.0
 
 
