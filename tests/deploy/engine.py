@@ -176,7 +176,11 @@ def keep(directory: Path) -> None:
                 daemon.terminate()
                 daemon.wait(_STOP_S)
     finally:
-        shutil.rmtree(own, ignore_errors=True)
+        # dockerd leaves the namespace of its host network mounted.
+        for line in Path("/proc/self/mounts").read_text().splitlines():
+            if (mounted := line.split()[1]).startswith(f"{own}/"):
+                subprocess.run(["umount", mounted], check=True)
+        shutil.rmtree(own)
 
 
 def _command(own: Path) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -13,10 +14,13 @@ from tests.deploy.engine import Engine, report_missing
 from tests.harness.running import ROOT
 
 _USE = """
-import sys, time
+import subprocess, sys, time
 from pathlib import Path
 from tests.deploy.engine import shared
 engine = shared(Path(sys.argv[1]))
+# The program does not exist, but the namespace of the host network is prepared for it.
+engine.docker("import", sys.argv[2], "empty")
+subprocess.run(["docker", "run", "--network=host", "empty", "none"], env=engine.environment())
 print(engine.docker("network", "ls", "--filter", "name=ghmirror", "--quiet"), flush=True)
 time.sleep(3600)
 """
@@ -35,8 +39,10 @@ def test_missing_engine_is_reported_by_name(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_engine_ends_with_its_last_user(engine: Engine, tmp_path: Path) -> None:
     """If its users are killed, the engine ends, and its files and its bridge are removed."""
+    archive = tmp_path / "empty.tar"
+    tarfile.open(archive, "w").close()
     with subprocess.Popen(
-        [sys.executable, "-c", _USE, str(tmp_path / "engine")],
+        [sys.executable, "-c", _USE, str(tmp_path / "engine"), str(archive)],
         cwd=ROOT,
         stdout=subprocess.PIPE,
         text=True,
