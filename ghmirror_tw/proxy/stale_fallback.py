@@ -21,6 +21,7 @@ from ghmirror_tw.proxy.revalidation import Revalidation
 from ghmirror_tw.proxy.stored_responses import StoredResponses
 from ghmirror_tw.proxy.unstored_responses import usual_limit_response
 from ghmirror_tw.proxy.upstream_failures import error_response
+from ghmirror_tw.runtime.read_before_timeout import ReadBeforeTimeout
 from ghmirror_tw.runtime.single_flight import SingleFlight
 from ghmirror_tw.upstream.rate_limit_table import RateLimitedError
 from ghmirror_tw.upstream.upstream_interface import UpstreamError
@@ -95,8 +96,9 @@ class StaleFallback:
     async def _validated_in_time(self, lookup: Lookup, known: Known) -> Response:
         """Return GitHub's response, or a stale one after `stale_after`."""
 
-        def call_late(call: Callable[[], object]) -> IDelayedCall:
-            return self.call_later(max(lookup.stale_at - self.stored.now(), 0.0), call)
+        def call_late(call: Callable[[], object]) -> ReadBeforeTimeout:
+            delay_s = max(lookup.stale_at - self.stored.now(), 0.0)
+            return ReadBeforeTimeout(self.call_later, delay_s, call)
 
         name = _detached(lookup)
         if self.flights.under_way(name) and not await self.flights.has_ended(name, call_late):

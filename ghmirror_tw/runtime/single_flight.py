@@ -7,19 +7,29 @@ ends when its last caller leaves, unless it is detached: then it continues witho
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Hashable
-from typing import Any, Generic, Self, TypeAlias, TypeVar
+from typing import Any, Generic, Protocol, Self, TypeAlias, TypeVar
 
 from attrs import define, field
 from twisted.internet.defer import Deferred, succeed
-from twisted.internet.interfaces import IDelayedCall
 from twisted.python.failure import Failure
 
 from ghmirror_tw.runtime.deferreds import do_nothing
 
 R = TypeVar("R")
 
+
+class StoppableTimer(Protocol):
+    """A timer that is running, or was."""
+
+    def active(self) -> bool:
+        """Tell whether the timer is running."""
+
+    def cancel(self) -> None:
+        """Stop the timer."""
+
+
 #: Starts a timer that calls a function once.
-CallLate: TypeAlias = Callable[[Callable[[], object]], IDelayedCall]
+CallLate: TypeAlias = Callable[[Callable[[], object]], StoppableTimer]
 #: What a flight does.
 Run: TypeAlias = Callable[[], Coroutine[Deferred[Any], Any, R]]
 

@@ -8,7 +8,6 @@ from typing import Any, Final, Protocol
 from attrs import define, field
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectError, DNSLookupError
-from twisted.internet.interfaces import IDelayedCall
 from twisted.python.failure import Failure
 from twisted.web.client import ResponseNeverReceived
 from twisted.web.iweb import IBodyProducer
@@ -18,6 +17,7 @@ from ghmirror_tw.http.entity_tags import without_invalid_etag
 from ghmirror_tw.http.fields import Fields
 from ghmirror_tw.http.request import Request
 from ghmirror_tw.http.response_parser import OverLimitError
+from ghmirror_tw.runtime.read_before_timeout import ReadBeforeTimeout
 from ghmirror_tw.upstream.complete_content import EMPTY_CONTENT
 from ghmirror_tw.upstream.connection_errors import tls_error_text
 from ghmirror_tw.upstream.uploads import ObservedUpload
@@ -78,7 +78,7 @@ class TimedRequest:
     stalled_at: float | None = None
     #: How many bytes of content the client has sent since then.
     _progress: int = 0
-    _timer: IDelayedCall | None = None
+    _timer: ReadBeforeTimeout | None = None
     _under_way: Cancellable | None = None
     _is_timed_out: bool = False
     _is_cancelled: bool = False
@@ -117,7 +117,9 @@ class TimedRequest:
         if self._timer is not None:
             self._timer.reset(self.timeout_s)
         else:
-            self._timer = self.client.reactor.callLater(self.timeout_s, self._time_out)
+            self._timer = ReadBeforeTimeout(
+                self.client.reactor.callLater, self.timeout_s, self._time_out
+            )
 
     def note_waiting_for_client(self, size: int = 0) -> None:
         """Stop the timeout; the client has just sent *size* bytes."""
