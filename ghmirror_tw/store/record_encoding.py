@@ -38,6 +38,10 @@ _NO_TIMES: Final = (_NO_TIME, _NO_TIME)
 _NOTHING_MORE: Final = (None, None, None, None, None)
 
 
+#: The longest array in a payload: field lines, of which GitHub sends about 30. Memory for an array
+#: is allocated as soon as its length is read, and a few bytes may nest a thousand arrays.
+_MOST_ELEMENTS: Final = 1024
+
 _BYTES: Final = frozenset({bytes})
 _OPTIONAL: Final = frozenset[Any]({bytes, NoneType})
 _FLOAT: Final = frozenset({float})
@@ -76,7 +80,12 @@ class RecordKind(Generic[R]):
 
     def unpack(self, times: Times, payload: bytes, content: bytes = b"") -> R:
         """Return the record, or raise `MalformedRecordError` or another error of a value."""
-        values = _take(msgpack.unpackb(payload, raw=True), list)
+        values = _take(
+            msgpack.unpackb(
+                payload, raw=True, max_array_len=_MOST_ELEMENTS, max_map_len=0, max_ext_len=0
+            ),
+            list,
+        )
         return self.record_of(*times, values, content)
 
 
@@ -115,25 +124,28 @@ def _values_of_representation(stored: Representation) -> tuple[Any, ...]:
 
 def _representation(_: float, __: float, values: list[Any], packed: bytes) -> Representation:
     digest, lines, size, items = values
-    stored = Representation(
+    return Representation(
         digest=_take(digest, bytes).hex(),
         fields=Fields(tuple((_take(n, bytes), _take(v, bytes)) for n, v in lines)),
         packed=packed,
         size=_take(size, int),
         items=_take(items, int, None),
     )
-    if not is_whole(stored):
-        raise MalformedRecordError
-    return stored
 
 
-def is_whole(stored: Representation) -> bool:
-    """Tell whether a representation's content and fields are those that its digest covers."""
+def is_whole(stored: Representation, limit_bytes: int) -> bool:
+    """Tell whether content and fields are those that the digest covers, and the size is right.
+
+    Content of more than *limit_bytes* is not whole. No more than the stated size is decompressed,
+    since a few bytes of gzip may decompress to a thousand times as many.
+    """
+    if stored.size > limit_bytes:
+        return False
     try:
         content = decompress(stored.packed, stored.size)
     except (UndecodableError, ContentTooLargeError, zlib.error):
         return False
-    return digest_of(content, stored.fields) == stored.digest
+    return len(content) == stored.size and digest_of(content, stored.fields) == stored.digest
 
 
 # Grants.

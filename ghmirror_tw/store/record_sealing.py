@@ -31,6 +31,7 @@ from ghmirror_tw.store.record_encoding import (
     MalformedRecordError,
     RecordKind,
     Times,
+    is_whole,
     limit_kind,
 )
 
@@ -44,6 +45,8 @@ _LENGTH: Final = struct.Struct(">I")
 _SEAL_BYTES: Final = 16
 #: How many values of records are cached.
 _CACHED: Final = 4096
+#: The default limit of decoded content; it is that of `[cache] max_stored_size`.
+_LARGEST_CONTENT_BYTES: Final = 8 * 1024 * 1024
 
 _Values: TypeAlias = RecentCache[tuple[bytes, bytes], tuple[Any, ...]]
 R = TypeVar("R")
@@ -54,10 +57,12 @@ class Codec:
     """Seals records and opens them; *name* is what a record is stored under, without any prefix.
 
     Records that one of the *older* secrets has sealed are opened as well. None is sealed with them.
+    A representation whose decoded content is larger than *largest_content_bytes* does not open.
     """
 
     secret: bytes = field(default=b"", repr=False)
     older: tuple[bytes, ...] = field(default=(), repr=False)
+    largest_content_bytes: int = _LARGEST_CONTENT_BYTES
     #: The values of records that were sealed or opened, by name and all of their bytes, so that
     #: each is decoded only once. They end with this codec, so no record that a foreign secret has
     #: sealed is among them. Python's garbage collector ignores such tuples, but not records.
@@ -71,10 +76,12 @@ class Codec:
         object.__setattr__(self, "_older", tuple(map(Codec, self.older)))
 
     @classmethod
-    def by(cls, secrets: Sequence[bytes]) -> Codec:
+    def by(
+        cls, secrets: Sequence[bytes], largest_content_bytes: int = _LARGEST_CONTENT_BYTES
+    ) -> Codec:
         """Return the codec that seals with the first of *secrets*; the others are older ones."""
         current, *others = secrets or (b"",)
-        return cls(current, tuple(others))
+        return cls(current, tuple(others), largest_content_bytes)
 
     @property
     def fingerprints(self) -> tuple[str, ...]:
@@ -126,6 +133,8 @@ class Codec:
         try:
             record = kind.unpack(*self._unsealed(kind, name, blob))
         except (MalformedRecordError, struct.error, ValueError, TypeError):
+            return None
+        if isinstance(record, Representation) and not is_whole(record, self.largest_content_bytes):
             return None
         if kind.attributes_of is not None:
             self._values.put((name, blob), kind.attributes_of(record))

@@ -42,7 +42,7 @@ class SettingsReload:
             for fault in error.faults:
                 _log.error("Configuration not reloaded: {fault}", fault=fault)
             return
-        parts = self.parts
+        parts, limit = self.parts, self.parts.settings.cache.max_stored_size
         mirror = parts.mirror
         mirror.options.allowed_users = settings.server.allowed_users
         credentials = mirror.credentials
@@ -50,11 +50,11 @@ class SettingsReload:
         if names.secrets != credentials.names.secrets:
             credentials.names = names
         if parts.redis is not None:
-            parts.redis.redis.use(Codec.by(secrets))
+            parts.redis.redis.use(Codec.by(secrets, limit))
         if parts.stores.redis_trust is not None:
             parts.stores.redis_trust.current = redis_trust
         if parts.snapshots is not None:
-            parts.snapshots.use(Codec.by(secrets))
+            parts.snapshots.use(Codec.by(secrets, limit))
         parts.client.use(github_trust)
         if parts.status_page is not None:
             parts.status_page.use(github_trust)

@@ -34,8 +34,9 @@ _log: Final = Logger(namespace="ghmirror.snapshots")
 
 
 def build_codec(settings: Settings) -> Codec:
-    """Return the codec with the secrets of *settings*."""
-    return Codec.by(settings.cache.credential_secrets())
+    """Return the codec with the secrets and the limit of content of *settings*."""
+    cache = settings.cache
+    return Codec.by(cache.credential_secrets(), cache.max_stored_size)
 
 
 def snapshot_owner(settings: Settings, codec: Codec) -> str:

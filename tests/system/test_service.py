@@ -154,6 +154,29 @@ class Service(TestCase):
         shown = (await get(mirror.admin_url, "/metrics")).content.decode()
         assert "ghmirror_store_available 1.0" in shown
 
+    async def test_content_beyond_a_lower_limit_is_not_read_from_redis(self) -> None:
+        """A replica whose `max_stored_size` is lower finds none, also after a reload."""
+        github = await open_github(self)
+        content = {"a": "x" * 2000}
+        redis = {"url": f"redis://127.0.0.1:{start_redis(self).port}"}
+        sections = {"github": {"api_url": github.api_url}, "redis": redis}
+        cache = {"backend": "redis", "credential_secret": "s" * 32}
+        lower_cache = {**cache, "max_stored_size": "1KiB"}
+        higher = await start_mirror(self, {**sections, "cache": cache})
+        lower = await start_mirror(self, {**sections, "cache": lower_cache})
+        for mirror in (higher, lower):
+            await mirror.logged("Redis available")
+        for target in ("/one", "/two"):
+            github.put(target, content)
+            outcomes = []
+            for mirror in (higher, higher, lower):
+                got = await get(mirror.url, target, "alice-1")
+                assert got.json == content
+                outcomes.append(got.outcome.partition(";")[0])
+            assert outcomes == ["fwd=uri-miss", "fwd=stale", "fwd=uri-miss"]
+            lower.signal(signal.SIGHUP)
+            await lower.logged("Configuration reloaded")
+
     async def test_sighup_reads_exactly_the_documented_options(self) -> None:
         """SIGHUP reads the options that are documented as reloadable, and no others."""
         home = await open_home(self)

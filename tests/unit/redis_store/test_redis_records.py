@@ -281,6 +281,14 @@ class Records(TestCase):
         reader = await self.reader(secret=b"")
         assert await reader.fetch(KEY, (HELD.digest,), Deadline(SOON)) == {}
 
+    async def test_content_beyond_the_limit_is_a_miss(self) -> None:
+        """Also where the record was stored with a higher limit."""
+        await self.remember()
+        for limit, found in ((HELD.size, {HELD.digest: HELD}), (HELD.size - 1, {})):
+            store = await self.reader()
+            store.redis.codec = Codec(b"secret", largest_content_bytes=limit)
+            assert await store.fetch(KEY, (HELD.digest,), Deadline(SOON)) == found
+
     async def test_the_later_200_is_listed_beside_a_later_validation(self) -> None:
         """Until it is overtaken."""
         digest = bytes.fromhex(HELD.digest)

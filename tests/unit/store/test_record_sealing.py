@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import struct
+import sys
+import tracemalloc
 from typing import Any
 
 import msgpack
@@ -12,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ghmirror_tw.caching.enclosed_representation import representation_of
-from ghmirror_tw.caching.records import Entry, Grant, Representation
+from ghmirror_tw.caching.records import Entry, Grant, Representation, digest_of
 from ghmirror_tw.http.content_codings import compress
 from ghmirror_tw.http.fields import Fields
 from ghmirror_tw.store.record_encoding import (
@@ -222,16 +224,57 @@ def test_epochs_are_opened() -> None:
 
 
 def test_content_of_another_digest_is_not_whole() -> None:
-    """Other content, other fields, a size that is too small, or no gzip at all."""
+    """Other content, other fields, another size, no gzip at all, or more than the limit."""
     stored = represented(b"content")
-    assert is_whole(stored)
+    assert is_whole(stored, stored.size)
     for changes in (
         {"packed": compress(b"other")},
         {"fields": Fields()},
         {"size": 3},
+        {"size": 8},
+        {"size": -1},
         {"packed": b"none"},
     ):
-        assert not is_whole(evolve(stored, **changes))
+        assert not is_whole(evolve(stored, **changes), 10**7)
+    assert not is_whole(stored, stored.size - 1)
+
+
+def peak_of_opening(codec: Codec, kind: RecordKind[Any], blob: bytes) -> int:
+    """Return the most bytes of memory that it takes to find that *blob* does not open."""
+    tracemalloc.start()
+    try:
+        assert codec.open(kind, NAME, blob) is None
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("stated", [10**8, 10**6, sys.maxsize, 2**64 - 1])
+def test_a_forged_record_takes_no_more_memory_than_the_largest_content(stated: int) -> None:
+    """Its gzip is a thousand times as large without its coding; its digest would be right."""
+    codec, largest = Codec(largest_content_bytes=10**6), 10**6
+    content = bytes(10**8)
+    forged = evolve(represented(b""), packed=compress(content), size=stated)
+    forged = evolve(forged, digest=digest_of(content, forged.fields))
+    blob = Codec().seal(REPRESENTATION, NAME, forged)
+    assert len(blob) < 10**6
+    assert peak_of_opening(codec, REPRESENTATION, blob) < 4 * largest
+
+
+def test_content_of_the_largest_size_opens() -> None:
+    """One byte more does not."""
+    stored = represented(bytes(1000))
+    blob = Codec().seal(REPRESENTATION, NAME, stored)
+    assert Codec(largest_content_bytes=1000).open(REPRESENTATION, NAME, blob) == stored
+    assert Codec(largest_content_bytes=999).open(REPRESENTATION, NAME, blob) is None
+
+
+@pytest.mark.parametrize("array", [b"\xdd" + struct.pack(">I", 10**6), b"\xdc\xff\xff"])
+def test_a_forged_payload_takes_no_more_memory_than_a_few_times_its_size(array: bytes) -> None:
+    """Lengths of arrays in arrays are not believed."""
+    payload = array * 1000 + b"\xc0" * 10**6
+    head = struct.pack(">BBcBddI", MAGIC, VERSION, b"G", 0, 1.0, 2.0, len(payload))
+    assert peak_of_opening(Codec(), GRANT, head + payload) < 16 * len(payload)
 
 
 def test_a_secret_is_not_shown() -> None:
