@@ -42,7 +42,7 @@ def is_repeatable(status: int, fields: Fields, content: bytes, coding: bytes) ->
 
 def repeated_fields(fields: Fields) -> Fields:
     """Return those of the *fields* of a response that are repeated with it."""
-    return fields.only(_REPEATED_FIELDS)
+    return fields.end_to_end().only(_REPEATED_FIELDS)
 
 
 def found_by_others(known: Known) -> tuple[tuple[str, float], ...]:

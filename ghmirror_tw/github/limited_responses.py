@@ -99,9 +99,8 @@ def interpretation_of(  # noqa: PLR0913, PLR0917 - a whole response, and its tim
         return Interpretation(None, refuses=refuses)
     pause_s, hinted = _duration(kind, fields, now, strikes)
     scope = _scope(kind, request, fields, message)
-    repeated_fields = tuple(
-        [line for line in fields if line[0] in _REPEATED_FIELDS and len(line[1]) <= _LONGEST_VALUE]
-    )
+    kept = fields.end_to_end().only(_REPEATED_FIELDS)
+    repeated_fields = tuple([line for line in kept if len(line[1]) <= _LONGEST_VALUE])
     # The content of a refusal concerns one target, and must not be sent for another.
     repeated = b"" if refuses or not message or len(content) > _LONGEST_CONTENT else content
     limit = Limit(kind, scope, now + pause_s, status, repeated_fields, repeated, hinted)

@@ -43,6 +43,9 @@ _CONTROL: Final = frozenset(
     }
 )
 
+#: Connection options that name no field (RFC 9112, section 9.3).
+_PERSISTENCE: Final = frozenset({b"close", b"keep-alive"})
+
 #: Fields whose lines are equal in response after response, and hold no data of a user.
 _REPEATED: Final = frozenset(
     {
@@ -83,9 +86,11 @@ class OverLimitError(MalformedResponseError):
 class ResponseHead:
     """The head of one response; *block* is all of it, with the empty line.
 
-    *lines* are its fields in order, names in lower case, without those that delimit it. *length*
-    is that of the content in bytes, None if the head does not have it. *persistent*: the connection
-    can be used again after the response. Raises `MalformedResponseError`.
+    *lines* are its fields in order, names in lower case, without those that delimit it.
+    `Connection` follows them where it names fields, which must not be forwarded (RFC 9110, section
+    7.6.1). *length* is that of the content in bytes, None if the head does not have it.
+    *persistent*: the connection can be used again after the response. Raises
+    `MalformedResponseError`.
     """
 
     __slots__ = ("chunked", "length", "lines", "persistent", "status")
@@ -123,8 +128,12 @@ class ResponseHead:
         def values(name: bytes) -> list[bytes]:
             return [value for each, value in control if each == name]
 
-        if any(b"close" in tokens(value) for value in values(b"connection")):
-            self.persistent = False
+        for value in values(b"connection"):
+            options = tokens(value)
+            if b"close" in options:
+                self.persistent = False
+            if not _PERSISTENCE.issuperset(options):
+                self.lines.append((b"connection", value))
         lengths = values(b"content-length")
         codings = [coding.lower() for coding in values(b"transfer-encoding")]
         _check_delimiters(lengths, codings)

@@ -268,8 +268,9 @@ def _represented(
     Where it must not be stored, returns the reason.
     """
     coding = b", ".join(fields.listed(b"content-encoding"))
+    described = fields.end_to_end()
     stored, plain = representation_of(
-        fields, content, coding, limit, most_items_of_page(request.target)
+        described, content, coding, limit, most_items_of_page(request.target)
     )
     etag = fields.get(b"etag")
     shareable = etag is not None and entity_tags.weakly_equal(

@@ -25,7 +25,8 @@ class ResponseMetadataBuilder:
 
     def of(self, exchange: Exchange) -> ResponseMetadata:
         """Return the metadata of the grant that an exchange brings."""
-        lookup, fields, now = exchange.lookup, exchange.response.fields, self.epochs.now()
+        fields = exchange.response.fields.end_to_end()
+        lookup, now = exchange.lookup, self.epochs.now()
         sent = lookup.request.fields
         return ResponseMetadata(
             fields,

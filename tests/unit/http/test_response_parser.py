@@ -108,8 +108,10 @@ class Told:
             return Outcome("refused", why=why(self.reason))
         by_name: dict[bytes, tuple[bytes, ...]] = {}
         if isinstance(self.answer, IncomingResponse):
+            # Twisted's client drops this field, whatever it names.
             for name, value in self.answer.lines:
-                by_name[name] = (*by_name.get(name, ()), value)
+                if name != b"connection":
+                    by_name[name] = (*by_name.get(name, ()), value)
         else:
             for name, values in self.answer.headers.getAllRawHeaders():
                 by_name[name.lower()] = tuple(values)
@@ -442,6 +444,16 @@ def test_interim_responses() -> None:
     got = ours(interim * MOST_INTERIM + OK + b"Content-Length: 0\r\n\r\n", b"GET", [])
     assert (got.end, got.status, got.fields) == ("complete", 200, ())
     assert refused(interim * (MOST_INTERIM + 1)) == f"more than {MOST_INTERIM} interim responses"
+
+
+def test_connection_options() -> None:
+    """The field is kept where it names fields that are not to be forwarded, in all of its lines."""
+    options = (b"close, X-A", b"keep-alive", b"Close, Keep-Alive,", b"", b"upgrade")
+    block = OK + b"".join(b"Connection: %b\r\n" % each for each in options) + b"X-A: 1\r\n\r\n"
+    head = ResponseHead(block, to_head=False)
+    kept = [(b"connection", b"close, X-A"), (b"connection", b"upgrade")]
+    assert head.lines == [(b"x-a", b"1"), *kept]
+    assert not head.persistent
 
 
 def test_persistent_connections() -> None:
