@@ -220,9 +220,13 @@ class MirrorService(MultiService):
         DeferredList(waits).addCallback(ready)
 
     def _handle_signals(self) -> None:
-        """Handle SIGHUP and SIGTERM; Twisted would exit with an error after SIGTERM."""
+        """Handle SIGHUP and SIGTERM; Twisted would exit with an error after SIGTERM.
+
+        A SIGHUP that the process received while it started is delivered now.
+        """
         signal.signal(signal.SIGHUP, lambda *_: self.reactor.callFromThread(self.reread))
         signal.signal(signal.SIGTERM, lambda *_: self.reactor.callFromThread(self._terminate))
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
 
     def _terminate(self) -> None:
         if not self.readiness.stopping:

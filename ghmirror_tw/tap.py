@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 
 from twisted.application.service import MultiService
@@ -12,7 +13,6 @@ from ghmirror_tw.config.option import ConfigError
 from ghmirror_tw.config.settings import Settings
 from ghmirror_tw.config.settings_loader import read_settings
 from ghmirror_tw.runtime.steady_clock import SteadyClock
-from ghmirror_tw.wiring.service_parts import build_service
 
 
 class Options(usage.Options):
@@ -23,6 +23,11 @@ class Options(usage.Options):
     ]
 
     settings: Settings
+
+    def __init__(self) -> None:
+        """Block SIGHUP, which would end the process; `MirrorService` handles it once it runs."""
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
+        super().__init__()
 
     def opt_version(self) -> None:
         """Display the version of ghmirror and exit."""
@@ -40,6 +45,9 @@ class Options(usage.Options):
 def makeService(options: Options) -> MultiService:
     """Return the service that twistd runs."""
     from twisted.internet import reactor  # noqa: PLC0415 - twistd chooses it before this call
+
+    # This import takes most of the start, during which SIGHUP must be blocked already.
+    from ghmirror_tw.wiring.service_parts import build_service  # noqa: PLC0415
 
     SteadyClock().install(reactor)
     twistd = getattr(options, "parent", None) or {}

@@ -27,10 +27,45 @@ from ghmirror_tw.wiring import service_parts, settings_reload
 from tests.harness.certificates import Authority
 from tests.harness.home import Raw, Received, fetch, open_github, open_home, reactor
 from tests.harness.redis_servers import start_redis
-from tests.harness.running import ROOT, STOPPED, TWISTD, start_mirror
+from tests.harness.running import (
+    ROOT,
+    STOPPED,
+    TWISTD,
+    environment,
+    ini,
+    merged,
+    start_mirror,
+)
 
 #: The token of an installation, in which it names its GitHub App.
 INSTALLATION = "ghs_4711_eyJhbGciOiJSUzI1NiJ9.eyJpc3MiOjQ3MTF9.c2lnbmF0dXJlLW9mLWl0"
+
+#: Starts a mirror as twistd does, and sends SIGHUP to its own process after a step.
+_STARTED_WITH_SIGHUP = """
+import os, signal, sys
+from twisted.internet import reactor
+from ghmirror_tw.tap import Options, makeService
+
+def done(step):
+    if step == sys.argv[2]:
+        os.kill(os.getpid(), signal.SIGHUP)
+
+def reload():
+    print("reloaded")
+    reactor.stop()
+
+options = Options()
+done("options")
+options.parseOptions(["--config", sys.argv[1]])
+done("settings")
+service = makeService(options)
+service.reread = reload
+done("service")
+service.startService()
+done("start")
+reactor.callLater(30, reactor.stop)
+reactor.run()
+"""
 
 
 async def get(url: str, target: str = "/", token: str | None = None) -> Received:
@@ -191,6 +226,18 @@ class Service(TestCase):
             (option.section, option.name) for option in OPTIONS if option.reread == "at SIGHUP"
         }
 
+    async def test_sighup_while_the_mirror_starts_is_handled_once_it_runs(self) -> None:
+        """It neither ends the process nor is it lost, whichever step it interrupts."""
+        config = Path(self.mktemp())
+        config.write_text(ini(merged({})))  # noqa: ASYNC240 - it is a few bytes
+        environ = environment()
+        for step in ("options", "settings", "service", "start"):
+            command = [sys.executable, "-c", _STARTED_WITH_SIGHUP, str(config), step]
+            ended = subprocess.run(  # noqa: ASYNC221 - nothing else runs
+                command, env=environ, capture_output=True, text=True, timeout=60, check=False
+            )
+            assert (ended.returncode, ended.stdout) == (0, "reloaded\n"), (step, ended.stderr)
+
     async def test_sighup_lifts_no_restriction(self) -> None:
         """A file that is only half written may have no options yet."""
         alice = frozenset({"alice"})
@@ -274,7 +321,7 @@ class _Noting:
     seen: set[tuple[str, str]]
 
     def __getattr__(self, name: str) -> Any:
-        secret = name.removeprefix("current_")
+        secret = name.removeprefix("current_").replace("credential_secrets", "credential_secret")
         names = (secret,) if secret == name else (secret, f"{secret}_path")
         self.seen.update((self.section, each) for each in names)
         return getattr(self.settings, name)
