@@ -52,6 +52,8 @@ _LINE_BYTES: Final = 120
 _CACHED: Final = 256
 #: How many different sets of fields are stored once for all representations that have them.
 _MOST_FIELDS: Final = 1000
+#: Shared fields live on and are not counted, so they are small; GitHub's have about 200 bytes.
+_LARGEST_SHARED_BYTES: Final = 2048
 #: A field with a file name, which no other representation has.
 _UNSHARED: Final = b"content-disposition"
 
@@ -198,6 +200,8 @@ class Compactor:
         if number is not None:
             return number
         if len(self._fields) >= _MOST_FIELDS or fields.get(_UNSHARED) is not None:
+            return fields.lines
+        if sum(len(name) + len(value) for name, value in fields) > _LARGEST_SHARED_BYTES:
             return fields.lines
         number = self._numbers[fields] = len(self._fields)
         self._fields.append(fields)

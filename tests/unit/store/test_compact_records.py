@@ -16,6 +16,7 @@ from ghmirror_tw.store.compact_records import (
     is_representation,
     long,
     short,
+    size_of,
 )
 from ghmirror_tw.store.record_encoding import (
     ENTRY,
@@ -123,3 +124,14 @@ def test_representations(records: list[Representation]) -> None:
             compact = compactor.compact(record)
             assert is_representation(compact)
             assert compactor.record(name, compact) == record
+
+
+def test_large_fields_are_stored_and_counted_with_their_representation() -> None:
+    """A forged record in a snapshot may have fields of any size; shared ones are never evicted."""
+    compactor = Compactor()
+    for number in range(3):
+        fields = Fields(((b"content-type", b"x" * 100_000 + b"%d" % number),))
+        stored = Representation("d" * 64, fields, b"packed", 6)
+        compact = compactor.compact(stored)
+        assert size_of(compact) > 100_000
+        assert compactor.representation(compact, stored.digest) == stored
