@@ -95,7 +95,8 @@ class Clock:
 
     def __init__(self) -> None:
         self.real = reactor
-        self.now: float = reactor.seconds()
+        # At the beginning of a second, so that short timers do not move it into the next one.
+        self.now = float(int(reactor.seconds()))
         self.timers: list[Timer] = []
         self.nameResolver = _Names(reactor.nameResolver)
         directlyProvides(self, *providedBy(reactor))

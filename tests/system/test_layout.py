@@ -148,7 +148,7 @@ def test_nothing_imports_tap() -> None:
 def test_tests_import_only_declared_requirements() -> None:
     """No test and no benchmark imports from outside the repository what it doesn't require."""
     required = {
-        re.split("[<=>]", line)[0]
+        re.split(r"[<=>[]", line)[0]
         for folder in ("benchmarks", "tests/fuzz")
         for line in (ROOT / folder / "requirements.txt").read_text().splitlines()
         if line and not line.startswith("#")
