@@ -2,7 +2,7 @@
 
 All workers of a run share one. Each holds a lock on the engine's directory as long as it lives;
 ``python -m tests.deploy.engine DIRECTORY`` keeps the engine, and stops it and removes all that it
-has made as soon as no worker holds the lock, in whatever way the last one ended. The engine does
+has made as soon as no worker holds the lock, however the last one ended. The engine does
 not configure the machine's packet filter and routing, except for one rule while it runs: another
 engine may have filtered what passes between containers. Containers reach only each other and this
 machine; builds use this machine's network.

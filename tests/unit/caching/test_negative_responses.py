@@ -94,7 +94,7 @@ def test_a_negative_response_needs_its_epoch() -> None:
 
 
 def test_a_200_for_another_credential_ends_it() -> None:
-    """Whatever clock its time is of; a mere confirmation does not."""
+    """By its own time or by that of another clock; a mere confirmation does not."""
     assert found_by_others(KNOWN) == (("ab", 3.0),)
     assert repeats(evolve(KNOWN, entries=(entry("ab", 3.0, validated_at=NOW),)))
     assert repeats(evolve(KNOWN, entries=()))

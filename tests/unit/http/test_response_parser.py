@@ -108,7 +108,7 @@ class Told:
             return Outcome("refused", why=why(self.reason))
         by_name: dict[bytes, tuple[bytes, ...]] = {}
         if isinstance(self.answer, IncomingResponse):
-            # Twisted's client drops this field, whatever it names.
+            # Twisted's client drops this field, with all that it names.
             for name, value in self.answer.lines:
                 if name != b"connection":
                     by_name[name] = (*by_name.get(name, ()), value)

@@ -140,7 +140,7 @@ class Rules:
         assert (await self.known(store=self.other)).grant is None
 
     async def test_the_later_negative_response_is_known(self: Any) -> None:
-        """To its credential alone, in whatever order they are stored, until a later response."""
+        """To its credential alone, in any order of storing, until a later response."""
         for at in (2.0, 1.0):
             self.store.store_negative(KEY, ALICE, negative(at))
             await self.settled()
