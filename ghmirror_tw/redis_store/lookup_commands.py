@@ -37,13 +37,12 @@ class LookupCommands:
     known: Known | None = None
 
     @classmethod
-    def build(  # noqa: PLR0913 - the names' parts
+    def build(
         cls,
         key: CacheKey,
         credential: str,
         token: str,
         *,
-        history: bytes,
         key_of: Callable[[bytes], bytes],
         negatives: bool,
     ) -> LookupCommands:
@@ -58,7 +57,7 @@ class LookupCommands:
             key_of(record_names.unstorable(key)),
         )
         keys = key_of(grant), key_of(refusal), key_of(recency_list)
-        epoch = key_of(record_names.epoch(token, history))
+        epoch = key_of(record_names.epoch(token))
         scopes = scopes_of_read(key.path)
         limits = [key_of(record_names.limit(token, scope)) for scope in scopes]
         hash_tag = record_names.hash_tag_of_key(key)

@@ -14,6 +14,8 @@ from ghmirror_tw.redis import Command, IServers, Purpose, RedisUnavailableError,
 from ghmirror_tw.redis_store.lookup_commands import LookupCommands
 from ghmirror_tw.runtime.content_threads import ContentThreads
 from ghmirror_tw.runtime.recent_cache import RecentCache
+from ghmirror_tw.store import record_names
+from ghmirror_tw.store.record_encoding import EPOCH
 from ghmirror_tw.store.record_sealing import Codec
 
 #: Lives are extended by up to this part, so that records stored together do not expire together.
@@ -82,6 +84,24 @@ class RecordAccess:
             self.history = history
             self._commands = RecentCache(_CACHED)
 
+    def sealed_epoch(self, token: str, epoch: bytes, history: bytes) -> bytes:
+        """Return an epoch as it is stored: behind its history.
+
+        All histories share the key. Replicas find a new history at different times, and each of
+        them has to see that a write through another one has replaced the epoch.
+        """
+        return history + self.codec.seal(
+            EPOCH, record_names.epoch_in_history(token, history), epoch
+        )
+
+    def opened_epoch(self, token: str, stored: object) -> bytes | None:
+        """Return the stored epoch, or None where it is not of the current history."""
+        history = self.history
+        if history is None or not isinstance(stored, bytes) or not stored.startswith(history):
+            return None
+        name = record_names.epoch_in_history(token, history)
+        return self.codec.open(EPOCH, name, stored[len(history) :])
+
     def note_server_clock(self, ahead_s: float) -> None:
         """Note how far the servers' clocks are ahead, in seconds."""
         self.server_ahead_s = ahead_s
@@ -109,7 +129,6 @@ class RecordAccess:
                 key,
                 credential,
                 token or credential,
-                history=self.history or b"",
                 key_of=self.key,
                 negatives=self.negative_for_s > 0,
             )

@@ -22,7 +22,7 @@ from ghmirror_tw.redis_store.needless_renewals import is_recent
 from ghmirror_tw.redis_store.redis_limits import RedisLimits
 from ghmirror_tw.runtime.deferreds import gather
 from ghmirror_tw.store import record_names
-from ghmirror_tw.store.record_encoding import ENTRY, EPOCH, GRANT, NEGATIVE, REPRESENTATION
+from ghmirror_tw.store.record_encoding import ENTRY, GRANT, NEGATIVE, REPRESENTATION
 
 #: A list with so many entries has an order.
 _SEVERAL: Final = 2
@@ -85,9 +85,7 @@ class RecordLookups(RedisLimits):
             sealed, *limit_blobs = of_token
             scopes = scopes_of_read(key.path)
             limits = self.limits_in(lookup.token, scopes, limit_blobs)
-            if self.history is not None and sealed:
-                name = record_names.epoch(lookup.token, self.history)
-                epoch = self.codec.open(EPOCH, name, sealed)
+            epoch = self.opened_epoch(lookup.token, sealed)
         known = Known(
             grant=self.codec.open(GRANT, lookup.grant, grant),
             entries=tuple(entries) if len(entries) < _SEVERAL else recency_list(entries),

@@ -19,7 +19,6 @@ from ghmirror_tw.redis_store.record_access import RecordAccess
 from ghmirror_tw.store import record_names
 from ghmirror_tw.store.record_encoding import (
     ENTRY,
-    EPOCH,
     GRANT,
     NEGATIVE,
     REFUSAL,
@@ -134,18 +133,17 @@ class RecordWrites(RecordAccess):
         """
         if self.history is None:
             raise RedisUnavailableError("history", "Redis: its history is not known yet")
-        name = record_names.epoch(token, self.history)
-        keys = self.keys(name)
+        keys = self.keys(record_names.epoch(token))
         begins = over is not EpochWrite.IF_PRESENT and not epoch_shows_acceptance(epoch)
         life = self.life(_UNACCEPTED_S if begins else self.refusal_life_s)
-        sealed = self.codec.seal(EPOCH, name, epoch)
-        command = scripts.PUT_EPOCH.call(keys, sealed, life, over.value)
+        sealed = self.sealed_epoch(token, epoch, self.history)
+        command = scripts.PUT_EPOCH.call(keys, sealed, life, over.value, self.history)
         hash_tag = record_names.hash_tag_of_credential(token)
         if over is EpochWrite.IF_ABSENT:
             reply = await self.write(hash_tag, command, timeout_s)
         else:
             reply = await self._write_or_delete(hash_tag, command, keys[0], timeout_s)
-        return self.codec.open(EPOCH, name, reply)
+        return self.opened_epoch(token, reply)
 
     async def _write_or_delete(
         self, hash_tag: bytes, command: Command, key: bytes, timeout_s: float

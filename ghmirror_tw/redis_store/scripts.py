@@ -203,14 +203,16 @@ return 1
 """
 )
 
-#: KEYS: an epoch. ARGV: the epoch, its life in ms, when it is stored (see `EpochWrite`). An epoch
-#: that replaces another one lives no longer than that one. Returns the epoch that is stored then,
-#: or false.
+#: KEYS: an epoch. ARGV: the epoch behind its history, its life in ms, when it is stored (see
+#: `EpochWrite`), its history. An epoch of another history permits nothing, and counts as absent
+#: where one begins. An epoch that replaces another one lives no longer than that one. Returns the
+#: epoch that is stored then, or false.
 PUT_EPOCH: Final = Script(
     b"""
 local known = redis.pcall('GET', KEYS[1])
 if type(known) ~= 'string' then known = false end
-if (known and ARGV[3] == 'nothing') or (not known and ARGV[3] == 'another') then return known end
+local same = known and string.sub(known, 1, #ARGV[4]) == ARGV[4]
+if (same and ARGV[3] == 'nothing') or (not known and ARGV[3] == 'another') then return known end
 local life = tonumber(ARGV[2])
 local left = redis.call('PTTL', KEYS[1])
 if ARGV[3] == 'another' and left > 0 and left < life then life = left end

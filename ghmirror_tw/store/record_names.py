@@ -78,8 +78,13 @@ def recency_list(key: CacheKey) -> bytes:
     return RecordName(ENTRY, key.name).encode()
 
 
-def epoch(token: str, history: bytes) -> bytes:
-    """Return the name of the epoch of *token* in a *history* of the store."""
+def epoch(token: str) -> bytes:
+    """Return the name of the epoch of *token*: of all histories of the store, only one has it."""
+    return RecordName(EPOCH, token).encode() + b":current"
+
+
+def epoch_in_history(token: str, history: bytes) -> bytes:
+    """Return the name by which the epoch of *token* in a *history* is sealed."""
     return RecordName(EPOCH, token).encode() + b":" + history
 
 

@@ -7,7 +7,6 @@ from typing import Any
 from twisted.trial.unittest import TestCase
 
 from ghmirror_tw.store import record_names
-from ghmirror_tw.store.record_encoding import EPOCH
 from tests.harness.home import Home, open_home, start, until
 from tests.harness.redis_servers import start_redis
 from tests.harness.redis_stores import settled
@@ -124,10 +123,10 @@ class OwnWritesInTheFleet(TestCase):
         self.server.send("CLIENT", "UNPAUSE")
         assert (await write).status == 200
         records = self.one.parts.redis.redis  # type: ignore[union-attr]
-        name = record_names.epoch(self.alice, records.history or b"")
+        name = record_names.epoch(self.alice)
         (key,) = self.server.send("KEYS", f"*{{{self.alice}}}:e:*")
         assert key == b"ghmirror:" + name
-        epoch = records.codec.open(EPOCH, name, self.server.send("GET", key))
+        epoch = records.opened_epoch(self.alice, self.server.send("GET", key))
         assert epoch == self.one.parts.memory.epoch(self.alice)
 
     async def test_unresponsive_redis_delays_a_write_for_a_bounded_time(self) -> None:

@@ -14,6 +14,7 @@ from ghmirror_tw.store import record_names
 from ghmirror_tw.store.failover import FailoverStore
 from ghmirror_tw.store.record_encoding import REFUSAL, REPRESENTATION, limit_kind
 from ghmirror_tw.store.record_sealing import VERSION, Codec
+from ghmirror_tw.store.remote_interface import EpochWrite
 from ghmirror_tw.store.store_interface import Deadline, LockName, LockOutcome
 from tests.harness.home import reactor
 from tests.harness.redis_servers import start_redis
@@ -126,6 +127,20 @@ class Records(TestCase):
         await settled(self.store)
         assert [each.scope for each in (await self.known()).limits] == ["core"]
 
+    async def test_replica_in_another_history_sees_that_an_epoch_was_replaced(self) -> None:
+        """Replicas find a new history at different times; until then, a write must count."""
+        self.store.replace_epoch(ALICE, EPOCH)
+        await settled(self.store)
+        here, there = self.store.redis, (await self.reader()).redis
+        assert (await here.look_up(KEY, ALICE, SOON, current=True)).epoch == EPOCH
+        there.change_history(b"f" * 16)
+        assert (await there.look_up(KEY, ALICE, SOON, current=True)).epoch is None
+        later = b"12345678"
+        assert await there.put_epoch(ALICE, later, SOON, EpochWrite.ALWAYS) == later
+        assert (await here.look_up(KEY, ALICE, SOON, current=True)).epoch is None
+        assert await here.put_epoch(ALICE, EPOCH, SOON, EpochWrite.IF_ABSENT) == EPOCH
+        assert await here.put_epoch(ALICE, later, SOON, EpochWrite.IF_ABSENT) == EPOCH
+
     async def test_every_key_has_a_life(self) -> None:
         """Extended by up to a tenth; grants live no longer than their tokens."""
         now = reactor.seconds()
@@ -143,7 +158,7 @@ class Records(TestCase):
             at(LIST): 30 * DAY_S,
             at(CONTENT): 30 * DAY_S,
             at(record_names.refusal(KEY, "c" * 32)): 2 * DAY_S,
-            at(record_names.epoch("f" * 32, self.store.redis.history or b"")): 2 * DAY_S,
+            at(record_names.epoch("f" * 32)): 2 * DAY_S,
             f"{PREFIX}:probe:history": 30.0 / 1.1,
             at(record_names.unstorable(names_key)): 60.0,
             at(record_names.lock(LockName(KEY, "e" * 32))): 3.0,

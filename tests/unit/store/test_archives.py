@@ -59,7 +59,7 @@ def test_names_of_records_are_parsed() -> None:
     name = record_names.representation(KEY, digest)
     assert parse(name) == RecordName(REPRESENTATION, KEY.name, digest)
     assert parse(record_names.unstorable(KEY)) is None
-    assert parse(record_names.epoch(ALICE, b"0" * 16)) is None
+    assert parse(record_names.epoch(ALICE)) is None
 
 
 class Archives:
