@@ -22,7 +22,7 @@ _PATH: Final = os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/sbin",
 _NGINX: Final = """\
 daemon off;
 worker_processes 1;
-worker_rlimit_nofile 8192;
+worker_rlimit_nofile 65536;
 pid {folder}/pid;
 error_log stderr warn;
 events {{ worker_connections 4096; }}
