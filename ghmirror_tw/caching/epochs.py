@@ -10,8 +10,9 @@ of a refusal is no permission.
   An epoch is written at once or never: after a failure another one is generated, since other
   replicas may have replaced the epoch meanwhile.
 - **History.** A random number for the content of the shared store (see `loss_detection`). An epoch
-  belongs to one history. If the store restarts, is emptied, is restored from an earlier copy or
-  gets another primary, refusals may be lost. So a new history begins, and all epochs end.
+  belongs to one history; a token has one epoch at a time, of any history. If the store restarts,
+  is emptied, is restored from an earlier copy or gets another primary, refusals may be lost. So a
+  new history begins, and all epochs end.
 - **Refusal.** The end of a grant is stored for one key, and the same step removes the grant. A 403,
   404, 410 or 451 ends it, and so does any other response that neither confirms nor replaces the
   grant: a 200 that is not storable, a 301, a 422. A refusal also outweighs a grant that is stored

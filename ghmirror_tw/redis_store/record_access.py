@@ -79,7 +79,7 @@ class RecordAccess:
             self._sealed.put((key.name, digest), True)
 
     def change_history(self, history: bytes | None) -> None:
-        """Set the current history. Epochs of other ones are not found any more."""
+        """Set the current history. Epochs of other histories permit nothing from then on."""
         if history != self.history:
             self.history = history
             self._commands = RecentCache(_CACHED)

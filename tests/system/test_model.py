@@ -364,7 +364,7 @@ class Model(RuleBasedStateMachine):
             if each.status in {403, 429}:
                 self.limited_until[token] = self.clock.at + LONGEST_LIMIT_S
             elif each.method.decode() == method and token is not None:
-                # GitHub may have executed the write, whatever its status: earlier grants are older.
+                # With any status, GitHub may have executed the write: grants from before it end.
                 # GitHub executes none without a credential, so a shared name keeps its grants.
                 for name in [name for name in self.granted if name[0] == token]:
                     del self.granted[name]
