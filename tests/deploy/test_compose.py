@@ -19,7 +19,8 @@ from twisted.trial.unittest import TestCase
 from ghmirror_tw.config.settings import Settings
 from ghmirror_tw.config.settings_loader import load
 from ghmirror_tw.config.value_kinds import duration
-from tests.harness.home import fetch, open_github
+from tests.fakes.github import GitHub
+from tests.harness.home import Received, fetch, open_github, start, until
 from tests.harness.redis_servers import READY, Client, free_port, start_redis
 from tests.harness.running import ROOT, STOPPED, Mirror, start_mirror
 
@@ -221,6 +222,43 @@ class Behind(TestCase):
         while not end.called:
             assert (await fetch("GET", port, "/thing", token="alice-1")).status == 200
         assert await end == STOPPED
+
+    async def test_get_of_a_killed_mirror_is_sent_to_another(self) -> None:
+        """No GET fails when one of two mirrors is killed while each processes one."""
+        github, responses = await self.responses_of_a_kill("GET")
+        assert [each.status for each in responses] == [200, 200]
+        assert github.total_paid == 2
+
+    async def test_post_of_a_killed_mirror_is_not_repeated(self) -> None:
+        """GitHub may have processed it, so its client decides what comes next."""
+        github, responses = await self.responses_of_a_kill("POST")
+        assert sorted(each.status for each in responses) == [201, 502]
+        assert github.total_paid == 1
+
+    async def responses_of_a_kill(self, method: str) -> tuple[GitHub, list[Received]]:
+        """Send a request to each of two mirrors, kill one, and return all responses."""
+        github = await open_github(self)
+        for n in range(2):
+            github.put(f"/thing/{n}", {"a": n})
+        mirrors = [
+            await start_mirror(self, {"github": {"api_url": github.api_url}}) for _ in range(2)
+        ]
+        port, proxy = self.start_proxy(mirrors)
+        while not await answers(port):
+            assert proxy.poll() is None, "it has ended"
+        while not all("GET /warm" in mirror.log_text for mirror in mirrors):
+            await fetch("GET", port, "/warm", token="alice-1")
+        github.reset_counts()
+        gate = github.hold()
+        body = None if method == "GET" else b"{}"
+        requests = [
+            start(fetch(method, port, f"/thing/{n}", token="alice-1", body=body)) for n in range(2)
+        ]
+        await gate.arrived(2)
+        await mirrors[0].kill()
+        await until(lambda: any(each.called for each in requests) or gate.waiting == 2)
+        gate.open()
+        return github, [await each for each in requests]
 
 
 async def answers(port: int) -> bool:

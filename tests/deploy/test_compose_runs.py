@@ -143,5 +143,6 @@ def test_killed_mirror_is_replaced_without_a_failed_request(composed: Composed) 
 def test_mirrors_end_in_their_grace_period(composed: Composed) -> None:
     """All mirrors end with status 0 when Compose stops them."""
     containers = composed.containers("mirror")
+    wait_for("all are healthy", lambda: all(each.health == "healthy" for each in containers))
     composed.compose("stop", "mirror")
     assert [each.inspect()["State"]["ExitCode"] for each in containers] == [0, 0, 0]
