@@ -231,9 +231,8 @@ class FailoverStore:
         self, key: CacheKey, credential: str, requested_at: float, *, token: str | None = None
     ) -> None:
         """Store the end of a grant (see `IStore.deny`); the write must not be lost."""
-        kind = (
-            WriteKind.REFUSAL if self.memory.has_grant(key, credential) else WriteKind.FIRST_REFUSAL
-        )
+        permitted = self.memory.has_permission(key, credential)
+        kind = WriteKind.REFUSAL if permitted else WriteKind.FIRST_REFUSAL
         self.memory.deny(key, credential, requested_at)
         write = Write(
             lambda: self.redis.deny(key, credential, requested_at, self.writes.timeout_s),

@@ -44,6 +44,8 @@ from ghmirror_tw.store.store_interface import Deadline, IStore, LockName, LockOu
 #: How long a key counts as unstorable, in seconds: no request waits for another one then.
 UNSTORABLE_S: Final = 60.0
 _MOST_UNSTORABLE: Final = 10_000
+#: Records that may permit a response without GitHub's confirmation (see `caching.epochs`).
+_PERMITTING: Final = (GRANT, NEGATIVE)
 
 
 def _newer(old: Record | None, record: Record) -> Record | None:
@@ -235,9 +237,9 @@ class MemoryStore:
             self.records.put(name, grant)
         self.records.put(short(ENTRY, key.name), with_entry(self._entries(key), entry))
 
-    def has_grant(self, key: CacheKey, credential: str) -> bool:
-        """Tell whether a grant of a key to a credential is stored, without using it."""
-        return short(GRANT, key.name, credential) in self.records
+    def has_permission(self, key: CacheKey, credential: str) -> bool:
+        """Tell whether a grant or a negative response is stored, without using it."""
+        return any(short(kind, key.name, credential) in self.records for kind in _PERMITTING)
 
     def deny(
         self,

@@ -31,9 +31,9 @@ class WriteKind(Enum):
     A write of one kind evicts no write of another kind. All but RECORD are durable: they end
     permissions (see `caching.epochs`), and must not be lost.
 
-    EPOCH: it replaces an epoch. REFUSAL: it ends a grant that this process has stored.
-    FIRST_REFUSAL: it ends no grant that this process knows of, as the first 404 for a key; any
-    client can cause many of them.
+    EPOCH: it replaces an epoch. REFUSAL: it ends a grant or a negative response that this process
+    has stored. FIRST_REFUSAL: it ends none that this process knows of, as the first 404 for a key;
+    any client can cause many of them.
     """
 
     EPOCH = "epoch"

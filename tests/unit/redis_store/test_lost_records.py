@@ -6,6 +6,7 @@ from typing import Any
 
 from twisted.trial.unittest import TestCase
 
+from ghmirror_tw.caching.key import CacheKey
 from ghmirror_tw.github.rate_limits import EVERYTHING, Limit, LimitKind
 from ghmirror_tw.redis.unsharded_servers import PrimaryAndReader, SingleServer
 from ghmirror_tw.store import write_behind_queue as write_behind_module
@@ -15,7 +16,17 @@ from ghmirror_tw.store.store_interface import Deadline
 from tests.harness.home import reactor, until
 from tests.harness.redis_servers import start_redis
 from tests.harness.redis_stores import node_at, open_store, settled
-from tests.unit.store.contract import ALICE, ANOTHER, HELD, KEY, SOON, entry, grant
+from tests.unit.store.contract import (
+    ALICE,
+    ANOTHER,
+    BOB,
+    HELD,
+    KEY,
+    SOON,
+    entry,
+    grant,
+    negative,
+)
 
 
 class Lost(TestCase):
@@ -106,6 +117,22 @@ class Lost(TestCase):
         await until(lambda: self.store.available)
         await self.paid()
         assert (await self.known(self.store)).refused_at == 2.0
+
+    async def test_first_refusals_evict_no_end_of_a_negative_response(self) -> None:
+        """It ends what GitHub has sent, and no client can cause many of them."""
+        self.patch(write_behind_module, "MAX_QUEUED", 3)
+        self.other.store_negative(KEY, BOB, negative(1.0))
+        await settled(self.other)
+        self.server.kill()
+        await until(lambda: not self.other.available)
+        self.other.deny(KEY, BOB, 2.0)
+        for number in range(10):
+            self.other.deny(CacheKey(b"/no/%d" % number), BOB, 2.0)
+        self.server.start()
+        await until(lambda: self.store.available)
+        await self.paid()
+        found = await self.store.look_up(KEY, BOB, Deadline(SOON), current=True)
+        assert found.refused_at == 2.0
 
 
 class Lagging(TestCase):
