@@ -15,6 +15,8 @@ from ghmirror_tw.caching.epochs import new_epoch
 from ghmirror_tw.caching.hybrid_clock import HybridClock
 from ghmirror_tw.caching.invalidation import Generations
 from ghmirror_tw.caching.records import Known
+from ghmirror_tw.caching.refused_scope import RefusedScope, refused_scope
+from ghmirror_tw.http.request import Request
 from ghmirror_tw.proxy.request_context import Lookup
 from ghmirror_tw.store.store_interface import IStore
 from ghmirror_tw.upstream.accepted_credentials import CredentialRegistry
@@ -95,6 +97,21 @@ class EpochTracker:
             other = new_epoch(accepted=accepted)
             stored.append(self.store.replace_epoch(name, other, if_present=True))
         return gatherResults(stored)
+
+    def note_refusal(
+        self, request: Request, requester: Requester, status: int, sent_at: float
+    ) -> None:
+        """Store what GitHub refuses, so that it outweighs every grant from before.
+
+        *status* is that of a response without a rate limit, to a request sent at *sent_at*.
+        """
+        refused = refused_scope(request, status)
+        if refused is RefusedScope.EVERYTHING:
+            older = self.credentials.names.older_tokens_of(request.fields)
+            self.revoke(requester, sent_at, older)
+        elif refused is RefusedScope.KEY:
+            key = self.credentials.key(request)
+            self.store.deny(key, requester.credential, sent_at, token=requester.token)
 
     def revoke(self, requester: Requester, sent_at: float, older: Iterable[str] = ()) -> None:
         """Note that GitHub responded with 401: it refused the token, however it is sent.

@@ -111,7 +111,6 @@ class Mirror:
         self._storable = self._storable_requests(owner, unstorable, internal.respond_with_page)
         self._passthrough = Passthrough(
             self.sender,
-            self.store,
             self.credentials,
             self.epochs,
             self._checks,

@@ -13,17 +13,15 @@ from attrs import define, evolve
 from twisted.internet.defer import Deferred
 
 from ghmirror_tw.caching.invalidation import is_write
-from ghmirror_tw.caching.refused_scope import RefusedScope, refused_scope
 from ghmirror_tw.github.graphql import is_graphql, is_mutation
 from ghmirror_tw.http.content_codings import accepts_gzip
-from ghmirror_tw.http.request import READ_METHODS, Request
+from ghmirror_tw.http.request import Request
 from ghmirror_tw.proxy.credential_check import CredentialChecks
 from ghmirror_tw.proxy.epoch_tracking import EpochTracker
 from ghmirror_tw.proxy.mirror_options import MirrorOptions
 from ghmirror_tw.proxy.mirror_response import Response
 from ghmirror_tw.proxy.unstored_responses import passed_on
 from ghmirror_tw.runtime.single_flight import Departure
-from ghmirror_tw.store.store_interface import IStore
 from ghmirror_tw.upstream.accepted_credentials import CredentialRegistry
 from ghmirror_tw.upstream.byte_budget import FREE_BYTES, ByteBudgets
 from ghmirror_tw.upstream.limited_sender import Sender
@@ -43,7 +41,6 @@ class Passthrough:
     """Forwards requests that are not storable."""
 
     sender: Sender
-    store: IStore
     credentials: CredentialRegistry
     epochs: EpochTracker
     checks: CredentialChecks
@@ -85,10 +82,10 @@ class Passthrough:
 
     async def _send(self, outgoing: OutgoingRequest) -> UpstreamResponse:
         """Send a request; note a write and a refusal."""
-        departure, token = Departure(), outgoing.requester.token
+        request, departure, token = outgoing.request, Departure(), outgoing.requester.token
         # GitHub accepts no write without a credential. All clients without one share the same name,
         # so none of them may end what permits stale responses to the others.
-        writes = outgoing.writes and outgoing.request.authorization is not None
+        writes = outgoing.writes and request.authorization is not None
 
         def sending() -> None:
             departure.note(self.now())
@@ -104,30 +101,18 @@ class Passthrough:
             may_have_written = not response.limited and response.status != _UNAUTHORIZED
         except UpstreamError as error:
             may_have_written = error.reason != "connect-error"
-            self._note_refusal(outgoing, error.status, sent_at)
+            if error.status is not None:
+                self.epochs.note_refusal(request, outgoing.requester, error.status, sent_at)
             raise
         finally:
             if writes and may_have_written and departure.sent_at is not None:
-                older = self.credentials.names.older_tokens_of(outgoing.request.fields)
+                older = self.credentials.names.older_tokens_of(request.fields)
                 stored = self.epochs.replace(token, older)
         if stored is not None:
             await _until_stored(stored, response)
         if not response.limited:
-            self._note_refusal(outgoing, response.status, sent_at)
+            self.epochs.note_refusal(request, outgoing.requester, response.status, sent_at)
         return response
-
-    def _note_refusal(self, outgoing: OutgoingRequest, status: int | None, sent_at: float) -> None:
-        """Store a refusal: it holds as well for storable requests."""
-        request, requester = outgoing.request, outgoing.requester
-        if status is None or (status != _UNAUTHORIZED and request.method not in READ_METHODS):
-            return
-        refused = refused_scope(status)
-        if refused is RefusedScope.EVERYTHING and request.authorization is not None:
-            older = self.credentials.names.older_tokens_of(request.fields)
-            self.epochs.revoke(requester, sent_at, older)
-        elif refused is RefusedScope.KEY:
-            key, token = self.credentials.key(request), requester.token
-            self.store.deny(key, requester.credential, sent_at, token=token)
 
 
 async def _until_stored(stored: Deferred[list[None]], response: UpstreamResponse) -> None:

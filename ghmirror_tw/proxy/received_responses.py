@@ -11,7 +11,7 @@ from ghmirror_tw.caching import record_updates
 from ghmirror_tw.caching.enclosed_representation import representation_of
 from ghmirror_tw.caching.forwarded_fields import forwarded_response_fields
 from ghmirror_tw.caching.records import Representation
-from ghmirror_tw.caching.refused_scope import RefusedScope, refused_scope
+from ghmirror_tw.caching.refused_scope import refused_scope
 from ghmirror_tw.caching.storability import (
     Unstorable,
     reason_in_content,
@@ -33,7 +33,7 @@ from ghmirror_tw.proxy.link_prover import LinkProver
 from ghmirror_tw.proxy.mirror_options import MirrorOptions
 from ghmirror_tw.proxy.mirror_response import CodedContent, NoUpstreamResponseError, Response
 from ghmirror_tw.proxy.repeated_responses import RepeatedResponses
-from ghmirror_tw.proxy.request_context import Exchange, Lookup
+from ghmirror_tw.proxy.request_context import Exchange
 from ghmirror_tw.proxy.response_metadata import ResponseMetadataBuilder
 from ghmirror_tw.proxy.unstored_responses import coding_of, limited_response, passed_on
 from ghmirror_tw.runtime.content_threads import ContentThreads
@@ -166,7 +166,9 @@ class ReceivedResponses:
         Return the reason why the response may not be stored; None: it may.
         """
         lookup, response = exchange.lookup, exchange.response
-        self.note_refusal(lookup, response.status, exchange.sent_at)
+        self.epochs.note_refusal(
+            lookup.request, lookup.requester, response.status, exchange.sent_at
+        )
         self._note_ignored(exchange)
         reason = reason_in_head(
             lookup.request, response.status, response.fields, self.options.api_url
@@ -239,25 +241,9 @@ class ReceivedResponses:
         """
         lookup, known = exchange.lookup, exchange.known
         is_known = known.grant is not None or known.negative is not None
-        if is_known and refused_scope(exchange.response.status) is None:
-            self._deny(lookup, exchange.sent_at)
-
-    def note_refusal(self, lookup: Lookup, status: int, sent_at: float) -> None:
-        """Store a refusal, so that it outweighs every grant from before.
-
-        *status* is that of a response without a rate limit.
-        """
-        refused = refused_scope(status)
-        if refused is RefusedScope.EVERYTHING and lookup.request.authorization is not None:
-            names = self.epochs.credentials.names
-            older = names.older_tokens_of(lookup.request.fields)
-            self.epochs.revoke(lookup.requester, sent_at, older)
-        elif refused is not None:
-            self._deny(lookup, sent_at)
-
-    def _deny(self, lookup: Lookup, sent_at: float) -> None:
-        credential, token, *_ = lookup.requester
-        self.store.deny(lookup.key, credential, sent_at, token=token)
+        if is_known and refused_scope(lookup.request, exchange.response.status) is None:
+            credential, token, _ = lookup.requester
+            self.store.deny(lookup.key, credential, exchange.sent_at, token=token)
 
 
 def _represented(

@@ -163,7 +163,7 @@ class Revalidation:
             response = await self.sender.send(outgoing)
         except UpstreamError as error:
             if error.status is not None:
-                self.received.note_refusal(lookup, error.status, sent_at)
+                epochs.note_refusal(lookup.request, lookup.requester, error.status, sent_at)
             raise
         return Exchange(lookup, known, conditional, response, sent_at)
 

@@ -20,6 +20,7 @@ from ghmirror_tw.caching import (
     key,
     negative_responses,
     record_updates,
+    refused_scope,
     storability,
     validators,
 )
@@ -211,6 +212,9 @@ def request_fields(raw: bytes) -> None:
         other = Fields(canonical_request_fields(fields).lines)
         assert CacheKey.of(request.target, fields) == CacheKey.of(request.target, other)
         assert credentials(fields) == credentials(other)
+    refused = refused_scope.refused_scope(request, 401)
+    assert refused is not None
+    assert (refused is refused_scope.RefusedScope.KEY) is (request.authorization is None)
     spread = _spread(fields)
     for decide in (
         freshness.requires_validation,
