@@ -41,6 +41,7 @@ from ghmirror_tw.redis_store.redis_archive import RedisArchive
 from ghmirror_tw.runtime.garbage_collection import freeze_objects
 from ghmirror_tw.snapshots.aws_service import load_boto3
 from ghmirror_tw.store.memory_archive import MemoryArchive
+from ghmirror_tw.store.named_records import NamedRecords
 from ghmirror_tw.store.record_sealing import Codec
 from ghmirror_tw.web.client_connections import MirrorSite
 from ghmirror_tw.web.mirror_request import MirrorRequest
@@ -257,7 +258,8 @@ class Filled:
         """Save the store to *target*, or fill it from there; return what that took."""
         parts, shown = self.parts, _Remembering()
         snapshot = evolve(parts.settings.snapshot, target=target, s3_endpoint_url=endpoint)
-        archive: Any = MemoryArchive(self.reactor, parts.memory, self.codec, parts.threads)
+        records = NamedRecords(parts.memory.records)
+        archive: Any = MemoryArchive(self.reactor, records, self.codec, parts.threads)
         if parts.redis is not None:
             archive = RedisArchive(parts.redis.redis, server_of(parts.settings))
         snapshots = Snapshots(

@@ -72,10 +72,7 @@ def from_304(
     fields = metadata.fields
     dated = own is not None and validator.kind is ValidatorKind.DATED
     etag = own.etag if own is not None and dated else fields.get(b"etag")
-    last_modified = fields.get(b"last-modified")
-    has_no_own_date = last_modified is None and (own is None or own.borrowed_date)
-    if last_modified is None and source is not None:
-        last_modified = source.last_modified
+    last_modified, borrowed_date = _last_modified(fields, own, entry)
     grant = Grant(
         digest=stored.digest,
         etag=etag or validator.tag or None,
@@ -93,13 +90,24 @@ def from_304(
         poll_interval=fields.get(_POLL_INTERVAL) or (None if own is None else own.poll_interval),
         varied=variant_id(metadata.sent, stored.fields, fields),
         epoch=metadata.epoch,
-        borrowed_date=has_no_own_date and last_modified is not None,
+        borrowed_date=borrowed_date,
     )
     if entry is None:
         is_new = validator.kind is ValidatorKind.EMPTY
         # An entry that was evicted has no time of a 200, unless this response stands for one.
         entry = _entry(stored, grant, received_at=metadata.received_at if is_new else 0.0)
     return grant, entry.validated(metadata.received_at, metadata.login)
+
+
+def _last_modified(
+    not_modified: Fields, own: Grant | None, entry: Entry | None
+) -> tuple[bytes | None, bool]:
+    """Return the date of confirmed content, and whether it is that of another credential."""
+    date, source = not_modified.get(b"last-modified"), own or entry
+    if date is None and source is not None:
+        date = source.last_modified
+        return date, date is not None and (own is None or own.borrowed_date)
+    return date, False
 
 
 def from_200(

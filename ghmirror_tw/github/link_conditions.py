@@ -68,6 +68,11 @@ def _has_numbers(target: bytes, sent: Links) -> bool:
     return page_limits_of(target).paging is Paging.NUMBERED
 
 
+def _has_total(target: bytes) -> bool:
+    """Tell whether an object that contains a page contains a total: unless pages have cursors."""
+    return page_limits_of(target).paging is not Paging.CURSORS
+
+
 def _linked(url: bytes, api_url: bytes) -> bytes | None:
     """Return the target of a link below *api_url*, or None for any other link.
 
@@ -83,9 +88,11 @@ def next_page(link: bytes | None, api_url: bytes) -> bytes | None:
     return None if following is None else _linked(following, api_url)
 
 
-def _condition_of_next_page(sent: Links, api_url: bytes, *, authorised: bool) -> LinkConditions:
+def _condition_of_next_page(
+    sent: Links, api_url: bytes, *, shared: bool, authorised: bool
+) -> LinkConditions:
     """Return the condition for a next page that the `Link` of another credential names."""
-    following = sent.target(b"next")
+    following = sent.target(b"next") if shared else None
     if following is None:
         return NO_CONDITIONS
     linked = _linked(following, api_url) if authorised else None
@@ -114,18 +121,12 @@ def conditions_of_link(  # noqa: PLR0913 - independent facts
     """
     sent = parse_links(link)
     if items is None:
-        # An object that contains a page also contains a total, unless its pages have cursors.
         ends = shared or sent.target(b"next") is None
-        has_cursors = page_limits_of(target).paging is Paging.CURSORS
-        return UNPROVABLE if ends and has_cursors else NO_CONDITIONS
+        return UNPROVABLE if ends and not _has_total(target) else NO_CONDITIONS
     last = sent.target(b"last") if shared or verify_last else None
     grown = _may_have_grown(target, items, sent)
     if last is None and not grown:
-        return (
-            _condition_of_next_page(sent, api_url, authorised=authorised)
-            if shared
-            else NO_CONDITIONS
-        )
+        return _condition_of_next_page(sent, api_url, shared=shared, authorised=authorised)
     here = page_number(target)
     end = here if last is None else page_of(last)
     if here is None or end is None or not authorised or not _has_numbers(target, sent):

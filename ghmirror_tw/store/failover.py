@@ -29,9 +29,9 @@ from ghmirror_tw.store.measured_store import LookupTimes, measured
 from ghmirror_tw.store.memory_store import MemoryStore
 from ghmirror_tw.store.remote_availability import RemoteAvailability
 from ghmirror_tw.store.remote_interface import MakeHistory
-from ghmirror_tw.store.remote_writes import RemoteWrites, size_of_write
+from ghmirror_tw.store.remote_writes import RemoteWrites
 from ghmirror_tw.store.store_interface import Deadline, IStore, LockName, LockOutcome
-from ghmirror_tw.store.write_behind_queue import Write, WriteBehind, WriteKind
+from ghmirror_tw.store.write_behind_queue import WriteBehind
 
 #: No request waits for a write, so it may take so many times as long as a look-up.
 _WRITE_PATIENCE: Final = 4
@@ -212,43 +212,22 @@ class FailoverStore:
 
     def freshen(self, key: CacheKey, credential: str, grant: Grant, entry: Entry) -> None:
         """Store what a 304 confirmed."""
-        if not self._stores:
-            return
-        self.memory.freshen(key, credential, grant, entry)
-        # For a page with links, all replicas must know its last validation: proofs of its `Link`
-        # count only if they are newer.
-        if grant.link is None and self.redis.has(key, credential, grant, entry):
-            return
-        if not self.redis.is_resealed(key, grant.digest):
-            copy = self.memory.held(key, (grant.digest,)).get(grant.digest)
-            self.writes.store(key, credential, copy, grant, entry)
-        elif self.redis.servers.writing:
-            self.writes.confirm(key, credential, grant, entry)
-        else:
-            self.writes.store(key, credential, None, grant, entry)
+        if self._stores:
+            self.memory.freshen(key, credential, grant, entry)
+            self.writes.freshen(key, credential, grant, entry)
 
     def deny(
         self, key: CacheKey, credential: str, requested_at: float, *, token: str | None = None
     ) -> None:
         """Store the end of a grant (see `IStore.deny`); the write must not be lost."""
-        permitted = self.memory.has_permission(key, credential)
-        kind = WriteKind.REFUSAL if permitted else WriteKind.FIRST_REFUSAL
+        first = not self.memory.has_permission(key, credential)
         self.memory.deny(key, credential, requested_at)
-        write = Write(
-            lambda: self.redis.deny(key, credential, requested_at, self.writes.timeout_s),
-            ("refusal", key.name, credential, token or credential),
-            kind,
-            size_of_write(key),
-        )
-        self.writes.send(key.name, write)
+        self.writes.deny(key, credential, requested_at, token or credential, first=first)
 
     def store_negative(self, key: CacheKey, credential: str, negative: NegativeResponse) -> None:
         """Store a negative response; a write that fails is not queued: it would come too late."""
         self.memory.store_negative(key, credential, negative)
-        write = Write(
-            lambda: self.redis.put_negative(key, credential, negative, self.writes.timeout_s)
-        )
-        self.writes.send(key.name, write)
+        self.writes.store_negative(key, credential, negative)
 
     def begin_epoch(self, token: str, epoch: bytes, since: float) -> bytes | None:
         """Begin an epoch in the whole fleet, unless there is one."""
@@ -267,18 +246,12 @@ class FailoverStore:
     def set_limit(self, token: str, limit: Limit) -> None:
         """Store a limit, in the whole fleet."""
         self.memory.set_limit(token, limit)
-        write = Write(
-            lambda: self.redis.set_limit(token, limit, self.writes.timeout_s),
-            ("limit", token, limit.scope),
-            size=size_of_write(),
-        )
-        self.writes.send(token, write)
+        self.writes.set_limit(token, limit)
 
     def mark_unstorable(self, key: CacheKey) -> None:
         """Note that responses can't be stored; a write that fails is not queued."""
         self.memory.mark_unstorable(key)
-        write = Write(lambda: self.redis.mark_unstorable(key, self.writes.timeout_s))
-        self.writes.send(key.name, write)
+        self.writes.mark_unstorable(key)
 
     async def flushed(self) -> None:
         """Wait until Redis has all writes, also those in the queue."""

@@ -11,8 +11,8 @@ from twisted.internet.task import deferLater
 from zope.interface import implementer
 
 from ghmirror_tw.runtime.content_threads import ContentThreads
-from ghmirror_tw.store.compact_records import Record, long
-from ghmirror_tw.store.memory_store import MemoryStore
+from ghmirror_tw.store.compact_records import Record
+from ghmirror_tw.store.named_records import NamedRecords
 from ghmirror_tw.store.record_encoding import ENTRY, GRANT, REPRESENTATION
 from ghmirror_tw.store.record_names import RecordName, parse
 from ghmirror_tw.store.record_sealing import Codec
@@ -31,7 +31,7 @@ class MemoryArchive:
     """Copies and restores a memory store's records; the mark ends with the process."""
 
     reactor: Any
-    store: MemoryStore
+    records: NamedRecords
     codec: Codec
     threads: ContentThreads
     _mark: str | None = None
@@ -40,9 +40,8 @@ class MemoryArchive:
         """Yield all records, those used last first."""
         pairs: list[Pair] = []
         size = 0
-        for short_name in self.store.records.names():
-            name = long(short_name)
-            record = self.store.peek(name) if name.kind in _COPIED else None
+        for name in self.records.names():
+            record = self.records.peek(name) if name.kind in _COPIED else None
             for pair in () if record is None else self._sealed(name, record):
                 pairs.append(pair)
                 size += len(pair[1])
@@ -65,7 +64,7 @@ class MemoryArchive:
             name = parse(encoded)
             record = None if name is None else await self._opened(name, encoded, blob)
             if name is not None and record is not None:
-                admitted += self.store.admit(name, record)
+                admitted += self.records.admit(name, record)
             if number % _BATCH == _BATCH - 1:
                 await deferLater(self.reactor, 0)
         return admitted
@@ -85,7 +84,7 @@ class MemoryArchive:
 
     def is_full(self) -> bool:
         """Tell whether another record would evict one."""
-        return self.store.is_full
+        return self.records.is_full
 
     async def mark(self) -> str | None:
         """Return the mark, if the store has been filled."""

@@ -18,18 +18,15 @@ from ghmirror_tw.caching.records import (
     Known,
     NegativeResponse,
     Representation,
-    recency_list,
     with_entry,
 )
 from ghmirror_tw.github.rate_limit_resources import scopes_of_read
 from ghmirror_tw.github.rate_limits import Limit
 from ghmirror_tw.runtime.bounded_tables import store_recent
 from ghmirror_tw.store.compact_records import (
-    Record,
     entries_of,
     first_time,
     grant_of,
-    long,
     negative_of,
     short,
 )
@@ -38,7 +35,6 @@ from ghmirror_tw.store.local_limits import LocalLimits
 from ghmirror_tw.store.local_locks import LocalLocks
 from ghmirror_tw.store.lru_records import LruRecords
 from ghmirror_tw.store.record_encoding import ENTRY, GRANT, NEGATIVE, REFUSAL, REPRESENTATION
-from ghmirror_tw.store.record_names import RecordName
 from ghmirror_tw.store.store_interface import Deadline, IStore, LockName, LockOutcome
 
 #: How long a key counts as unstorable, in seconds: no request waits for another one then.
@@ -46,21 +42,6 @@ UNSTORABLE_S: Final = 60.0
 _MOST_UNSTORABLE: Final = 10_000
 #: Records that may permit a response without GitHub's confirmation (see `caching.epochs`).
 _PERMITTING: Final = (GRANT, NEGATIVE)
-
-
-def _newer(old: Record | None, record: Record) -> Record | None:
-    """Return the record to store in place of *old*, or None where that stays."""
-    if isinstance(record, Grant):
-        stays = isinstance(old, Grant) and old.requested_at >= record.requested_at
-    elif isinstance(record, float):
-        stays = isinstance(old, float) and old >= record
-    elif isinstance(record, tuple):
-        before = old if isinstance(old, tuple) else ()
-        record = recency_list((*before, *record))
-        stays = record == before
-    else:
-        stays = old is not None
-    return None if stays else record
 
 
 @implementer(IStore)
@@ -175,37 +156,6 @@ class MemoryStore:
             if compact is not None:
                 found[digest] = self.records.compactor.representation(compact, digest)
         return found
-
-    # Copies.
-
-    def names(self) -> list[RecordName]:
-        """Return the names of all records, those used last first."""
-        return list(map(long, self.records.names()))
-
-    def peek(self, name: RecordName) -> Record | None:
-        """Return a record without using it."""
-        compact = self.records.peek(short(name.kind, name.hash_tag, name.rest))
-        return None if compact is None else self.records.compactor.record(name, compact)
-
-    def remove(self, name: RecordName) -> None:
-        """Remove a record, if there is one."""
-        self.records.remove(short(name.kind, name.hash_tag, name.rest))
-
-    def admit(self, name: RecordName, record: Record) -> bool:
-        """Restore a record over nothing or an older one; return whether it is new.
-
-        A record over nothing is evicted before all others.
-        """
-        newer = _newer(self.peek(name), record)
-        if newer is None:
-            return False
-        self.records.put_cold(short(name.kind, name.hash_tag, name.rest), newer)
-        return True
-
-    @property
-    def is_full(self) -> bool:
-        """Whether another record would evict one."""
-        return self.records.size >= self.max_size
 
     # Writes.
 

@@ -13,11 +13,12 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from ghmirror_tw.caching.key import CacheKey
-from ghmirror_tw.caching.records import Entry, Grant, Representation
+from ghmirror_tw.caching.records import Entry, Grant, NegativeResponse, Representation
+from ghmirror_tw.github.rate_limits import Limit
 from ghmirror_tw.redis import Command, RedisUnavailableError, Reply
 from ghmirror_tw.store.memory_store import MemoryStore
 from ghmirror_tw.store.remote_interface import IRemoteRecords
-from ghmirror_tw.store.write_behind_queue import Write, WriteBehind
+from ghmirror_tw.store.write_behind_queue import Write, WriteBehind, WriteKind
 
 #: A cache key, a credential, and the records that a 304 confirmed.
 Confirmed: TypeAlias = tuple[CacheKey, str, Grant, Entry]
@@ -179,6 +180,32 @@ class RemoteWrites:
             self.queue.enqueue(write)
             self.enqueued()
 
+    def deny(
+        self, key: CacheKey, credential: str, requested_at: float, token: str, *, first: bool
+    ) -> None:
+        """Write a refusal, which must not be lost; *first*: it ends nothing stored here."""
+        write = Write(
+            lambda: self.redis.deny(key, credential, requested_at, self.timeout_s),
+            ("refusal", key.name, credential, token),
+            WriteKind.FIRST_REFUSAL if first else WriteKind.REFUSAL,
+            size_of_write(key),
+        )
+        self.send(key.name, write)
+
+    def store_negative(self, key: CacheKey, credential: str, negative: NegativeResponse) -> None:
+        """Write a negative response; if that fails, it is not queued."""
+        write = partial(self.redis.put_negative, key, credential, negative, self.timeout_s)
+        self.send(key.name, Write(write))
+
+    def set_limit(self, token: str, limit: Limit) -> None:
+        """Write a limit."""
+        write = partial(self.redis.set_limit, token, limit, self.timeout_s)
+        self.send(token, Write(write, ("limit", token, limit.scope), size=size_of_write()))
+
+    def mark_unstorable(self, key: CacheKey) -> None:
+        """Write that responses can't be stored; if that fails, it is not queued."""
+        self.send(key.name, Write(partial(self.redis.mark_unstorable, key, self.timeout_s)))
+
     # Responses, and confirmations.
 
     def store(
@@ -215,6 +242,20 @@ class RemoteWrites:
         copy = None if stored else self.memory.held(key, (grant.digest,)).get(grant.digest)
         if copy is not None:
             await freshen(copy, self.timeout_s)
+
+    def freshen(self, key: CacheKey, credential: str, grant: Grant, entry: Entry) -> None:
+        """Write what a 304 confirmed, unless Redis has it about as it is."""
+        # For a page with links, all replicas must know its last validation: proofs of its `Link`
+        # count only if they are newer.
+        if grant.link is None and self.redis.has(key, credential, grant, entry):
+            return
+        if not self.redis.is_resealed(key, grant.digest):
+            copy = self.memory.held(key, (grant.digest,)).get(grant.digest)
+            self.store(key, credential, copy, grant, entry)
+        elif self.redis.servers.writing:
+            self.confirm(key, credential, grant, entry)
+        else:
+            self.store(key, credential, None, grant, entry)
 
     def confirm(self, key: CacheKey, credential: str, grant: Grant, entry: Entry) -> None:
         """Write what a 304 confirmed, with the other confirmations of this turn."""

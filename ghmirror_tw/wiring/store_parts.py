@@ -20,6 +20,7 @@ from ghmirror_tw.store.failover import FailoverStore, Sizes
 from ghmirror_tw.store.measured_store import measured
 from ghmirror_tw.store.memory_archive import MemoryArchive
 from ghmirror_tw.store.memory_store import MemoryStore
+from ghmirror_tw.store.named_records import NamedRecords
 from ghmirror_tw.store.semaphore_interface import IFleetSemaphores
 from ghmirror_tw.telemetry.metric_catalogue import StoreFigures
 from ghmirror_tw.telemetry.metrics import Metrics
@@ -171,7 +172,7 @@ def _build_snapshots(  # noqa: PLR0913, PLR0917 - the parts that it connects
     barrier: RestoreBarrier,
 ) -> Snapshots:
     """Return the snapshots of the store in use, and of its substitute."""
-    in_memory = MemoryArchive(reactor, memory, build_codec(settings), threads)
+    in_memory = MemoryArchive(reactor, NamedRecords(memory.records), build_codec(settings), threads)
     archive: Any = in_memory
     if redis is not None:
         archive = RedisArchive(redis.redis, server_of(settings))

@@ -10,6 +10,7 @@ from twisted.trial.unittest import TestCase
 
 from ghmirror_tw.caching.records import Known
 from ghmirror_tw.proxy.collapsed_requests import JOIN_WINDOW_S
+from ghmirror_tw.store.named_records import NamedRecords
 from ghmirror_tw.store.record_encoding import REPRESENTATION
 from tests.fakes.github import Gate
 from tests.harness.home import Home, Received, open_github, open_home, start, until
@@ -109,10 +110,9 @@ class Together(Asking):
     async def test_repeatedly_broken_response_is_not_requested_by_each(self) -> None:
         """However many wait, and though there is nothing stale that they could have instead."""
         await self.home.get("/thing", token="alice-1")
-        for name in [
-            each for each in self.home.parts.memory.names() if each.kind is REPRESENTATION
-        ]:
-            self.home.parts.memory.remove(name)
+        records = NamedRecords(self.home.parts.memory.records)
+        for name in [each for each in records.names() if each.kind is REPRESENTATION]:
+            records.remove(name)
         self.github.reset_counts()
         self.github.fault("/thing", "reset")
         barrier = self.github.hold("/thing")

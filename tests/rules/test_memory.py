@@ -11,6 +11,7 @@ from typing import Any
 from twisted.trial.unittest import TestCase
 
 from ghmirror_tw.caching.records import Representation
+from ghmirror_tw.store.named_records import NamedRecords
 from tests.harness.home import Home, Received, fetch, open_github, open_home, start
 
 NO_CACHE = {"Cache-Control": "no-cache"}
@@ -64,8 +65,9 @@ class Memory(TestCase):
         port = int(self.github.api_url.rpartition(":")[2])
         made = await fetch("GET", port, "/thing", token="alice-1")
         store = self.home.parts.store
-        records = (store.peek(name) for name in store.names())
-        held = [record for record in records if type(record) is Representation]
+        records = NamedRecords(store.records)
+        peeked = map(records.peek, records.names())
+        held = [record for record in peeked if type(record) is Representation]
         assert [each.content() for each in held] == [made.content]
         assert json.loads(made.content) == text
         names = {name for name, _ in held[0].fields}

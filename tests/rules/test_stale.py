@@ -13,6 +13,7 @@ from twisted.trial.unittest import TestCase
 from ghmirror_tw.caching.records import Grant
 from ghmirror_tw.proxy.stored_responses import StoredResponses
 from ghmirror_tw.runtime.bounded_tables import CredentialTable
+from ghmirror_tw.store.named_records import NamedRecords
 from ghmirror_tw.wiring.settings_reload import SettingsReload
 from tests.fakes.github import GitHub
 from tests.harness.home import (
@@ -127,12 +128,12 @@ class Stale(TestCase):
 
     async def test_no_stale_response_by_a_restored_grant(self) -> None:
         """A grant that came out of a snapshot is none before GitHub has confirmed it."""
-        store = self.home.parts.memory
-        for name in store.names():
-            record = store.peek(name)
+        records = NamedRecords(self.home.parts.memory.records)
+        for name in records.names():
+            record = records.peek(name)
             if isinstance(record, Grant):
-                store.remove(name)
-                assert store.admit(name, evolve(record, epoch=None))
+                records.remove(name)
+                assert records.admit(name, evolve(record, epoch=None))
         assert (await self.while_away()).status == 503
         assert (await self.home.get("/thing", token="alice-1")).outcome.endswith("revalidated")
         assert (await self.while_away()).outcome == STALE

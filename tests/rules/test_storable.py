@@ -8,6 +8,7 @@ from twisted.internet.protocol import Factory, Protocol
 from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import TestCase
 
+from ghmirror_tw.store.named_records import NamedRecords
 from ghmirror_tw.store.record_encoding import EPOCH, REFUSAL
 from tests.harness.home import Home, open_home, reactor
 
@@ -37,10 +38,10 @@ class Storable(TestCase):
 
     def remembered(self) -> list[Any]:
         """Return all records but refusals and epochs, as they are now."""
-        store = self.home.parts.store
+        records = NamedRecords(self.home.parts.store.records)
         return sorted(
-            (name.encode(), repr(store.peek(name)))
-            for name in store.names()
+            (name.encode(), repr(records.peek(name)))
+            for name in records.names()
             if name.kind not in (REFUSAL, EPOCH)
         )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from twisted.trial.unittest import TestCase
 
+from ghmirror_tw.store.named_records import NamedRecords
 from ghmirror_tw.store.record_encoding import REPRESENTATION
 from tests.harness.home import Home, open_home, start
 
@@ -168,8 +169,9 @@ class Outcomes(TestCase):
         """A grant without its representation validates nothing."""
         await self.outcome("/thing", "alice-1")
         store = self.home.parts.store
-        for name in [n for n in store.names() if n.kind is REPRESENTATION]:
-            store.remove(name)
+        records = NamedRecords(store.records)
+        for name in [n for n in records.names() if n.kind is REPRESENTATION]:
+            records.remove(name)
         result = await self.outcome("/thing", "alice-1")
         assert result == (200, "fwd=stale; fwd-status=200; stored; detail=changed", "MISS")
 

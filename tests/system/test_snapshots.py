@@ -24,6 +24,7 @@ from ghmirror_tw.redis_store.redis_archive import RedisArchive
 from ghmirror_tw.snapshots.directory_target import TemporaryFile
 from ghmirror_tw.snapshots.snapshot_errors import FullTargetError
 from ghmirror_tw.snapshots.snapshot_names import owner_of
+from ghmirror_tw.store.named_records import NamedRecords
 from ghmirror_tw.store.record_encoding import REPRESENTATION
 from ghmirror_tw.store.record_sealing import Codec
 from ghmirror_tw.store.store_interface import Pair
@@ -304,22 +305,23 @@ class WhileFilling(Kept):
         home = await open_home(self, self.github)
         await home.get(PATHS[0], token="alice-1")
         parts = home.parts
-        [name] = [each for each in parts.memory.names() if each.kind is REPRESENTATION]
-        content = parts.memory.peek(name)
+        records = NamedRecords(parts.memory.records)
+        [name] = [each for each in records.names() if each.kind is REPRESENTATION]
+        content = records.peek(name)
         assert content is not None
-        others = [(each, parts.memory.peek(each)) for each in parts.memory.names() if each != name]
+        others = [(each, records.peek(each)) for each in records.names() if each != name]
         parts.memory.resize(0)
         parts.memory.resize(1_000_000)
         for each, record in others:
             assert record is not None
-            assert parts.memory.admit(each, record)
+            assert records.admit(each, record)
         self.github.reset_counts()
         parts.barrier.longest_s = 60.0
         parts.barrier.shut("a test")
         asked = [Deferred.fromCoroutine(home.get(PATHS[0], token=token)) for token in TOKENS]
         while parts.resource.in_flight < len(TOKENS):
             await deferLater(reactor, 0)
-        parts.memory.admit(name, content)
+        records.admit(name, content)
         parts.barrier.open("a test")
         for answer in asked:
             assert (await answer).status == 200

@@ -18,6 +18,7 @@ from ghmirror_tw.runtime.content_threads import ContentThreads
 from ghmirror_tw.store import record_names
 from ghmirror_tw.store.memory_archive import MemoryArchive
 from ghmirror_tw.store.memory_store import MemoryStore
+from ghmirror_tw.store.named_records import NamedRecords
 from ghmirror_tw.store.record_encoding import ENTRY, GRANT, REFUSAL, REPRESENTATION
 from ghmirror_tw.store.record_names import RecordName, parse
 from ghmirror_tw.store.record_sealing import VERSION, Codec
@@ -191,7 +192,7 @@ class Stores(TestCase):
         threads = ContentThreads(reactor)
         threads.open()
         self.addCleanup(threads.close)
-        return store, MemoryArchive(reactor, store, CODEC, threads)
+        return store, MemoryArchive(reactor, NamedRecords(store.records), CODEC, threads)
 
     async def make_redis(self) -> tuple[Any, Any]:
         store = await open_store(self, start_redis(self).address)
@@ -217,11 +218,12 @@ class Memory(Archives, Stores):
             made = held(b"[%d]" % number)
             key = CacheKey(b"/%d" % number)
             store.store_response(key, ALICE, made, grant(1.0, made), entry(of=made))
-        into = MemoryArchive(reactor, store, CODEC, archive.threads)
-        newest = store.names()[0]
+        records = NamedRecords(store.records)
+        into = MemoryArchive(reactor, records, CODEC, archive.threads)
+        newest = records.names()[0]
         await into.admit(pairs)
         assert store.records.size <= 10_000
-        assert store.names()[0] == newest
+        assert records.names()[0] == newest
 
 
 class Redis(Archives, Stores):

@@ -14,6 +14,7 @@ from ghmirror_tw.caching.records import Known
 from ghmirror_tw.store import local_epochs
 from ghmirror_tw.store.measured_store import measured
 from ghmirror_tw.store.memory_store import UNSTORABLE_S, MemoryStore
+from ghmirror_tw.store.named_records import NamedRecords
 from ghmirror_tw.store.record_encoding import GRANT, REFUSAL, REPRESENTATION
 from ghmirror_tw.store.record_names import RecordName
 from ghmirror_tw.store.store_interface import Deadline, IStore, LockOutcome
@@ -50,6 +51,9 @@ class Bounds(SynchronousTestCase):
         self.clock = Clock()
         self.store = MemoryStore(self.clock, 1_000_000)
 
+    def records(self) -> NamedRecords:
+        return NamedRecords(self.store.records)
+
     def known(self, credential: str = ALICE, key: CacheKey = KEY) -> Known:
         found: Known = self.successResultOf(self.store.look_up(key, credential, Deadline()))
         return found
@@ -59,23 +63,23 @@ class Bounds(SynchronousTestCase):
         names = [RecordName(REPRESENTATION, key.name, HELD.digest) for key in (KEY, OTHER_KEY)]
         self.store.hold(KEY, HELD)
         self.store.hold(OTHER_KEY, HELD)
-        assert self.store.names() == names[::-1]
+        assert self.records().names() == names[::-1]
         self.store.held(KEY, (HELD.digest,))
-        assert self.store.names() == names
+        assert self.records().names() == names
         copied = [RecordName(REFUSAL, KEY.name, ALICE), RecordName(REFUSAL, KEY.name, BOB)]
         for name in copied:
-            assert self.store.admit(name, 1.0)
-        assert self.store.names() == names + copied
+            assert self.records().admit(name, 1.0)
+        assert self.records().names() == names + copied
         self.store.resize(self.store.records.size - 1)
-        assert self.store.names() == names + copied[:1]
+        assert self.records().names() == names + copied[:1]
         self.known()
-        assert self.store.names() == [copied[0], *names]
+        assert self.records().names() == [copied[0], *names]
 
     def test_the_garbage_collector_ignores_records(self) -> None:
         """Of all kinds, and names: visiting many of them would stop the process."""
         self.store.store_response(KEY, ALICE, HELD, grant(1.0), entry())
         self.store.deny(OTHER_KEY, ALICE, 1.0)
-        self.store.admit(RecordName(REFUSAL, KEY.name, BOB), 1.0)
+        self.records().admit(RecordName(REFUSAL, KEY.name, BOB), 1.0)
         for _ in "12":  # the first time it sees through names and fields, then through the rest
             gc.collect()
         for records in (self.store.records._records, self.store.records._cold):
@@ -148,7 +152,7 @@ class Bounds(SynchronousTestCase):
         self.store.freshen(KEY, ALICE, grant(1.0), entry())
         for number in range(40):
             self.store.freshen(CacheKey(b"/%d" % number), BOB, grant(1.0), entry())
-            assert RecordName(GRANT, KEY.name, ALICE) not in self.store.names()
+            assert RecordName(GRANT, KEY.name, ALICE) not in self.records().names()
         self.store = MemoryStore(self.clock, 6_000)
         self.store.freshen(KEY, ALICE, grant(0.5), entry())
         self.store.deny(KEY, ALICE, 2.0)
