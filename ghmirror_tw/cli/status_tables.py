@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from attrs import frozen
@@ -94,6 +94,10 @@ def _count(number: int | None) -> str:
     return _UNKNOWN if number is None else f"{number:,}"
 
 
+def _part(number: int, whole: int | None) -> str:
+    return _count(number) if whole is None else f"{_count(number)} of {_count(whole)}"
+
+
 def _percent(part: float, whole: float) -> str:
     return f"{100 * part / whole:.1f} %" if whole else _UNKNOWN
 
@@ -161,7 +165,7 @@ def _latencies(status: StatusFields, window: str, title: str) -> Section:
 
 
 def _state(status: StatusFields) -> Section:
-    """Return what is wrong, or that nothing is: GitHub, the store, limits."""
+    """Return what is wrong, or that nothing is: GitHub, the store, limits, failed snapshots."""
     github = status["github"]
     page, failures = github["page"], github["failures"]
     parts = ["available" if github["available"] else "unavailable, stale responses are sent"]
@@ -174,7 +178,22 @@ def _state(status: StatusFields) -> Section:
     rows.append(
         ("rate limits", f"{len(limits):,} in force: {'; '.join(limits)}" if limits else "none")
     )
+    rows += [("snapshots", each) for each in _snapshot_problems(status["snapshots"])]
     return Section("State", ("", ""), rows)
+
+
+def _snapshot_problems(snapshots: Mapping[str, Any] | None) -> Iterator[str]:
+    """Yield why the last snapshots failed, and whether some belong to another mirror."""
+    if snapshots is None:
+        return
+    for operation in ("save", "restore"):
+        if error := snapshots[operation]["error"]:
+            yield f"{operation} failed: {_word(error)}"
+    if foreign := snapshots["foreign"]:
+        yield (
+            f"{text_format.count(foreign, 'snapshot')} not used: of another credential_secret"
+            " or api_url"
+        )
 
 
 def _store_state(store: Mapping[str, Any]) -> str:
@@ -246,7 +265,7 @@ def _remaining(status: StatusFields) -> Section:
         (
             _word(each["user"]),
             _word(each["resource"]),
-            _count(each["remaining"]),
+            _part(each["remaining"], each["limit"]),
             _left(each["resets_at"], status["at"], "reset"),
         )
         for each in status["quota"]["remaining"]

@@ -71,6 +71,7 @@ CATALOGUE: Final[tuple[tuple[type, str, str, tuple[str, ...]], ...]] = (
     (Counter, "quota_saved", "Requests that GitHub did not charge", ("user",)),
     (Counter, "quota_unknown", "Requests that timed out, which GitHub may have charged", ()),
     (Gauge, "quota_remaining", "Quota left by the last response", ("user", "resource")),
+    (Gauge, "quota_limit", "The whole quota by the last response", ("user", "resource")),
     (Gauge, "quota_reset_timestamp_seconds", "When the quota resets", ("user", "resource")),
     (Gauge, "limited", "1 while a limit of GitHub's is in force", ("user", "resource", "kind")),
     (Gauge, "store_available", "Whether the configured store can be used", ()),

@@ -21,34 +21,32 @@ USER_IDLE_S: Final = 3600.0
 
 
 @define(eq=False)
-class SeriesPair:
-    """Two series with the same labels, the time of their last change, and their values."""
+class SeriesGroup:
+    """Series with the same labels, the time of their last change, and their values."""
 
-    first: Any
-    second: Any
+    series: tuple[Any, ...]
     used_at: float = 0.0
-    values: tuple[int, int] | None = None
+    values: tuple[int | None, ...] | None = None
 
 
 @define(eq=False)
 class RecentSeries:
-    """Two metrics with series by user: the least recently used is removed first (LRU)."""
+    """Metrics with series by user: the least recently used are removed first (LRU)."""
 
-    first: Any
-    second: Any
-    active: OrderedDict[tuple[str, ...], SeriesPair] = field(init=False, factory=OrderedDict)
+    metrics: tuple[Any, ...]
+    active: OrderedDict[tuple[str, ...], SeriesGroup] = field(init=False, factory=OrderedDict)
 
-    def get(self, now: float, *labels: str) -> SeriesPair:
+    def get(self, now: float, *labels: str) -> SeriesGroup:
         """Return the series with these labels, which are now the most recently used."""
-        pair = self.active.get(labels)
-        if pair is None:
-            pair = SeriesPair(self.first.labels(*labels), self.second.labels(*labels))
-            self.active[labels] = pair
-        pair.used_at = now
+        group = self.active.get(labels)
+        if group is None:
+            group = SeriesGroup(tuple(metric.labels(*labels) for metric in self.metrics))
+            self.active[labels] = group
+        group.used_at = now
         self.active.move_to_end(labels)
         if len(self.active) > USER_SERIES:
             self._remove_oldest()
-        return pair
+        return group
 
     def expire(self, now: float) -> None:
         """Remove the series that were not used for `USER_IDLE_S`."""
@@ -59,8 +57,8 @@ class RecentSeries:
 
     def _remove_oldest(self) -> None:
         labels, _ = self.active.popitem(last=False)
-        self.first.remove(*labels)
-        self.second.remove(*labels)
+        for metric in self.metrics:
+            metric.remove(*labels)
 
 
 @define(eq=False)

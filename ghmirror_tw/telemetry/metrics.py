@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import Any, Final
@@ -87,10 +88,9 @@ class Metrics:
         )
         for name in ("requests", *BUCKETS):
             self.registry.register(named[name])
-        self._users = RecentSeries(named["quota_spent"], named["quota_saved"])
-        self._quotas = RecentSeries(
-            named["quota_remaining"], named["quota_reset_timestamp_seconds"]
-        )
+        self._users = RecentSeries((named["quota_spent"], named["quota_saved"]))
+        quotas = ("quota_remaining", "quota_limit", "quota_reset_timestamp_seconds")
+        self._quotas = RecentSeries(tuple(named[name] for name in quotas))
         self._set_initial_values()
         self.registry.register(self._stores)
         self.registry.register(self._budgets)
@@ -126,7 +126,7 @@ class Metrics:
     def spent(self, user: str | None, n: int = 1) -> None:
         """Count *n* requests that GitHub charged to *user*."""
         self.spent_in_all += n
-        self._users.get(self.now(), user or "unknown").first.inc(n)
+        self._users.get(self.now(), user or "unknown").series[0].inc(n)
 
     def charged(self, user: str | None) -> None:
         """Count a 304 that GitHub charged to *user*."""
@@ -145,15 +145,18 @@ class Metrics:
     def saved(self, user: str | None, n: int = 1) -> None:
         """Count *n* requests of *user* that GitHub did not charge."""
         self.saved_in_all += n
-        self._users.get(self.now(), user or "unknown").second.inc(n)
+        self._users.get(self.now(), user or "unknown").series[1].inc(n)
 
-    def quota(self, user: str | None, resource: str, remaining: int, reset: int) -> None:
+    def quota(
+        self, user: str | None, resource: str, remaining: int, limit: int | None, reset: int
+    ) -> None:
         """Show the quota of GitHub's last response; *reset* is in seconds since the epoch."""
-        pair = self._quotas.get(self.now(), user or "unknown", resource)
-        if pair.values != (remaining, reset):
-            pair.values = remaining, reset
-            pair.first.set(remaining)
-            pair.second.set(reset)
+        group = self._quotas.get(self.now(), user or "unknown", resource)
+        values = remaining, limit, reset
+        if group.values != values:
+            group.values = values
+            for series, value in zip(group.series, values, strict=True):
+                series.set(math.nan if value is None else value)
 
     def collapsed(self) -> None:
         """Count a request that got the response to another request."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
@@ -124,19 +125,25 @@ def _users(readings: MetricReadings) -> list[dict[str, Any]]:
 
 def _remaining(readings: MetricReadings) -> list[dict[str, Any]]:
     """Return the remaining quotas, sorted by resource (core first) and by remainder."""
-    resets = {
-        (labels["user"], labels["resource"]): value
-        for labels, value in readings.all_of("ghmirror_quota_reset_timestamp_seconds")
-    }
-    shown = [
+    limits, resets = (
         {
-            "user": labels["user"],
-            "resource": labels["resource"],
-            "remaining": round(value),
-            "resets_at": resets[labels["user"], labels["resource"]],
+            (labels["user"], labels["resource"]): value
+            for labels, value in readings.all_of(f"ghmirror_quota_{name}")
         }
-        for labels, value in readings.all_of("ghmirror_quota_remaining")
-    ]
+        for name in ("limit", "reset_timestamp_seconds")
+    )
+    shown = []
+    for labels, value in readings.all_of("ghmirror_quota_remaining"):
+        key = labels["user"], labels["resource"]
+        shown.append(
+            {
+                "user": labels["user"],
+                "resource": labels["resource"],
+                "remaining": round(value),
+                "limit": None if math.isnan(limits[key]) else round(limits[key]),
+                "resets_at": resets[key],
+            }
+        )
     return sorted(shown, key=_weight)
 
 

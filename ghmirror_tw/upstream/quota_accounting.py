@@ -25,8 +25,10 @@ _log: Final = Logger(namespace="ghmirror.mirror")
 class QuotaMetrics(Protocol):
     """The metrics of quotas; *user* is a login or an App, None where it is not known."""
 
-    def quota(self, user: str | None, resource: str, remaining: int, reset: int) -> None:
-        """Set the remaining quota."""
+    def quota(
+        self, user: str | None, resource: str, remaining: int, limit: int | None, reset: int
+    ) -> None:
+        """Set the remaining quota and the whole one, None where it is not known."""
 
     def spent(self, user: str | None) -> None:
         """Count a request that was charged."""
@@ -76,7 +78,8 @@ class QuotaAccounting:
             return response
         user = self.user(outgoing.requester)
         resource = named_resource(response.fields) or outgoing.resource
-        self.metrics.quota(user, resource, remaining, reset)
+        limit = whole_number(response.fields.get(b"x-ratelimit-limit"))
+        self.metrics.quota(user, resource, remaining, limit, reset)
         alone = not self.limiter.is_shared(token)
         if accepted:
             self.limiter.quota_reserve.note(token, resource, remaining, reset)

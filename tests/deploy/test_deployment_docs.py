@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import shutil
+import subprocess
 from pathlib import Path
 
 import yaml
@@ -37,7 +39,25 @@ def test_each_alert_has_a_section_of_the_runbook() -> None:
         for part in ("Users notice", "Look at", "Do", "Leave it alone"):
             assert re.search(rf"^{part}$", text, re.MULTILINE), (name, part)
         url = alerts[name]["annotations"]["runbook_url"]
-        assert url == f"https://docs.example.org/ghmirror/runbook.html#{name.lower()}"
+        assert url == f"docs/runbook.rst#{name.lower()}"
+
+
+def test_documented_command_sets_the_runbook(tmp_path: Path) -> None:
+    """It changes the URL of each alert in both files, and nothing else."""
+    (command,) = re.findall(r"^    (sed -i .*\\\n.*)$", PAGE, re.MULTILINE)
+    paths = re.findall(r"conf/\S+", command)
+    assert len(paths) == 2
+    for path in paths:
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / path, tmp_path / path)
+    subprocess.run(["bash", "-c", command], cwd=tmp_path, check=True)
+    for path in paths:
+        before, after = ((folder / path).read_text().splitlines() for folder in (ROOT, tmp_path))
+        changed = [pair for pair in zip(before, after, strict=True) if len(set(pair)) == 2]
+        assert len(changed) == sum("alert: " in line for line in before)
+        for old, new in changed:
+            there = "https://wiki.example.net/ghmirror/runbook.html#"
+            assert new == old.replace("docs/runbook.rst#", there)
 
 
 def test_documented_commands_equal_those_in_the_files() -> None:

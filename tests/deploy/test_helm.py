@@ -62,7 +62,11 @@ EVERYTHING = {
     "monitoring": {
         "serviceMonitor": {"enabled": True, "labels": {"release": "prometheus"}},
         "podMonitor": {"enabled": True, "interval": "30s"},
-        "prometheusRule": {"enabled": True, "labels": {"release": "prometheus"}},
+        "prometheusRule": {
+            "enabled": True,
+            "labels": {"release": "prometheus"},
+            "runbook": "https://wiki.example.net/runbook.html",
+        },
         "dashboard": {"enabled": True},
     },
 }
@@ -140,6 +144,11 @@ def test_each_value_has_an_effect(tmp_path: Path) -> None:
     assert [permits(policy, port) for port in (443, 26379, 8443, 3128)] == [True, True, True, False]
     assert made["ServiceMonitor"]["metadata"]["labels"]["release"] == "prometheus"
     assert made["PodMonitor"]["spec"]["podMetricsEndpoints"][0]["interval"] == "30s"
+    rules = [rule for group in made["PrometheusRule"]["spec"]["groups"] for rule in group["rules"]]
+    for rule in rules:
+        if "alert" in rule:
+            url = f"https://wiki.example.net/runbook.html#{rule['alert'].lower()}"
+            assert rule["annotations"]["runbook_url"] == url
 
 
 def test_objects_are_named_by_the_release(tmp_path: Path) -> None:
@@ -207,6 +216,7 @@ def test_null_removes_files_and_objects(tmp_path: Path) -> None:
         ("networkPolicy.egress.https.ports={http}", "/networkPolicy/egress/https/ports/0"),
         ("service.port=0", "/service/port"),
         ("monitoring.podMonitor.interval=often", "/monitoring/podMonitor/interval"),
+        ("monitoring.prometheusRule.runbook=a#b", "/monitoring/prometheusRule/runbook"),
     ],
 )
 def test_schema_refuses_wrong_values(wrong: str, where: str) -> None:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -152,7 +155,8 @@ def test_page_shows_the_status_document(browser: Browser, scene: Scene) -> None:
     assert stop[:2] == ["user2", "primary limit of search"]
     assert stop[2].startswith("in ")
     left = {(row[0], row[1]): row[2] for row in table(page, "quotas")}
-    assert left["user2", "search"] == "0"
+    assert left["user2", "search"] == "0 of 30"
+    assert left["user0", "core"].endswith(" of 5,000")
     assert len(table(page, "latencies")) == 6
     assert table(page, "latencies")[0][-1] == str(document["requests"]["total"])
     assert facts(page, "store")["Kind"] == ["memory"]
@@ -405,6 +409,40 @@ def test_unavailable_redis_has_a_notice(browser: Browser, github: StandIn, fallb
                 )
                 assert facts(page, "state-tiles")["Store"][0] == "none"
             page.close()
+
+
+def test_failed_snapshots_are_shown(browser: Browser, github: StandIn, tmp_path: Path) -> None:
+    """The tile names what failed, and the card why; snapshots of another secret are counted."""
+
+    def sections(secret: str) -> Sections:
+        return {
+            "cache": {"credential_secret": secret * 40},
+            "snapshot": {"target": f"file://{tmp_path}/copies", "interval": "1s"},
+        }
+
+    with mirror_of(github, sections("x")) as mirror:
+        Scene(github, mirror).get("/user")
+        page = seen(browser.open(f"{mirror.admin_url}/"))
+        page.until("document.getElementById('snapshots').textContent.includes(' records in ')")
+        assert facts(page, "snapshots")["Failures"] == ["none"]
+        assert "failed" not in page.value("document.getElementById('state-tiles').textContent")
+        page.close()
+    with mirror_of(github, sections("y")) as mirror:
+        page = seen(browser.open(f"{mirror.admin_url}/"))
+        page.until("document.getElementById('snapshots').textContent.includes('Not used')")
+        (other,) = facts(page, "snapshots")["Not used"]
+        assert re.fullmatch(r"\d of another credential_secret or api_url", other)
+        tile = facts(page, "state-tiles")["Snapshots"]
+        assert re.fullmatch(r"\d of another secret or API not used", tile[1])
+        shutil.rmtree(tmp_path / "copies")
+        (tmp_path / "copies").write_text("no folder")
+        Scene(github, mirror).get("/user")
+        page.until("document.getElementById('snapshots').textContent.includes('Save failed')")
+        (error,) = facts(page, "snapshots")["Save failed"]
+        assert f"file://{tmp_path}/copies cannot be written to" in error
+        assert facts(page, "state-tiles")["Snapshots"][1] == "the last save failed"
+        assert page.value(CONTRAST) >= 4.5
+        page.close()
 
 
 def test_full_quotas_are_hidden(browser: Browser, scene: Scene) -> None:

@@ -143,7 +143,7 @@ def exposed() -> str:
     shown.upstream(b"GET", 304, 0.1)
     shown.store("redis", "look_up", "hit", 0.0004)
     shown.spent("octocat")
-    shown.quota("octocat", "core", 4999, 1_700_000_000)
+    shown.quota("octocat", "core", 4999, 5000, 1_700_000_000)
     shown.unstorable("no-store")
     shown.snapshot("save", at=5.0, seconds=1.5, size_bytes=10, records=2)
     shown.reactor_lag(0.001)

@@ -27,6 +27,7 @@ const get = (id) => document.getElementById(id);
 
 const UNKNOWN = '–';
 const count = (n) => (n === null ? UNKNOWN : n.toLocaleString('en'));
+const counted = (n, noun) => `${count(n)} ${noun}${n === 1 ? '' : 's'}`;
 const percent = (part, whole) =>
   whole ? `${((100 * part) / whole).toFixed(part === whole || !part ? 0 : 1)} %` : UNKNOWN;
 
@@ -195,7 +196,7 @@ function githubTile({ github }) {
   const page = github.page === null ? 'no status page'
     : github.page.status === null ? 'status page not fetched yet'
       : `status page: ${githubPage(github.page)}`;
-  const failures = github.failures ? `, ${count(github.failures)} failures in a row` : '';
+  const failures = github.failures ? `, ${counted(github.failures, 'failure')} in a row` : '';
   const well = !failures && (!github.page || [null, 'operational'].includes(github.page.status));
   return ['GitHub', github.available ? 'available' : 'unavailable', page + failures,
     github.available ? (well ? 'good' : 'warn') : 'bad'];
@@ -217,9 +218,15 @@ function limitsTile({ stops }) {
 
 function snapshotsTile({ snapshots }) {
   if (snapshots === null) return ['Snapshots', 'none', 'a restart costs quota', ''];
-  const failures = snapshots.save.failures + snapshots.restore.failures;
-  const saved = snapshots.save.at === null ? 'none yet' : ago(snapshots.save.at);
-  if (failures) return ['Snapshots', saved, `${count(failures)} failed`, 'warn'];
+  const { save, restore, foreign } = snapshots;
+  const saved = save.at === null ? 'none yet' : ago(save.at);
+  const failed = [['save', save], ['restore', restore]].filter(([, each]) => each.error !== null);
+  if (failed.length) {
+    return ['Snapshots', saved, `the last ${failed.map(([name]) => name).join(' and ')} failed`, 'warn'];
+  }
+  if (foreign && restore.at === null) {
+    return ['Snapshots', saved, `${count(foreign)} of another secret or API not used`, 'warn'];
+  }
   if (snapshots.filling) return ['Snapshots', saved, 'the store is being restored', 'warn'];
   return ['Snapshots', saved, snapshots.next_at === null ? 'being saved'
     : { until: snapshots.next_at, before: 'next ', over: 'next now' }, 'good'];
@@ -328,6 +335,9 @@ function showUsers(figures) {
   ]), 'No requests yet.');
 }
 
+const left = ({ remaining, limit }) =>
+  `${count(remaining)}${limit === null ? '' : ` of ${count(limit)}`}`;
+
 function showLimits(figures) {
   get('limits-card').hidden = !figures.stops.length;
   fill(get('stops'), some(figures.stops, get('stops-more'), 'limits').map((each) => [
@@ -338,7 +348,7 @@ function showLimits(figures) {
   const known = figures.quota.remaining;
   const remaining = known.filter((each) => each.resets_at > now());
   fill(get('quotas'), some(remaining, get('quotas-more'), 'quotas').map((each) => [
-    each.user, each.resource, { text: count(each.remaining), class: each.remaining ? '' : 'bad' },
+    each.user, each.resource, { text: left(each), class: each.remaining ? '' : 'bad' },
     { until: each.resets_at, over: 'reset' },
   ]), known.length ? 'All quotas are full again.' : 'No quota received yet.');
 }
@@ -365,7 +375,7 @@ function showStore(figures) {
     const most = each.store === 'memory' ? ` of ${bytes(store.limit)}` : '';
     rows.push([`${beside}size`, bytes(each.bytes) + most]);
     if (each.representations !== null) {
-      rows.push([`${beside}records`, `${count(each.representations)} representations, ${count(each.grants)} grants`]);
+      rows.push([`${beside}records`, `${counted(each.representations, 'representation')}, ${counted(each.grants, 'grant')}`]);
     }
     rows.push([`${beside}evictions`, count(each.evictions)]);
   }
@@ -395,16 +405,23 @@ function showSnapshots(figures) {
     return;
   }
   const told = (each) => (each.at === null ? 'none by this replica'
-    : `${ago(each.at)}, ${bytes(each.bytes)}, ${count(each.records)} records in ${seconds(each.seconds)}`);
-  const { save, restore } = snapshots;
+    : `${ago(each.at)}, ${bytes(each.bytes)}, ${counted(each.records, 'record')} in ${seconds(each.seconds)}`);
+  const { save, restore, foreign } = snapshots;
   const failures = save.failures + restore.failures;
-  facts(get('snapshots'), [
+  const rows = [
     ['Target', snapshots.target],
     ['Last save', told(save)],
     ['Next', snapshots.next_at === null ? 'in progress' : { until: snapshots.next_at, over: 'now' }],
     ['Last restore', snapshots.filling ? 'in progress' : told(restore)],
-    ['Failures', { text: failures ? `${count(save.failures)} saving, ${count(restore.failures)} restoring` : 'none', class: failures ? 'bad' : '' }],
-  ]);
+    ['Failures', failures ? `${count(save.failures)} saving, ${count(restore.failures)} restoring, since the start` : 'none'],
+  ];
+  for (const [name, each] of [['Save failed', save], ['Restore failed', restore]]) {
+    if (each.error !== null) rows.push([name, { text: each.error, class: 'bad' }]);
+  }
+  if (foreign) {
+    rows.push(['Not used', { text: `${count(foreign)} of another credential_secret or api_url`, class: 'warn' }]);
+  }
+  facts(get('snapshots'), rows);
 }
 
 const SHARES = 10; // rows of each table of shares

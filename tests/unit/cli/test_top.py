@@ -63,7 +63,7 @@ def test_status_is_printed_as_lines(operator: Operator, scene: Scene, url: str) 
     for each in quota["users"]:
         assert [each["user"], str(each["saved"]), str(each["spent"])] in [w[:3] for w in words]
     assert ["user2", "primary", "search", "in"] in [each[:4] for each in words]
-    assert ["user2", "search", "0", "in"] in [each[:4] for each in words]
+    assert ["user2", "search", "0", "of", "30", "in"] in [each[:6] for each in words]
     for busiest in told["paths"]["busiest"]:
         assert any(line.endswith(f" {busiest['path']}") for line in lines)
     for paid in told["paths"]["paid"]:
@@ -371,8 +371,9 @@ def with_everything(scene: Scene) -> Any:
         "interval": 900.0,
         "next_at": at + 60,
         "filling": True,
-        "save": done,
-        "restore": done,
+        "foreign": 3,
+        "save": {**done, "error": "file:///x: no space\x1b[31m"},
+        "restore": {**done, "error": None},
     }
     told["hour"]["minutes"] = [
         {"at": at - 7200, "outcomes": {"shared": 9}},
@@ -383,6 +384,11 @@ def with_everything(scene: Scene) -> Any:
     told["quota"]["remaining"][0]["resets_at"] = at - 1
     told["quota"]["users"] = [{"user": f"u{n}", "saved": 0, "spent": 0} for n in range(12)]
     return json.loads(json.dumps(told))
+
+
+def snapshots_of(told: Any) -> list[str]:
+    """Return what the first table says of snapshots."""
+    return [row[1] for row in status_view(told).state.rows if row[0] == "snapshots"]
 
 
 def state_of(told: Any) -> dict[str, str]:
@@ -396,6 +402,13 @@ def test_failures_are_shown(scene: Scene) -> None:
     """What is away, what failed, what is not known; and nothing of it can draw on a terminal."""
     told = with_everything(scene)
     assert status_view(told).headline.startswith("a\\x1b[31m\\nb: ready")
+    state = state_of(told)
+    foreign = "3 snapshots not used: of another credential_secret or api_url"
+    assert snapshots_of(told) == ["save failed: file:///x: no space\\x1b[31m", foreign]
+    told["snapshots"]["save"]["error"] = None
+    told["snapshots"]["restore"]["error"] = "access is denied"
+    assert snapshots_of(told) == ["restore failed: access is denied", foreign]
+    told["snapshots"]["restore"]["error"], told["snapshots"]["foreign"] = None, 0
     state = state_of(told)
     assert state == {
         "GitHub": "unavailable, stale responses are sent; status page: major_outage",

@@ -52,7 +52,7 @@ def everything(metrics: Metrics) -> None:
     metrics.upstream(b"GET", 304, 0.1)
     metrics.store("redis", "look_up", "hit", 0.0004)
     metrics.spent("octocat")
-    metrics.quota("octocat", "core", 4999, 1_700_000_000)
+    metrics.quota("octocat", "core", 4999, 5000, 1_700_000_000)
     metrics.watch_limits(lambda: [("octocat", "core", "primary")])
     metrics.watch_store("memory", lambda: (1, 2, 3, 4))
     metrics.snapshot("save", at=5.0, seconds=1.5, size_bytes=10, records=2)
@@ -71,6 +71,7 @@ def everything(metrics: Metrics) -> None:
         ("ghmirror_quota_spent_total", "user"),
         ("ghmirror_quota_saved_total", "user"),
         ("ghmirror_quota_remaining", "user resource"),
+        ("ghmirror_quota_limit", "user resource"),
         ("ghmirror_quota_reset_timestamp_seconds", "user resource"),
         ("ghmirror_limited", "user resource kind"),
         ("ghmirror_store_bytes", "store"),
@@ -201,11 +202,12 @@ def test_quota_is_counted_by_user(metrics: Metrics) -> None:
     metrics.spent("octocat")
     metrics.saved("octocat", 3)
     metrics.spent(None, 2)
-    metrics.quota(None, "search", 29, 60)
+    metrics.quota(None, "search", 29, 30, 60)
     assert value(metrics, "ghmirror_quota_spent_total", user="octocat") == 1.0
     assert value(metrics, "ghmirror_quota_saved_total", user="octocat") == 3.0
     assert value(metrics, "ghmirror_quota_spent_total", user="unknown") == 2.0
     assert value(metrics, "ghmirror_quota_remaining", user="unknown", resource="search") == 29.0
+    assert value(metrics, "ghmirror_quota_limit", user="unknown", resource="search") == 30.0
     reset = "ghmirror_quota_reset_timestamp_seconds"
     assert value(metrics, reset, user="unknown", resource="search") == 60.0
 
@@ -214,11 +216,11 @@ def test_least_recently_used_series_are_removed_first(metrics: Metrics) -> None:
     """Two hundred are shown at most, in each metric."""
     for n in range(USER_SERIES):
         metrics.spent(f"user{n}")
-        metrics.quota(f"user{n}", "core", n, 0)
+        metrics.quota(f"user{n}", "core", n, 5000, 0)
     metrics.saved("user0")
     metrics.spent("newcomer")
-    metrics.quota("newcomer", "core", 1, 0)
-    for name in ("spent_total", "saved_total", "remaining", "reset_timestamp_seconds"):
+    metrics.quota("newcomer", "core", 1, 5000, 0)
+    for name in ("spent_total", "saved_total", "remaining", "limit", "reset_timestamp_seconds"):
         assert len(samples(metrics, f"ghmirror_quota_{name}")) == USER_SERIES
     assert value(metrics, "ghmirror_quota_spent_total", user="user0") == 1.0
     assert value(metrics, "ghmirror_quota_spent_total", user="user1") is None
@@ -228,7 +230,7 @@ def test_least_recently_used_series_are_removed_first(metrics: Metrics) -> None:
 def test_series_of_idle_users_expire(metrics: Metrics, clock: Clock) -> None:
     """After an hour; one who comes back starts at nothing."""
     metrics.spent("idle", 5)
-    metrics.quota("idle", "core", 1, 0)
+    metrics.quota("idle", "core", 1, 5000, 0)
     clock.advance(1.0)
     metrics.spent("busy")
     clock.advance(USER_IDLE_S - 1.0)

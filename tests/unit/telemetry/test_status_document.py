@@ -69,6 +69,7 @@ class FiguresTests(TestCase):
         left = {each["user"]: each for each in quota["remaining"]}
         assert left["bob"]["resource"] == "core"
         assert left["bob"]["remaining"] == home.github.quota("bob").remaining
+        assert left["bob"]["limit"] == home.github.quota("bob").limit == 5000
         assert left["bob"]["resets_at"] == home.github.quota("bob").reset
         # GitHub has checked two credentials as well.
         for what, count in (("requests", 6), ("github", 8)):
