@@ -17,8 +17,9 @@ from txredisapi import ResponseError
 from ghmirror_tw.redis.redis_connection import RedisConnection
 from ghmirror_tw.redis.resp import encode_command
 from ghmirror_tw.redis.servers_interface import Command, RedisUnavailableError, Reply
+from ghmirror_tw.runtime.read_before_timeout import ReadBeforeTimeout
 
-#: A timeout passes in so many steps (see `stepped_timeouts`).
+#: A timeout passes in so many steps (see `read_before_timeout`).
 _STEPS: Final = 4
 
 _ASKING: Final = encode_command((b"ASKING",))
@@ -53,9 +54,8 @@ class _Pipeline:
     replies: list[Reply] = field(init=False)
     missing: int = field(init=False)
     large: bool = False
-    steps_left: int = _STEPS
-    due: float = 0.0
     result: Deferred[list[Reply]] = field(init=False)
+    _timeout: ReadBeforeTimeout | None = None
 
     def __attrs_post_init__(self) -> None:
         self.result = Deferred(self._cancelled)
@@ -70,7 +70,8 @@ class _Pipeline:
         if not self.missing:
             self._end(self.replies)
         elif not self.result.called:
-            self.connection.step_timer.schedule(self, self.timeout_s / _STEPS)
+            call_later = self.connection.factory.reactor.callLater
+            self._timeout = ReadBeforeTimeout(call_later, self.timeout_s, self._time_out, _STEPS)
 
     def _write(self, encoded: Sequence[bytes], indices: Iterable[int]) -> None:
         if self.asking:
@@ -105,25 +106,23 @@ class _Pipeline:
         self._write([encode_command((eval_name, script, *arguments))], (index,))
         return True
 
-    def step(self) -> None:
-        """Advance the timeout by a step."""
-        self.steps_left -= 1
-        # The last step is an iteration of the reactor, for replies that have arrived already.
-        if self.steps_left >= 0:
-            delay_s = 0.0 if self.steps_left == 0 else self.timeout_s / _STEPS
-            self.connection.step_timer.schedule(self, delay_s)
-        else:
-            self._end(
-                Failure(RedisUnavailableError("timeout", f"no reply within {self.timeout_s:.3g} s"))
-            )
+    def _time_out(self) -> None:
+        self._timeout = None
+        text = f"no reply within {self.timeout_s:.3g} s"
+        self._end(Failure(RedisUnavailableError("timeout", text)))
 
     def _connection_lost(self) -> None:
         self._end(Failure(RedisUnavailableError("lost", self.connection.close_reason)))
 
     def _end(self, result: list[Reply] | Failure) -> None:
-        self.connection.step_timer.cancel(self)
+        self._stop_timeout()
         if not self.result.called:
             self.result.callback(result)
 
     def _cancelled(self, _: Deferred[list[Reply]]) -> None:
-        self.connection.step_timer.cancel(self)
+        self._stop_timeout()
+
+    def _stop_timeout(self) -> None:
+        timeout, self._timeout = self._timeout, None
+        if timeout is not None:
+            timeout.cancel()

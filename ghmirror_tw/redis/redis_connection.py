@@ -21,7 +21,6 @@ from ghmirror_tw.redis.error_codes import redacted
 from ghmirror_tw.redis.resp import StrictProtocol, encode_command
 from ghmirror_tw.redis.server_address import RedisConnectError
 from ghmirror_tw.redis.servers_interface import Reply
-from ghmirror_tw.redis.stepped_timeouts import StepTimer
 from ghmirror_tw.runtime.socket_writes import send_now
 
 #: A command without a reply times out after so many checks, and the connection is aborted. Checks
@@ -101,8 +100,6 @@ class RedisConnection(StrictProtocol):
         self.ready: Deferred[RedisConnection] = Deferred(lambda _: self.abort("cancelled"))
         self.on_closed: Callable[[RedisConnection], object] = lambda _: None
         self.close_reason = ""
-        #: The timeouts of pipelines.
-        self.step_timer = StepTimer(factory.reactor)
         self._sent: deque[_Sent] = deque()
         # Commands of this iteration of the reactor, which are sent at its end in one system call.
         self._unsent: list[bytes] = []
@@ -242,7 +239,6 @@ class RedisConnection(StrictProtocol):
         lost = "the server closed the connection" if by_server else why.getErrorMessage()
         self.close_reason = self.close_reason or lost
         super().connectionLost(why)
-        self.step_timer.close()
         while self._sent:
             self.replyReceived(ConnectionClosedError("Lost connection"))
         if not self.ready.called:

@@ -1,4 +1,4 @@
-"""The lag of the reactor, so that it is not mistaken for slowness of a server."""
+"""The lag of the reactor, and a clock without it: lag is not mistaken for slowness of a server."""
 
 from __future__ import annotations
 
@@ -28,15 +28,16 @@ class ReactorLag:
     _due_at: float = field(init=False, default=inf)
     _timer: IDelayedCall | None = field(init=False, default=None)
 
-    @property
-    def total_s(self) -> float:
-        """All lateness so far, in seconds; only the difference of two values has a meaning.
+    def seconds(self) -> float:
+        """Return the time without all lateness so far; only differences have a meaning.
 
-        A late timer that was not called yet counts: bytes that were received meanwhile may be read
-        before it is called.
+        This clock stops while its timer is late. A late timer that was not called yet counts: bytes
+        that were received meanwhile may be read before it is called.
         """
-        now: float = self.reactor.seconds()
-        return self._noted_s + max(now - self._due_at, 0.0)
+        return min(float(self.reactor.seconds()), self._due_at) - self._noted_s
+
+    def _late_s(self) -> float:
+        return max(float(self.reactor.seconds()) - self._due_at, 0.0)
 
     def open(self) -> None:
         """Start measuring."""
@@ -44,13 +45,14 @@ class ReactorLag:
         self._timer = self.reactor.callLater(self.interval_s, self._measure)
 
     def _measure(self) -> None:
-        before_s, self._noted_s = self._noted_s, self.total_s
-        self.note(self._noted_s - before_s)
+        late_s = self._late_s()
+        self._noted_s += late_s
+        self.note(late_s)
         self.open()
 
     def close(self) -> None:
         """Stop measuring."""
-        self._noted_s, self._due_at = self.total_s, inf
+        self._noted_s, self._due_at = self._noted_s + self._late_s(), inf
         timer, self._timer = self._timer, None
         if timer is not None:
             timer.cancel()

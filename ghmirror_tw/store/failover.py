@@ -91,7 +91,7 @@ class FailoverStore:
         self.availability = RemoteAvailability(
             reactor, servers, self.history, write_s, self._settled
         )
-        self.reads = DeadlineReads(reactor, self.clock, ReactorLag(reactor), self.availability)
+        self.reads = DeadlineReads(reactor, ReactorLag(reactor), self.availability)
         self.writes = RemoteWrites(reactor, redis, memory, queue, write_s, self.resize)
         self._records = FailoverReads(
             look_ups,

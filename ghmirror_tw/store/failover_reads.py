@@ -32,11 +32,9 @@ class DeadlineReads:
     """Runs look-ups in Redis within the deadline of a request.
 
     The time for which this process itself was held up does not count: Redis was not slow then.
-    *clock* measures the rest.
     """
 
     reactor: Any
-    clock: Callable[[], float]
     lag: ReactorLag
     availability: RemoteAvailability
 
@@ -60,25 +58,23 @@ class DeadlineReads:
         if deadline.left_s <= 0:
             why = "the request has waited long enough for Redis"
             return fail(RedisUnavailableError("timeout", why))
-        began, lag_s = self.clock(), self.lag.total_s
+        began = self.lag.seconds()
 
         def spend(result: R | Failure) -> R | Failure:
-            deadline.left_s -= self.elapsed_s(began, lag_s)
+            deadline.left_s -= self.elapsed_s(began)
             return result
 
         if self.availability.is_settled:
             return look_up(deadline.left_s).addBoth(spend)
         settled = self.availability.settled(deadline.left_s)
         found: Deferred[R] = settled.addCallback(
-            lambda _: look_up(deadline.left_s - self.elapsed_s(began, lag_s))
+            lambda _: look_up(deadline.left_s - self.elapsed_s(began))
         )
         return found.addBoth(spend)
 
-    def elapsed_s(self, began: float, lag_s: float) -> float:
-        """Return the time since *began* without the lag since the lag was *lag_s*."""
-        # a clock that was set back meanwhile must not add to the time left
-        lag_s = max(self.lag.total_s - lag_s, 0.0)
-        return max(self.clock() - began - lag_s, 0.0)
+    def elapsed_s(self, began: float) -> float:
+        """Return the time since *began*, none if the clock was set back meanwhile."""
+        return max(self.lag.seconds() - began, 0.0)
 
 
 @define(eq=False)

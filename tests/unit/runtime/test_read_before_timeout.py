@@ -82,3 +82,31 @@ def test_timer_is_cancelled_and_reset() -> None:
     assert not other.active()
     clock.advance(1)
     assert calls == [9]
+
+
+def test_a_blocked_reactor_is_one_step() -> None:
+    """However long it was blocked, a timeout of several steps does not end."""
+    clock, calls = Clock(), list[float]()
+    ReadBeforeTimeout(clock.callLater, 4, lambda: calls.append(clock.seconds()), steps=4)
+    clock.advance(100)
+    clock.pump([1, 1, 0.5])
+    assert not calls
+    clock.advance(0.5)
+    assert calls == [103]
+
+
+def test_a_timeout_is_cancelled_at_any_step() -> None:
+    """And begins again with all of its steps."""
+    clock, calls = Clock(), list[float]()
+    timer = ReadBeforeTimeout(clock.callLater, 4, lambda: calls.append(clock.seconds()), steps=4)
+    clock.pump([1, 1])
+    timer.reset(2)
+    clock.advance(100)
+    clock.pump([0.5, 0.5])
+    assert not calls
+    clock.advance(0.5)
+    assert calls == [103.5]
+    other = ReadBeforeTimeout(clock.callLater, 4, lambda: calls.append(clock.seconds()), steps=4)
+    clock.pump([1, 1])
+    other.cancel()
+    assert not clock.getDelayedCalls()
