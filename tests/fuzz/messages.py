@@ -206,19 +206,20 @@ def response_heads(raw: bytes) -> None:
         empty = reference.response(raw[: len(raw) - len(rest)], to_head=True)
         assert empty is not None
         assert int(empty[0].first[2]) == head.status
-        control = {name for name, _ in empty[0].lines} - {name for name, _ in head.lines}
-        assert [line for line in empty[0].lines if line[0] not in control] == sorted_as(
-            head.lines, empty[0].lines, control
-        )
+        names = {name for name, _ in head.lines}
+        expected = [line for line in empty[0].lines if line[0] in names and _names_fields(line)]
+        assert sorted(head.lines) == sorted(expected)
+        # Those that concern the connection or delimit the message come last.
+        last = {b"connection", b"content-length"}
+        in_order = [line for line in head.lines if line[0] not in last]
+        assert in_order == [line for line in expected if line[0] not in last]
         assert head.persistent is empty[0].persistent
 
 
-def sorted_as(
-    lines: list[tuple[bytes, bytes]], order: reference.Lines, left_out: set[bytes]
-) -> list[tuple[bytes, bytes]]:
-    """Return *lines* in the order of *order*: those that delimit a message come last."""
-    assert sorted(lines) == sorted(line for line in order if line[0] not in left_out)
-    return [line for line in order if line[0] not in left_out]
+def _names_fields(line: tuple[bytes, bytes]) -> bool:
+    """Whether a line other than `Connection: close` and the like: those are not forwarded."""
+    options = {option.strip(b" \t").lower() for option in line[1].split(b",")}
+    return line[0] != b"connection" or not options <= {b"", b"close", b"keep-alive"}
 
 
 def _facts(head: ResponseHead | None) -> Any:
