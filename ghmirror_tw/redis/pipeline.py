@@ -37,8 +37,9 @@ def send_pipeline(
     """Send *commands*; fire with their replies in order, errors in place as ``ResponseError``.
 
     Fails with `RedisUnavailableError` (``timeout`` or ``lost``). The source of a script that the
-    server does not have is sent. *asking*: send ASKING before each command, for a slot that a
-    cluster is migrating to this node. Cancelling ignores late replies.
+    server does not have is sent. Large replies that together exceed the limit of one are None.
+    *asking*: send ASKING before each command, for a slot that a cluster is migrating to this node.
+    Cancelling ignores late replies.
     """
     pipeline = _Pipeline(connection, commands, timeout_s, asking)
     pipeline.send()
@@ -54,12 +55,15 @@ class _Pipeline:
     replies: list[Reply] = field(init=False)
     missing: int = field(init=False)
     large: bool = False
+    #: How many bytes the replies may still have, where they may be large.
+    bytes_left: int = field(init=False)
     result: Deferred[list[Reply]] = field(init=False)
     _timeout: ReadBeforeTimeout | None = None
 
     def __attrs_post_init__(self) -> None:
         self.result = Deferred(self._cancelled)
         self.missing = len(self.commands)
+        self.bytes_left = self.connection.factory.largest_bytes
         self.replies = [None] * self.missing
 
     def send(self) -> None:
@@ -91,6 +95,11 @@ class _Pipeline:
                 return
             if self._send_source(index, reply):
                 return
+        if self.large:
+            self.bytes_left -= _size_of(reply)
+            if self.bytes_left < 0:
+                self.connection.value_dropped(_size_of(reply))
+                reply = None
         self.replies[index] = reply
         self.missing -= 1
         if not self.missing:
@@ -126,3 +135,9 @@ class _Pipeline:
         timeout, self._timeout = self._timeout, None
         if timeout is not None:
             timeout.cancel()
+
+
+def _size_of(reply: Reply) -> int:
+    if isinstance(reply, list):
+        return sum(map(_size_of, reply))
+    return len(reply) if isinstance(reply, bytes) else 0

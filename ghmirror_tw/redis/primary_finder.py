@@ -133,6 +133,7 @@ class PrimaryFinder:
             idle_s=_IDLE_S,
             username=credentials.username,
             password=credentials.password,
+            server=str(sentinel),
         )
         endpoint = sentinel.endpoint(self.reactor, None, _TIMEOUT_S)
         connection: Any = await endpoint.connect(factory)

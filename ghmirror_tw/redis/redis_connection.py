@@ -13,12 +13,13 @@ from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import ITCPTransport
 from twisted.internet.protocol import ClientFactory, connectionDone
 from twisted.internet.tcp import Connection as TCPConnection
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 from txredisapi import ConnectionError as ConnectionClosedError
 from txredisapi import ResponseError
 
 from ghmirror_tw.redis.error_codes import redacted
-from ghmirror_tw.redis.resp import StrictProtocol, encode_command
+from ghmirror_tw.redis.resp import LARGEST_BYTES, StrictProtocol, encode_command
 from ghmirror_tw.redis.server_address import RedisConnectError
 from ghmirror_tw.redis.servers_interface import Reply
 from ghmirror_tw.runtime.socket_writes import send_now
@@ -30,6 +31,7 @@ _CHECKS: Final = 4
 _SWIFT_BYTES: Final = 64 * 1024
 _SWIFT_REPLY_S: Final = 0.02
 _ONE_COMMAND: Final = (0,)
+_log: Final = Logger(namespace="ghmirror.store")
 #: The size that is assumed for a large reply.
 _LARGE_BYTES: Final = 1 << 20
 
@@ -82,6 +84,7 @@ class RedisConnection(StrictProtocol):
 
     def __init__(self, factory: ConnectionFactory) -> None:
         super().__init__(
+            factory.largest_bytes,
             charset=None,  # replies stay bytes: b"0123" does not become 123
             password=factory.password,
             username=factory.username or None,
@@ -206,6 +209,14 @@ class RedisConnection(StrictProtocol):
         if self.state is ConnectionState.RETIRING:
             self._close_when_done()
 
+    def value_dropped(self, length: int) -> None:
+        """Log that a value is too large; it counts as missing."""
+        _log.warn(
+            "Redis value too large, counts as missing: server={server} length={length}",
+            server=self.factory.server,
+            length=length,
+        )
+
     def connectionMade(self) -> None:
         """Authenticate as txredisapi does, and send PING."""
         if ITCPTransport.providedBy(self.transport):
@@ -281,6 +292,9 @@ class ConnectionFactory(ClientFactory):
     database: int = 0
     username: str = ""
     password: str | None = field(default=None, repr=False)
+    #: The limit of a reply (see `ReplyParser`), and the name of the server in the log.
+    largest_bytes: int = LARGEST_BYTES
+    server: str = ""
     noisy: bool = False
     #: Keeps txredisapi from logging error replies itself.
     isLazy: bool = False

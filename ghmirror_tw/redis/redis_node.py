@@ -16,6 +16,7 @@ from ghmirror_tw.redis.error_codes import ErrorReplyKind, code_of, kind_of, reda
 from ghmirror_tw.redis.pipeline import send_pipeline
 from ghmirror_tw.redis.redis_connection import RedisConnection
 from ghmirror_tw.redis.redis_pool import RedisPool
+from ghmirror_tw.redis.resp import LARGEST_BYTES
 from ghmirror_tw.redis.server_address import Address, ReadCredentials
 from ghmirror_tw.redis.server_health import ServerHealth
 from ghmirror_tw.redis.servers_interface import Command, Purpose, RedisUnavailableError, Reply
@@ -44,7 +45,8 @@ class RedisNode:
     *clustered*: it belongs to a Redis Cluster. *probe_key*: the key that probes read and write
     (see `probe`). *changed* is called with the node after its health has changed, *connected* after
     each new connection, which may lead to another server. *random* gives numbers from 0 to 1.
-    *effect*: what it means that the server is unavailable, for the log.
+    *effect*: what it means that the server is unavailable, for the log. *largest_bytes*: a reply
+    with more content counts as missing (see `ReplyParser`), and so do replies of one pipeline.
     """
 
     reactor: Any
@@ -63,6 +65,7 @@ class RedisNode:
     idle_s: float = 15.0
     connected: Callable[[], object] = lambda: None
     effect: str = "nothing replaces it"
+    largest_bytes: int = LARGEST_BYTES
     #: How often it could be read or written again after a failure.
     return_count: int = field(default=0, init=False)
     _pool: RedisPool = field(init=False)
@@ -88,6 +91,8 @@ class RedisNode:
             random=self.random,
             on_connected=self._connected,
             on_missing=self._missing,
+            largest_bytes=self.largest_bytes,
+            server=str(self.address),
         )
         self._health = ServerHealth(
             reactor=self.reactor,

@@ -11,6 +11,7 @@ from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.python.failure import Failure
 
 from ghmirror_tw.redis.redis_connection import ConnectionFactory, RedisConnection
+from ghmirror_tw.redis.resp import LARGEST_BYTES
 from ghmirror_tw.redis.server_address import ReadCredentials, credentials_from
 from ghmirror_tw.runtime.jittered_backoff import JitteredBackoff
 
@@ -30,7 +31,8 @@ class RedisPool:
     and a name that cannot be resolved occupies one thread. A connection older than *lifetime_s*
     (10 % more or less) is replaced: it retires after the new one is ready. *on_connected* is called
     after each new connection; *on_missing* with a reason after each loss and each failed attempt.
-    *random* gives numbers from 0 to 1.
+    *random* gives numbers from 0 to 1. *largest_bytes*: the limit of a reply. *server*: its name in
+    the log.
     """
 
     reactor: Any
@@ -44,6 +46,8 @@ class RedisPool:
     idle_s: float = _IDLE_S
     on_connected: Callable[[], object]
     on_missing: Callable[[str], object]
+    largest_bytes: int = LARGEST_BYTES
+    server: str = ""
     connections: list[RedisConnection] = field(factory=list, init=False)
     _retiring: list[RedisConnection] = field(factory=list, init=False)
     _attempt: Deferred[RedisConnection] | None = field(default=None, init=False)
@@ -121,6 +125,8 @@ class RedisPool:
             self.database,
             credentials.username,
             credentials.password,
+            self.largest_bytes,
+            self.server,
         )
         connection = cast("RedisConnection", await self.endpoint.connect(factory))
         connection.on_closed = self._closed

@@ -74,10 +74,11 @@ class RedisArchive:
             while True:
                 scan = Command((b"SCAN", cursor, b"MATCH", match, b"COUNT", b"%d" % _SCAN))
                 (reply,) = await self._read(node, scan)
-                if isinstance(reply, ResponseError):
+                if not isinstance(reply, list):
                     raise RedisUnavailableError("refused", str(reply))
                 cursor, keys = reply
-                for batch in _batches(keys or (), _BATCH):
+                # A key that is too large is null (see `resp`).
+                for batch in _batches(filter(None, keys or ()), _BATCH):
                     yield node, [key.removeprefix(prefix) for key in batch]
                 if cursor == b"0":
                     break
@@ -96,7 +97,7 @@ class RedisArchive:
             reads = [Command((b"HVALS", self.records.key(name)), large=True) for name in found]
             for name, blobs in zip(found, await self._read(node, *reads), strict=True):
                 if isinstance(blobs, list):
-                    lists.add(max(map(_validated_at, blobs), default=0.0), name)
+                    lists.add(max(map(_validated_at, filter(None, blobs)), default=0.0), name)
         for batch in _batches(lists.latest_first(), _BATCH):
             async for pairs in self._of_lists([name for _, name in batch]):
                 yield pairs

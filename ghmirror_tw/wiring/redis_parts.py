@@ -9,6 +9,7 @@ from typing import Any, Final
 from attrs import define
 
 from ghmirror_tw.caching.record_updates import SHORTEST_LIFETIME_S
+from ghmirror_tw.caching.validators import CANDIDATE_BYTES
 from ghmirror_tw.config.address_kinds import RedisAddress
 from ghmirror_tw.config.settings import Redis, Settings
 from ghmirror_tw.redis import (
@@ -33,6 +34,8 @@ from ghmirror_tw.wiring.tls_trust import build_trust
 
 #: The shortest time between two validations of one grant that are written to Redis, in seconds.
 _REWRITE_S: Final = 10.0
+#: What a reply may have besides content of representations, in bytes: fields and seals of nine.
+_DESCRIBED_BYTES: Final = 4 << 20
 
 
 def _address(location: RedisAddress) -> Address:
@@ -60,6 +63,8 @@ class NodeBuilder:
     trust: Any
     changed: Callable[[], object]
     connected: Callable[[], object]
+    #: The limit of a reply, in bytes.
+    largest_bytes: int
     #: The source of passwords, if they are tokens of IAM.
     iam: IamTokens | None = None
 
@@ -95,6 +100,7 @@ class NodeBuilder:
             "probe_key": f"{self.settings.key_prefix}:probe".encode("ascii"),
             "random": random.random,
             "connected": self.connected,
+            "largest_bytes": self.largest_bytes,
             "effect": self._effect(primary=more.get("primary", True)),
             **more,
         }
@@ -175,6 +181,7 @@ def build_redis_records(  # noqa: PLR0913, PLR0917 - the parts that they connect
         trust=trust,
         changed=changed,
         connected=connected,
+        largest_bytes=cache.max_stored_size + CANDIDATE_BYTES + _DESCRIBED_BYTES,
         iam=_iam_tokens(reactor, redis, threads),
     )
     return RedisRecords(

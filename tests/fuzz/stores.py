@@ -20,7 +20,7 @@ from ghmirror_tw.http.content_codings import compress
 from ghmirror_tw.http.fields import Fields
 from ghmirror_tw.redis.cluster_slots import SLOTS, read_redirection, read_slots
 from ghmirror_tw.redis.error_codes import code_of, kind_of
-from ghmirror_tw.redis.resp import ReplyParser, encode_command
+from ghmirror_tw.redis.resp import LARGEST_BYTES, ReplyParser, encode_command
 from ghmirror_tw.redis.server_address import Address
 from ghmirror_tw.redis.servers_interface import Purpose
 from ghmirror_tw.snapshots.snapshot_errors import SnapshotError
@@ -57,8 +57,12 @@ from tests.fuzz.input_values import InputValues, ways
 BROKEN: Final = "broken"
 
 
-def _replies(pieces: list[bytes]) -> list[Any]:
-    parser = ReplyParser()
+#: A limit of replies that some of the inputs exceed.
+SMALL: Final = 8
+
+
+def _replies(pieces: list[bytes], largest_bytes: int = LARGEST_BYTES) -> list[Any]:
+    parser = ReplyParser(largest_bytes)
     found: list[Any] = []
     try:
         for piece in pieces:
@@ -81,9 +85,13 @@ def _plain(reply: Any) -> Any:
 
 def redis_replies(raw: bytes) -> None:
     """Replies are the same in whatever pieces; commands are read as they were written."""
-    whole = _replies([raw])
+    whole, small = _replies([raw]), _replies([raw], SMALL)
     for pieces in ways(raw):
         assert _replies(pieces) == whole
+        assert _replies(pieces, SMALL) == small
+    assert len(small) == len(whole)
+    for reply in small:
+        assert reply is BROKEN or _size_of(reply) <= SMALL
     parts = raw.split(b" ")
     command = encode_command(parts)
     expected = [_plain(parts)]
@@ -101,6 +109,13 @@ def _bounded(reply: Any) -> None:
     if isinstance(value, list):
         for each in value:
             _bounded(each)
+
+
+def _size_of(reply: Any) -> int:
+    _, value = reply
+    if isinstance(value, list):
+        return sum(map(_size_of, value))
+    return len(value) if isinstance(value, bytes) else 0
 
 
 _ASKED: Final = Address("asked", 6379)

@@ -10,6 +10,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import ConnectionLost
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
+from twisted.logger import capturedLogs, formatEvent
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from txredisapi import ConnectionError as Lost
@@ -20,6 +21,7 @@ from ghmirror_tw.redis.redis_connection import (
     ConnectionState,
     RedisConnection,
 )
+from ghmirror_tw.redis.resp import MOST_ELEMENTS
 from ghmirror_tw.redis.server_address import RedisConnectError
 
 PATIENCE_S, IDLE_S = 1.0, 15.0
@@ -72,9 +74,9 @@ class One:
             self.clock.advance(0.25)
 
 
-def ready() -> One:
+def ready(**options: Any) -> One:
     """Return a connection that accepts commands."""
-    one = One()
+    one = One(**options)
     one.answer(b"+PONG\r\n")
     one.sent()
     return one
@@ -125,6 +127,59 @@ class Replies(SynchronousTestCase):
         assert isinstance(first[0].value, ResponseError)
         assert str(first[0].value) == "WRONGTYPE no"
         assert second == [1]
+
+    def test_large_values_are_dropped(self) -> None:
+        """Null takes their place, in whatever pieces they are received; others are not affected."""
+        large, small = b"$11\r\n" + b"x" * 11 + b"\r\n", b"$10\r\n" + b"y" * 10 + b"\r\n"
+        replies = [
+            (large, None),
+            (small, b"y" * 10),
+            (b"*3\r\n" + small + large + b"$0\r\n\r\n", [b"y" * 10, None, b""]),
+            (b"*3\r\n$6\r\nzzzzzz\r\n$5\r\nzzzzz\r\n:1\r\n", [b"zzzzzz", None, 1]),
+            (b"*2\r\n" + large + b"*1\r\n" + large, [None, [None]]),
+            (small, b"y" * 10),
+        ]
+        data = b"".join(wire for wire, _ in replies)
+        for size in (1, 2, 3, 7, 12, 20, 50, len(data)):
+            one = ready(largest_bytes=10, server="redis.test:6379")
+            got = [one.ask(b"X") for _ in replies]
+            with capturedLogs() as events:
+                for at in range(0, len(data), size):
+                    one.answer(data[at : at + size])
+            assert got == [[expected] for _, expected in replies]
+            assert not one.transport.disconnecting
+            assert [event["length"] for event in events] == [11, 11, 5, 11, 11]
+            text = formatEvent(events[0])
+            assert text == (
+                "Redis value too large, counts as missing: server=redis.test:6379 length=11"
+            )
+
+    def test_large_values_take_no_memory(self) -> None:
+        """What is received of them is not buffered."""
+        one = ready(largest_bytes=1000)
+        got = one.ask(b"X")
+        one.answer(b"$%d\r\n" % (512 << 20))
+        for _ in range(1000):
+            one.answer(b"x" * 1000)
+            parser = one.connection._parser
+            assert len(parser._data) + sum(map(len, parser._pieces)) <= 1000
+        assert not got
+
+    def test_long_arrays_are_dropped(self) -> None:
+        """Null takes their place, also where they hold arrays, and others are not affected."""
+        for wire in (
+            b"*%d\r\n" % (MOST_ELEMENTS + 1) + b":1\r\n" * (MOST_ELEMENTS + 1),
+            b"*%d\r\n" % (MOST_ELEMENTS + 1) + b"*1\r\n:1\r\n" * (MOST_ELEMENTS + 1),
+        ):
+            one = ready()
+            got, other = one.ask(b"X"), one.ask(b"Y")
+            one.answer(wire + b"*1\r\n:2\r\n")
+            assert (got, other) == ([None], [[2]])
+        one = ready()
+        got = one.ask(b"X")
+        half = MOST_ELEMENTS // 2
+        one.answer(b"*2\r\n" + 2 * (b"*%d\r\n" % half + b":1\r\n" * half))
+        assert got == [[[1] * half, None]]
 
     def test_commands_are_encoded(self) -> None:
         """Bytes as they are, texts as UTF-8, numbers as digits."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import aclosing
 from typing import Any
 
 from attrs import evolve
@@ -10,6 +11,8 @@ from twisted.trial.unittest import TestCase
 from ghmirror_tw.caching.records import RECENCY_LENGTH
 from ghmirror_tw.github.rate_limits import Limit, LimitKind
 from ghmirror_tw.redis.cluster_slots import slot_of_tag
+from ghmirror_tw.redis.unsharded_servers import SingleServer
+from ghmirror_tw.redis_store.redis_archive import RedisArchive
 from ghmirror_tw.store import record_names
 from ghmirror_tw.store.failover import FailoverStore
 from ghmirror_tw.store.record_encoding import REFUSAL, REPRESENTATION, limit_kind
@@ -19,7 +22,7 @@ from ghmirror_tw.store.store_interface import Deadline, LockName, LockOutcome
 from tests.harness.home import reactor
 from tests.harness.redis_servers import start_redis
 from tests.harness.redis_sets import open_cluster
-from tests.harness.redis_stores import DAY_S, PREFIX, SOON, open_store, settled
+from tests.harness.redis_stores import DAY_S, PREFIX, SOON, at_rest, node_at, open_store, settled
 from tests.unit.redis.test_cluster import cluster_at
 from tests.unit.store.contract import ALICE, BOB, COLD, EPOCH, HELD, KEY, OTHER, entry, grant, held
 
@@ -47,8 +50,8 @@ class Records(TestCase):
     def send(self, *parts: Any) -> Any:
         return self.redis.send(*parts)
 
-    async def reader(self, **more: Any) -> FailoverStore:
-        return await open_store(self, self.server.address, **more)
+    async def reader(self, servers: Any = None, **more: Any) -> FailoverStore:
+        return await open_store(self, servers or self.server.address, **more)
 
     async def remember(self, requested_at: float = 1.0) -> None:
         self.store.store_response(KEY, ALICE, HELD, grant(requested_at), entry())
@@ -246,6 +249,52 @@ class Records(TestCase):
             assert known.entries == (entry(5.0),)
             fetched = await (await self.reader()).fetch(KEY, (HELD.digest,), Deadline(SOON))
             assert fetched == {HELD.digest: HELD}
+
+    async def test_large_values_are_misses_and_are_replaced(self) -> None:
+        """Larger than any record: they are never held, and end no connection."""
+        await self.remember()
+        node = node_at(self.server.address, largest_bytes=4000)
+        store = await self.reader(servers=SingleServer(node))
+        await at_rest(node)
+        connections = list(node._pool.connections)
+        for value in (b"x" * 4001, b"x" * 1_000_000):
+            for key in (at(GRANT_NAME), at(REFUSAL_NAME), at(CONTENT)):
+                self.send("SET", key, value)
+            known = await store.look_up(KEY, ALICE, Deadline(SOON))
+            assert (known.grant, known.entries, known.refused) == (None, (), False)
+            assert await store.fetch(KEY, (HELD.digest,), Deadline(SOON)) == {}
+            self.store.store_response(KEY, ALICE, HELD, grant(5.0), entry(5.0))
+            self.store.deny(KEY, ALICE, 4.0)
+            await settled(self.store)
+            known = await store.look_up(KEY, ALICE, Deadline(SOON))
+            assert (known.grant, known.entries) == (grant(5.0), (entry(5.0),))
+            assert await store.redis.fetch(KEY, (HELD.digest,), SOON) == {HELD.digest: HELD}
+        assert node._pool.connections == connections
+
+    async def test_large_values_are_in_no_snapshot(self) -> None:
+        """Neither alone nor together, and no large name; the other records are."""
+        await self.remember()
+        other, third = (evolve(KEY, target=target) for target in (b"/other", b"/third"))
+        for key in (other, third):
+            self.store.store_response(key, ALICE, HELD, grant(1.0), entry())
+        await settled(self.store)
+        self.send("SET", at(record_names.representation(other, HELD.digest)), b"x" * 1_000_000)
+        self.send("SET", at(b"{%s}:g:x" % (b"x" * 4001)), b"x")
+        self.send("HSET", at(b"{x}:l"), *(str(number) for number in range(2000)))
+        for number in range(3):
+            self.send("SET", at(b"{x}:g:%d" % number), b"x" * 3000)
+        node = node_at(self.server.address, largest_bytes=4000)
+        store = await self.reader(servers=SingleServer(node))
+        await at_rest(node)
+        connections = list(node._pool.connections)
+        async with aclosing(RedisArchive(store.redis).dump()) as batches:
+            pairs = [pair async for batch in batches for pair in batch]
+        names = {name for name, _ in pairs}
+        for key in (KEY, third):
+            assert record_names.representation(key, HELD.digest) in names
+        assert record_names.representation(other, HELD.digest) not in names
+        assert sum(len(blob) for name, blob in pairs if b"}:g:" in name) <= 4000
+        assert node._pool.connections == connections
 
     async def test_garbage_in_the_list_of_entries_hides_no_others(self) -> None:
         """Invalid entries are left out."""
