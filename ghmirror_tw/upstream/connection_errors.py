@@ -6,6 +6,7 @@ from OpenSSL import SSL
 from twisted.internet.error import ConnectError
 from twisted.python.failure import Failure
 
+from ghmirror_tw.http.response_parser import OverLimitError
 from ghmirror_tw.runtime.verified_tls import ServerIdentityError
 
 
@@ -31,6 +32,14 @@ def tls_error_text(error: BaseException) -> str | None:
             hint = " (is its authority in [github] ca_path?)" if "verify" in text else ""
             return f"TLS failed: {text}{hint}"
     return None
+
+
+def exceeded_limit(failure: Failure) -> str:
+    """Return which limit of the mirror a response has exceeded; empty: none."""
+    for reason in getattr(failure.value, "reasons", ()):
+        if reason.check(OverLimitError):
+            return str(reason.getErrorMessage())
+    return ""
 
 
 def connection_error_text(error: BaseException) -> str:

@@ -28,7 +28,13 @@ from twisted.web.http import (
     _IdentityTransferDecoder,
 )
 
-from ghmirror_tw.http.response_parser import MalformedResponseError, ResponseHead, ResponseParser
+from ghmirror_tw.http.chunk_framing import is_mostly_framing
+from ghmirror_tw.http.response_parser import (
+    MalformedResponseError,
+    OverLimitError,
+    ResponseHead,
+    ResponseParser,
+)
 from ghmirror_tw.runtime.socket_writes import send_now
 from ghmirror_tw.upstream.incoming_response import IncomingResponse
 
@@ -64,6 +70,8 @@ class HTTPConnection(protocol.Protocol):
     _response: IncomingResponse | None = None
     #: The decoder of the content that is being received, or None.
     _decoder: Any = None
+    #: How many bytes of chunked content were received, with its framing.
+    _wire_bytes = 0
     #: Whether only the end of the connection delimits the content.
     _close_delimited = False
     #: A request with content that is being sent; the Deferred fires at the end of its content.
@@ -189,6 +197,7 @@ class HTTPConnection(protocol.Protocol):
             self._response_complete(rest)
             return
         if head.chunked:
+            self._wire_bytes = 0
             self._decoder = _ChunkedTransferDecoder(
                 response.content_received, self._response_complete
             )
@@ -208,11 +217,19 @@ class HTTPConnection(protocol.Protocol):
     def _decode(self, data: bytes) -> None:
         decoder = self._decoder
         try:
+            if decoder.__class__ is _ChunkedTransferDecoder:
+                self._check_framing(len(data))
             decoder.dataReceived(data)
         except Exception:  # malformed content, or a fault of its consumer
             if self._decoder is not decoder:
                 raise
             self._break_off(Failure())
+
+    def _check_framing(self, size: int) -> None:
+        assert self._response is not None
+        if is_mostly_framing(self._wire_bytes, self._response.content_bytes):
+            raise OverLimitError("chunks may not be mostly framing")
+        self._wire_bytes += size
 
     def _deliver(self, response: IncomingResponse) -> None:
         receiver, self._receiver = self._receiver, None

@@ -33,6 +33,7 @@ class IncomingResponse:
         "_reader",
         "_transport",
         "code",
+        "content_bytes",
         "length",
         "lines",
         "previousResponse",
@@ -46,6 +47,8 @@ class IncomingResponse:
         self.lines = head.lines
         self.length: Any = UNKNOWN_LENGTH if head.length is None else head.length
         self.previousResponse: Any = None
+        #: How much content was received, in bytes.
+        self.content_bytes = 0
         self._transport = transport
         self._headers: Headers | None = None
         #: Content that was received before there was a reader.
@@ -94,6 +97,7 @@ class IncomingResponse:
 
     def content_received(self, piece: bytes) -> None:
         """Deliver a piece of the content, or buffer it until there is a reader."""
+        self.content_bytes += len(piece)
         if self._reader is None:
             self._pieces.append(piece)
         elif not self._is_over:

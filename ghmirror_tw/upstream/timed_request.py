@@ -16,10 +16,9 @@ from ghmirror_tw.http import error_responses
 from ghmirror_tw.http.entity_tags import without_invalid_etag
 from ghmirror_tw.http.fields import Fields
 from ghmirror_tw.http.request import Request
-from ghmirror_tw.http.response_parser import OverLimitError
 from ghmirror_tw.runtime.read_before_timeout import ReadBeforeTimeout
 from ghmirror_tw.upstream.complete_content import EMPTY_CONTENT
-from ghmirror_tw.upstream.connection_errors import tls_error_text
+from ghmirror_tw.upstream.connection_errors import exceeded_limit, tls_error_text
 from ghmirror_tw.upstream.uploads import ObservedUpload
 from ghmirror_tw.upstream.upstream_interface import (
     IncomingContent,
@@ -200,10 +199,9 @@ def _upstream_error(failure: Failure) -> UpstreamError:
         return UpstreamError(kind, tls_error)
     if failure.check(ConnectError, DNSLookupError):
         return UpstreamError("connect-error", failure.getErrorMessage())
-    for reason in getattr(failure.value, "reasons", ()):
-        if reason.check(OverLimitError):
-            limit = reason.getErrorMessage()
-            return UpstreamError("broken-answer", limit, limit=limit)
+    limit = exceeded_limit(failure)
+    if limit:
+        return UpstreamError("broken-answer", limit, limit=limit)
     if failure.check(ResponseNeverReceived):
         return UpstreamError("broken-answer", "the connection was lost before a response")
     return UpstreamError("broken-answer", repr(failure.value))

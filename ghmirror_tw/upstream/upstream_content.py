@@ -25,6 +25,7 @@ from ghmirror_tw.runtime.deferreds import do_nothing
 from ghmirror_tw.runtime.quantity_text import duration
 from ghmirror_tw.runtime.restartable_timer import RestartableTimer
 from ghmirror_tw.upstream.byte_budget import GrowingReservation
+from ghmirror_tw.upstream.connection_errors import exceeded_limit
 from ghmirror_tw.upstream.upstream_interface import UpstreamError
 
 #: A client that reads nothing for so many idle timeouts holds its connection to GitHub no longer.
@@ -265,7 +266,8 @@ class UpstreamContent(Protocol):
             self.is_delimited = False
             self._succeed(complete=True)
         else:
-            self._fail(end.getErrorMessage())
+            limit = exceeded_limit(end)
+            self._fail(limit or end.getErrorMessage(), limit=limit)
 
     def _succeed(self, *, complete: bool) -> None:
         result, self._result = self._result, None

@@ -13,6 +13,7 @@ from twisted.internet.interfaces import IDelayedCall, ISSLTransport
 from twisted.web.http import Request
 
 from ghmirror_tw.http import error_responses
+from ghmirror_tw.http.chunk_framing import is_mostly_framing
 from ghmirror_tw.http.error_responses import MirrorError
 from ghmirror_tw.upstream.byte_budget import Reservation
 from ghmirror_tw.web.mirror_responses import serialised_error
@@ -29,10 +30,6 @@ CLOSE_TIMEOUT_S: Final = 5.0
 CLIENT_TIMEOUT_S: Final = 60.0
 #: A client that sends or reads less than this within the timeout, 1.1 kB/s, is too slow.
 PIECE_BYTES: Final = 64 * 1024
-#: Chunked content may take so many times its size on the wire (a chunk of one byte takes six), and
-#: `_FRAMING_BYTES` besides. Chunk extensions and trailers count against no other limit.
-_FRAMING_TIMES: Final = 8
-_FRAMING_BYTES: Final = 128 * 1024
 
 
 class ExchangeChannel(HeadLimitingChannel):
@@ -114,8 +111,8 @@ class ExchangeChannel(HeadLimitingChannel):
             self._buffer_pipelined(data)
             return
         content: RequestContent | None = self.requests[-1].incoming
-        most = _FRAMING_TIMES * (0 if content is None else content.size) + _FRAMING_BYTES
-        if self.length is None and self.content_wire_bytes > most:
+        size = 0 if content is None else content.size
+        if self.length is None and is_mostly_framing(self.content_wire_bytes, size):
             self.refuse(
                 error_responses.malformed(
                     "The chunks of the request are mostly framing: send larger ones"

@@ -20,6 +20,8 @@ from twisted.web.client import (
 from twisted.web.http import PotentialDataLoss
 from twisted.web.http_headers import Headers
 
+from ghmirror_tw.http.chunk_framing import FREE_BYTES
+from ghmirror_tw.upstream.connection_errors import exceeded_limit
 from ghmirror_tw.upstream.connection_pool import MAX_IDLE_S, ConnectionPool, PooledRequest
 from ghmirror_tw.upstream.uploads import VerbatimAgent
 from tests.unit.upstream.connections import (
@@ -379,6 +381,40 @@ def test_truncated_content_fails_once(head: bytes, rest: bytes, end: type[Except
         assert [each.type for each in reader.ends] == [end]
         scene.send()
         assert len(scene.endpoint.connections) == 2
+
+
+@pytest.mark.parametrize("piece", [b"1\r\nx\r\n", b"1;" + b"e" * 500 + b"\r\nx\r\n"])
+def test_content_of_small_chunks_is_broken_off(piece: bytes) -> None:
+    """A limit of the mirror is exceeded after so many chunks, each of which takes time."""
+    scene = PoolScene()
+    receiver, _ = scene.send()
+    scene.endpoint.receive(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+    reader = Reader()
+    receiver.response.deliverBody(reader)
+    while not reader.ends:
+        assert len(reader.content) * len(piece) < 2 * FREE_BYTES
+        scene.endpoint.receive(piece * 100)
+    [end] = reader.ends
+    assert exceeded_limit(end)
+    assert scene.endpoint.wire().disconnecting
+
+
+def test_chunks_of_some_bytes_are_received() -> None:
+    """However many there are; and each response begins anew."""
+    scene = PoolScene()
+    for _ in range(2):
+        receiver, _ = scene.send()
+        scene.endpoint.receive(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+        reader = Reader()
+        receiver.response.deliverBody(reader)
+        for _ in range(100):
+            scene.endpoint.receive((b"19\r\n" + b"x" * 25 + b"\r\n") * 400)
+        for _ in range(100):
+            scene.endpoint.receive(b"1\r\nx\r\n" * 200)
+        scene.endpoint.receive(b"0\r\n\r\n")
+        assert len(reader.content) == 100 * 400 * 25 + 20_000
+        assert reader.ends[0].check(ResponseDone)
+    assert len(scene.endpoint.connections) == 1
 
 
 def test_error_of_the_reader_ends_the_response() -> None:

@@ -35,6 +35,7 @@ from ghmirror_tw.runtime.socket_writes import SEVERAL
 from ghmirror_tw.upstream import http_client
 from ghmirror_tw.web.client_channel import MirrorChannel
 from ghmirror_tw.web.client_connections import RESERVED_CONNECTIONS
+from ghmirror_tw.web.mirror_request import MirrorRequest
 from ghmirror_tw.web.sequential_channel import CLIENT_TIMEOUT_S, CLOSE_TIMEOUT_S, PIECE_BYTES
 from tests.harness.certificates import Authority
 from tests.harness.home import Home, Raw, Received, open_home, start, until
@@ -497,13 +498,31 @@ class Misbehaving(TestCase):
             await self.nothing_left()
             await self.well()
 
+    async def test_number_of_small_chunks_is_bounded(self) -> None:
+        """Each takes time, so that beyond some 26,000 they must have some bytes on average."""
+        chunks = 0
+        handle = MirrorRequest.handleContentChunk
+
+        def count(request: MirrorRequest, data: bytes) -> None:
+            nonlocal chunks
+            chunks += 1
+            handle(request, data)
+
+        self.patch(MirrorRequest, "handleContentChunk", count)
+        got, _ = await self.refused(lambda: b"1\r\nx\r\n" * 1000)
+        assert got.startswith(b"HTTP/1.1 400 ")
+        assert b"framing" in got
+        assert 20_000 < chunks < 40_000
+        await self.nothing_left()
+        await self.well()
+
     @skipUnless(TRACES, "PyPy does not tell what is allocated")
     async def test_small_chunks_are_joined(self) -> None:
         """They reach GitHub, and take no more memory than their bytes."""
         home = self.home
         home.github.put_list("/things", [])
         wire, _ = await self.connected()
-        content = b'{"a": "' + b"x" * 99_000 + b'"}'
+        content = b'{"a": "' + b"x" * 20_000 + b'"}'
         chunked = b"".join(b"1\r\n%c\r\n" % byte for byte in content) + b"0\r\n\r\n"
         head = post(b"Transfer-Encoding: chunked\r\nConnection: close\r\n")
         tracemalloc.start()
@@ -512,7 +531,7 @@ class Misbehaving(TestCase):
         got = await wire.ended()
         assert tracemalloc.get_traced_memory()[1] < 4 << 20
         assert got.startswith(b"HTTP/1.1 201 ")
-        assert home.github.exchanges("/things")[0].body == content[: 1 << 16]
+        assert home.github.exchanges("/things")[0].body == content
         await self.nothing_left()
 
     # Many connections.

@@ -1,0 +1,19 @@
+"""The bound of the framing of chunked content (RFC 9112, section 7.1).
+
+Each chunk takes microseconds, whatever its size. A million chunks of one byte would take seconds.
+Chunk extensions and trailers count against no other limit.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+#: Framing may have so many bytes, and this part of the size of the content besides. A chunk has
+#: five bytes of framing at least, so beyond some 26,000 chunks they have 20 bytes on average.
+FREE_BYTES: Final = 128 * 1024
+_CONTENT_PER_BYTE: Final = 4
+
+
+def is_mostly_framing(wire_bytes: int, content_bytes: int) -> bool:
+    """Tell whether chunked content has too much framing: it has *wire_bytes* with framing."""
+    return wire_bytes - content_bytes > FREE_BYTES + content_bytes // _CONTENT_PER_BYTE
