@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from typing import TypeVar
+from typing import Final, TypeVar
 
-from ghmirror_tw.snapshots.snapshot_format import may_hold_records
 from ghmirror_tw.snapshots.snapshot_names import SnapshotName, StoredSnapshot, newest_first
 
 T = TypeVar("T")
+
+#: The most bytes of a snapshot without records, besides its owner. A sealed record is larger than
+#: the kind of store and the fingerprint; a version with the server's URL has always records.
+_EMPTY_BYTES: Final = 92
 
 
 def behind_newest(stored: Sequence[T], keep: int, counts: Callable[[T], bool]) -> Sequence[T]:
@@ -55,7 +58,8 @@ def _usable(stored: Iterable[StoredSnapshot]) -> Sequence[StoredSnapshot]:
 
 
 def _is_usable(stored: StoredSnapshot) -> bool:
-    return may_hold_records(stored.name.owner, stored.size_bytes)
+    """Tell whether a snapshot has more than a header and a trailer."""
+    return stored.size_bytes > _EMPTY_BYTES + len(stored.name.owner)
 
 
 def _is_full(stored: StoredSnapshot, size_bytes: int) -> bool:

@@ -56,9 +56,6 @@ LENGTH: Final = struct.Struct(">I")
 RECORD: Final = struct.Struct(">II")
 COUNTS: Final = struct.Struct(">QQ")
 DIGEST_BYTES: Final = 32
-#: The kind of store and the fingerprint together; a sealed record is several times as long.
-#: Snapshots of a version with the server's URL are never written without records.
-_MOST_OF_OTHER_TEXTS: Final = 16
 
 
 def new_hash() -> Any:
@@ -117,16 +114,6 @@ class Header:
             raise ValueError("it contains characters that are not printable")
         fingerprint, api_url, *_ = (*texts[2:], None, None)
         return cls(texts[0], texts[1], at, fingerprint, api_url)
-
-
-def may_hold_records(owner: str, size_bytes: int) -> bool:
-    """Return whether a snapshot of *owner* with that size has more than a header and a trailer.
-
-    The smallest record is larger than the kind of store and the fingerprint together.
-    """
-    header = Header(owner, "", 0, "").encode()
-    empty = START.size + len(header) + LENGTH.size + COUNTS.size + DIGEST_BYTES
-    return size_bytes > empty + _MOST_OF_OTHER_TEXTS
 
 
 @frozen

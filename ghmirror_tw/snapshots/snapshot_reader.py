@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Generator, Iterator
 from typing import Any
 
 import zstandard
@@ -50,15 +50,16 @@ class SnapshotReader:
     _at: int = field(init=False, default=0)
     _held: bytearray = field(init=False, factory=bytearray)
     _hashed: Any = field(init=False, factory=new_hash)
-    _next: Callable[[], list[Pair] | None] = field(init=False)
     _ended: bool = field(init=False, default=False)
+    #: Records, or None where more bytes are needed.
+    _decoded: Iterator[list[Pair] | None] = field(init=False)
     _zstd: zstandard.ZstdDecompressor = field(
         init=False,
         factory=lambda: zstandard.ZstdDecompressor(max_window_size=BLOCK_BYTES),
     )
 
     def __attrs_post_init__(self) -> None:
-        self._next = self._start
+        self._decoded = self._decode()
 
     def feed(self, chunk: bytes) -> Iterator[list[Pair]]:
         """Decode the next bytes; yield their records block by block.
@@ -67,7 +68,7 @@ class SnapshotReader:
         between steps. A list may be empty. The iterator must be exhausted before the next call.
         """
         self._input += chunk
-        while (pairs := self._next()) is not None:
+        while (pairs := next(self._decoded)) is not None:
             yield pairs
 
     def finish(self) -> Summary:
@@ -78,81 +79,79 @@ class SnapshotReader:
             raise TruncatedError("it ends without a trailer", self._at + len(self._input))
         return Summary(self.header, self.records, self.size_bytes)
 
-    def _take(self, size: int, *, hashed: bool = True) -> bytes | None:
-        """Return the next *size* bytes, or None if there are fewer."""
-        if len(self._input) < size:
-            return None
-        taken = bytes(self._input[:size])
-        del self._input[:size]
-        self._at += size
-        if hashed:
-            self._hashed.update(taken)
-        return taken
-
-    # The states: each returns records if it has made progress, and None if it needs more bytes.
-
-    def _start(self) -> list[Pair] | None:
-        if not MAGIC.startswith(bytes(self._input[: len(MAGIC)])):
-            raise NotASnapshotError("it does not begin as a snapshot does", 0)
-        raw = self._take(START.size)
-        if raw is None:
-            return None
-        _, version, length = START.unpack(raw)
-        if version > VERSION:
-            raise NewerVersionError(
-                f"it has version {version}; versions up to {VERSION} are supported", self._at
-            )
-        if version < 1:
-            raise DamagedError(f"there is no version {version}", self._at)
-        self._next = lambda: self._header(version, length)
-        return []
-
-    def _header(self, version: int, length: int) -> list[Pair] | None:
-        raw = self._take(length)
-        if raw is None:
-            return None
+    def _decode(self) -> Generator[list[Pair] | None]:
+        version, length = yield from self._start()
+        raw = yield from self._take(length)
         try:
             self.header = Header.decode(raw, version)
         except ValueError as error:
             raise DamagedError(f"its header is damaged: {error}", self._at) from None
-        self._next = self._length
-        return []
+        while packed := (yield from self._block()):
+            yield self._records(self._decompress(packed))
+        counts = COUNTS.unpack((yield from self._take(COUNTS.size)))
+        digest = self._hashed.digest()
+        if (yield from self._take(DIGEST_BYTES)) != digest:
+            raise DamagedError("its checksum is wrong", self._at)
+        if counts != (self.records, self.size_bytes):
+            raise DamagedError("the counts of its trailer are wrong", self._at)
+        if self._held:
+            raise DamagedError("it ends inside a record", self._at)
+        self._ended = True
+        while not self._input:
+            yield None
+        raise DamagedError("bytes follow its end", self._at)
 
-    def _length(self) -> list[Pair] | None:
-        raw = self._take(LENGTH.size)
-        if raw is None:
-            return None
-        (length,) = LENGTH.unpack(raw)
+    def _take(self, size: int) -> Generator[None, None, bytes]:
+        """Return the next *size* bytes, once there are so many."""
+        while len(self._input) < size:
+            yield
+        taken = bytes(self._input[:size])
+        del self._input[:size]
+        self._at += size
+        self._hashed.update(taken)
+        return taken
+
+    def _start(self) -> Generator[None, None, tuple[int, int]]:
+        """Return the version, and the length of the header."""
+        while len(self._input) < len(MAGIC) and MAGIC.startswith(bytes(self._input)):
+            yield
+        if not self._input.startswith(MAGIC):
+            raise NotASnapshotError("it does not begin as a snapshot does", 0)
+        _, version, length = START.unpack((yield from self._take(START.size)))
+        if version > VERSION:
+            text = f"it has version {version}; versions up to {VERSION} are supported"
+            raise NewerVersionError(text, self._at)
+        if version < 1:
+            raise DamagedError(f"there is no version {version}", self._at)
+        return version, length
+
+    def _block(self) -> Generator[None, None, bytes]:
+        (length,) = LENGTH.unpack((yield from self._take(LENGTH.size)))
         if length > PACKED_BYTES:
             raise DamagedError(f"no block is {length} bytes long", self._at)
-        self._next = (lambda: self._block(length)) if length else self._counts
-        return []
+        return (yield from self._take(length))
 
-    def _block(self, length: int) -> list[Pair] | None:
-        packed = self._take(length)
-        if packed is None:
-            return None
+    def _decompress(self, packed: bytes) -> bytes:
         try:
-            size = zstandard.frame_content_size(packed)
-            if not 0 < size <= BLOCK_BYTES:
+            if not 0 < zstandard.frame_content_size(packed) <= BLOCK_BYTES:
                 raise DamagedError("the size of a block is not valid", self._at)
-            block = self._zstd.decompress(packed, allow_extra_data=False)
+            return self._zstd.decompress(packed, allow_extra_data=False)
         except zstandard.ZstdError:
             raise DamagedError("a block cannot be decompressed", self._at) from None
+
+    def _records(self, block: bytes) -> list[Pair]:
+        """Return the records that are complete with *block*."""
         self.size_bytes += len(block)
         self._held += block
-        self._next = self._length
-        return self._records()
-
-    def _records(self) -> list[Pair]:
-        """Return the complete records of the decompressed bytes."""
         pairs: list[Pair] = []
         at = 0
         with memoryview(self._held) as held:
             while len(held) - at >= RECORD.size:
                 name, blob = RECORD.unpack_from(held, at)
                 if name + blob > self.largest_bytes:
-                    raise self._too_large(self.records + len(pairs) + 1, name + blob)
+                    number, most = self.records + len(pairs) + 1, self.largest_bytes
+                    text = f"record {number} claims {name + blob} bytes; {most} are the most"
+                    raise RecordTooLargeError(text, self._at)
                 begin = at + RECORD.size
                 middle, end = begin + name, begin + name + blob
                 if len(held) < end:
@@ -162,26 +161,3 @@ class SnapshotReader:
         del self._held[:at]
         self.records += len(pairs)
         return pairs
-
-    def _too_large(self, number: int, size: int) -> RecordTooLargeError:
-        text = f"record {number} claims {size} bytes; {self.largest_bytes} are the most"
-        return RecordTooLargeError(text, self._at)
-
-    def _counts(self) -> list[Pair] | None:
-        if len(self._input) < COUNTS.size + DIGEST_BYTES:
-            return None
-        counts = self._take(COUNTS.size) or b""
-        if self._take(DIGEST_BYTES, hashed=False) != self._hashed.digest():
-            raise DamagedError("its checksum is wrong", self._at)
-        if COUNTS.unpack(counts) != (self.records, self.size_bytes):
-            raise DamagedError("the counts of its trailer are wrong", self._at)
-        if self._held:
-            raise DamagedError("it ends inside a record", self._at)
-        self._ended = True
-        self._next = self._nothing
-        return []
-
-    def _nothing(self) -> list[Pair] | None:
-        if self._input:
-            raise DamagedError("bytes follow its end", self._at)
-        return None

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ghmirror_tw.snapshots.retention import shrunk, superseded
-from ghmirror_tw.snapshots.snapshot_format import Header, may_hold_records
+from ghmirror_tw.snapshots.snapshot_format import Header
 from ghmirror_tw.snapshots.snapshot_names import (
     SnapshotName,
     StoredSnapshot,
@@ -147,7 +147,8 @@ def test_size_shows_whether_there_are_records(kind: str, fingerprint: str, text:
     ):
         writer = SnapshotWriter(Header(owner, kind, 0, secret_fingerprint))
         size = sum(map(len, writer.add(pairs))) + len(writer.finish())
-        assert may_hold_records(owner, size) == bool(pairs)
+        stored = [StoredSnapshot(SnapshotName(owner, at), size) for at in (1, 2)]
+        assert bool(superseded(stored, 1)) == bool(pairs)
 
 
 def test_order_is_by_the_clock_of_the_target() -> None:
