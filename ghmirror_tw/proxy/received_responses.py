@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final, Protocol
+from typing import Final
 
 from attrs import define, field
 from twisted.logger import Logger
@@ -39,6 +39,7 @@ from ghmirror_tw.proxy.unstored_responses import coding_of, limited_response, pa
 from ghmirror_tw.runtime.content_threads import ContentThreads
 from ghmirror_tw.runtime.quantity_text import size
 from ghmirror_tw.store.store_interface import IStore
+from ghmirror_tw.telemetry.metrics import Metrics
 from ghmirror_tw.upstream.byte_budget import ByteBudgets, GrowingReservation
 from ghmirror_tw.upstream.upstream_interface import IncomingContent, UpstreamError, UpstreamResponse
 
@@ -48,18 +49,11 @@ _MOST_PATTERNS: Final = 1000
 _log: Final = Logger(namespace="ghmirror.mirror")
 
 
-class UnstorableMetrics(Protocol):
-    """The metrics of responses that are not stored."""
-
-    def unstorable(self, reason: str) -> None:
-        """Count a response."""
-
-
 @define(eq=False)
 class UnstorableReport:
     """Counts each 200 that could not be stored; logs each path pattern with its reason once."""
 
-    metrics: UnstorableMetrics
+    metrics: Metrics
     _logged: set[tuple[str, str]] = field(factory=set)
 
     def note(self, path: bytes, reason: str) -> None:

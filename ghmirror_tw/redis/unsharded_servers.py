@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from attrs import define
 from twisted.internet.defer import Deferred, DeferredList, fail
@@ -28,73 +28,13 @@ _MAYBE_EXECUTED: Final = frozenset({"timeout", "lost"})
 class SingleServer:
     """One server for all purposes."""
 
-    node: RedisNode
-    sharded: bool = False
-    reads_primary: bool = True
-
-    @property
-    def reading(self) -> bool:
-        """Whether it can be read."""
-        return self.node.reading
-
-    @property
-    def writing(self) -> bool:
-        """Whether it can be written."""
-        return self.node.writing
-
-    @property
-    def return_count(self) -> int:
-        """How often it was available again."""
-        return self.node.return_count
-
-    def open(self) -> None:
-        """Begin to connect."""
-        self.node.open()
-
-    def settled(self) -> Deferred[None]:
-        """Fire when its availability is known for the first time."""
-        return self.node.settled()
-
-    def send(
-        self,
-        hash_tag: bytes,  # noqa: ARG002
-        commands: Sequence[Command],
-        purpose: Purpose,
-        timeout_s: float,
-    ) -> Deferred[list[Reply]]:
-        """Send *commands* together."""
-        return self.node.send(commands, purpose, timeout_s)
-
-    def nodes(self) -> tuple[RedisNode, ...]:
-        """Return the one node."""
-        return (self.node,)
-
-    def primaries(self) -> tuple[RedisNode, ...]:
-        """Return the one node."""
-        return (self.node,)
-
-    def close(self) -> Deferred[None]:
-        """Close all connections."""
-        return self.node.close()
-
-
-@implementer(IServers)
-@define(eq=False)
-class PrimaryAndReader:
-    """A primary, and an endpoint of its replicas for READ.
-
-    If the reader has not executed the commands, they are sent to the primary.
-    """
-
     primary: RedisNode
-    reader: RedisNode
-    reactor: Any
-    sharded: bool = False
-    reads_primary: bool = False
+    sharded: ClassVar[bool] = False
+    reads_primary: ClassVar[bool] = True
 
     @property
     def reading(self) -> bool:
-        """Whether the primary can be read: it alone replies to CURRENT."""
+        """Whether the primary can be read."""
         return self.primary.reading
 
     @property
@@ -106,6 +46,48 @@ class PrimaryAndReader:
     def return_count(self) -> int:
         """How often the primary was available again."""
         return self.primary.return_count
+
+    def open(self) -> None:
+        """Begin to connect."""
+        self.primary.open()
+
+    def settled(self) -> Deferred[None]:
+        """Fire when its availability is known for the first time."""
+        return self.primary.settled()
+
+    def send(
+        self,
+        hash_tag: bytes,  # noqa: ARG002
+        commands: Sequence[Command],
+        purpose: Purpose,
+        timeout_s: float,
+    ) -> Deferred[list[Reply]]:
+        """Send *commands* together."""
+        return self.primary.send(commands, purpose, timeout_s)
+
+    def nodes(self) -> tuple[RedisNode, ...]:
+        """Return the one node."""
+        return (self.primary,)
+
+    def primaries(self) -> tuple[RedisNode, ...]:
+        """Return the primary."""
+        return (self.primary,)
+
+    def close(self) -> Deferred[None]:
+        """Close all connections."""
+        return self.primary.close()
+
+
+@define(eq=False)
+class PrimaryAndReader(SingleServer):
+    """A primary, and an endpoint of its replicas for READ.
+
+    If the reader has not executed the commands, they are sent to the primary.
+    """
+
+    reader: RedisNode
+    reactor: Any
+    reads_primary: ClassVar[bool] = False
 
     def open(self) -> None:
         """Begin to connect to both."""
@@ -142,10 +124,6 @@ class PrimaryAndReader:
     def nodes(self) -> tuple[RedisNode, ...]:
         """Return the reader, or the primary if the reader is unavailable."""
         return (self.reader if self.reader.reading else self.primary,)
-
-    def primaries(self) -> tuple[RedisNode, ...]:
-        """Return the primary."""
-        return (self.primary,)
 
     def close(self) -> Deferred[None]:
         """Close all connections."""
