@@ -77,7 +77,8 @@ class CollapsedRequests:
             response = await self._join(lookup, process, last=last)
             if response is not None:
                 return response
-        return await process(lookup)
+        response, _ = await self.flights.join(object(), lambda: process(lookup), lookup.flight)
+        return response
 
     async def _join(self, lookup: Lookup, process: Process, *, last: bool) -> Response | None:
         """Return the response of a flight; None where the request has to be sent again.
@@ -93,10 +94,10 @@ class CollapsedRequests:
         if joins:
             self.metrics.collapsed()
         else:
-            current.departure.began_at = self.stored.epochs.tick()
+            current.flight.began_at = self.stored.epochs.tick()
         try:
             response, first = await self.flights.join(
-                name, lambda: process(current), current.departure
+                name, lambda: process(current), current.flight
             )
         except NoUpstreamResponseError as error:
             if joins and not last and error.reason == "broken-answer":
@@ -119,15 +120,15 @@ class CollapsedRequests:
     async def _until_joinable(self, lookup: Lookup) -> Lookup:
         """Wait while there is a flight that must not be joined; return the updated request."""
         looked_up = is_current = False
-        while (departure := self.flights.departure(self._flight_of(lookup))) is not None:
-            if departure.began_at > lookup.received_at:
+        while (flight := self.flights.flight(self._flight_of(lookup))) is not None:
+            if flight.began_at > lookup.received_at:
                 break
             if not looked_up:
                 known = await self.stored.look_up(lookup, current=True)
                 looked_up, is_current = True, known.current
                 lookup = self.stored.epochs.in_current_generation(lookup)
                 continue
-            sent_at = departure.sent_at
+            sent_at = flight.sent_at
             if is_current and (sent_at is None or lookup.received_at - sent_at <= JOIN_WINDOW_S):
                 break
             await self.flights.ended(self._flight_of(lookup))

@@ -114,7 +114,7 @@ class LinkProver:
         if self.limits.has_any(lookup.requester.token, lookup.scopes):
             return None
         # The proof may be older than the main request, which may have to wait for a connection.
-        lookup.departure.note(now)
+        lookup.flight.note_sent(now)
         return Deferred.fromCoroutine(self.prove(lookup, known, own))
 
     async def prove(self, lookup: Lookup, known: Known, conditions: LinkConditions) -> bool | None:

@@ -21,7 +21,6 @@ from ghmirror_tw.proxy.epoch_tracking import EpochTracker
 from ghmirror_tw.proxy.mirror_options import MirrorOptions
 from ghmirror_tw.proxy.mirror_response import Response
 from ghmirror_tw.proxy.unstored_responses import passed_on
-from ghmirror_tw.runtime.single_flight import Departure
 from ghmirror_tw.upstream.accepted_credentials import CredentialRegistry
 from ghmirror_tw.upstream.byte_budget import FREE_BYTES, ByteBudgets
 from ghmirror_tw.upstream.limited_sender import Sender
@@ -82,13 +81,14 @@ class Passthrough:
 
     async def _send(self, outgoing: OutgoingRequest) -> UpstreamResponse:
         """Send a request; note a write and a refusal."""
-        request, departure, token = outgoing.request, Departure(), outgoing.requester.token
+        request, is_sent, token = outgoing.request, False, outgoing.requester.token
         # GitHub accepts no write without a credential. All clients without one share the same name,
         # so none of them may end what permits stale responses to the others.
         writes = outgoing.writes and request.authorization is not None
 
         def sending() -> None:
-            departure.note(self.now())
+            nonlocal is_sent
+            is_sent = True
             if writes:
                 self.epochs.begin_generation(token)
 
@@ -105,7 +105,7 @@ class Passthrough:
                 self.epochs.note_refusal(request, outgoing.requester, error.status, sent_at)
             raise
         finally:
-            if writes and may_have_written and departure.sent_at is not None:
+            if writes and may_have_written and is_sent:
                 older = self.credentials.names.older_tokens_of(request.fields)
                 stored = self.epochs.replace(token, older)
         if stored is not None:

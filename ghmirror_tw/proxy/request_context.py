@@ -13,8 +13,9 @@ from ghmirror_tw.caching.records import Known
 from ghmirror_tw.caching.validator_ladder import ConditionalRequest
 from ghmirror_tw.github.rate_limit_resources import scopes_of_read
 from ghmirror_tw.http.request import Request
+from ghmirror_tw.proxy.mirror_response import Response
 from ghmirror_tw.proxy.proof_register import Walk
-from ghmirror_tw.runtime.single_flight import Departure
+from ghmirror_tw.runtime.single_flight import Flight
 from ghmirror_tw.store.store_interface import Deadline
 from ghmirror_tw.upstream.request_queue import PermitHolder
 from ghmirror_tw.upstream.request_to_send import Requester
@@ -43,8 +44,8 @@ class Lookup:
     stale_at: float = inf
     #: When it was received. A flight that began before may not know of the client's last write.
     received_at: float = 0.0
-    #: When its flight began and was sent to GitHub, for requests that may join it.
-    departure: Departure = field(eq=False, factory=Departure)
+    #: Its flight, which later requests may join, unless it joins that of an earlier one.
+    flight: Flight[Response] = field(eq=False, repr=False, factory=Flight)
     #: Holds the permit that it has acquired in advance, if any.
     permit_holder: PermitHolder = field(eq=False, factory=PermitHolder)
     #: Requests with the same identity can have the same response.

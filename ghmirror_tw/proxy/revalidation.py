@@ -156,7 +156,7 @@ class Revalidation:
             conditional.as_sent(lookup.request),
             lookup.requester,
             lookup.deadline,
-            sending=lambda: lookup.departure.note(epochs.now()),
+            sending=lambda: lookup.flight.note_sent(epochs.now()),
             permit_holder=lookup.permit_holder,
         )
         try:

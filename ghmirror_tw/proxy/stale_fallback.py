@@ -1,19 +1,23 @@
 """Stale responses in place of GitHub's (RFC 9111, section 4.2.4; RFC 5861).
 
-An exchange that takes longer than `stale_after` continues without its client, so that its response
-is stored: its flight is detached. A later request for the same waits for its end before it is sent
-itself, since the response of the earlier one would be too old for it.
+When an exchange takes longer than `stale_after`, the clients of its flight receive a stale
+response. The flight continues without them, so that its response is stored. A later request for the
+same waits for its end before it is sent itself, since the earlier response would be too old for it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
+from typing import Final
 
 from attrs import define, evolve
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IDelayedCall
+from twisted.logger import Logger
 
 from ghmirror_tw.caching.decision import ServeStale, Validate
 from ghmirror_tw.caching.records import Known
+from ghmirror_tw.http.error_responses import MirrorError
 from ghmirror_tw.proxy.mirror_options import MirrorOptions
 from ghmirror_tw.proxy.mirror_response import NoUpstreamResponseError, Response
 from ghmirror_tw.proxy.request_context import Lookup
@@ -25,6 +29,8 @@ from ghmirror_tw.runtime.read_before_timeout import ReadBeforeTimeout
 from ghmirror_tw.runtime.single_flight import SingleFlight
 from ghmirror_tw.upstream.rate_limit_table import RateLimitedError
 from ghmirror_tw.upstream.upstream_interface import UpstreamError
+
+_log: Final = Logger(namespace="ghmirror.mirror")
 
 
 def _detached(lookup: Lookup) -> Hashable:
@@ -56,6 +62,8 @@ class StaleFallback:
                 return await self._validated_in_time(lookup, known)
             return await self._validated(lookup, known)
         except NoUpstreamResponseError as error:
+            if lookup.flight.detached:
+                raise
             # Even without a grant in *known*: a lagging reader may not have had it.
             stale = await self.stored.stale(lookup, error.reason, error.status)
             if stale is None:
@@ -94,22 +102,34 @@ class StaleFallback:
             raise NoUpstreamResponseError(reason, None, again) from error
 
     async def _validated_in_time(self, lookup: Lookup, known: Known) -> Response:
-        """Return GitHub's response, or a stale one after `stale_after`."""
+        """Return GitHub's response; after `stale_after`, the callers receive a stale one."""
+        late: list[Deferred[None]] = []
+        timer = ReadBeforeTimeout(
+            self.call_later,
+            max(lookup.stale_at - self.stored.now(), 0.0),
+            lambda: late.append(Deferred.fromCoroutine(self._respond_stale(lookup))),
+        )
+        try:
+            name = _detached(lookup)
+            if self.flights.under_way(name):
+                await self.flights.ended(name)
+                if lookup.flight.detached:
+                    raise CancelledError  # no caller is left
+            return await self._validated(lookup, known)
+        finally:
+            if late:
+                late[0].cancel()
+            else:
+                timer.cancel()
 
-        def call_late(call: Callable[[], object]) -> ReadBeforeTimeout:
-            delay_s = max(lookup.stale_at - self.stored.now(), 0.0)
-            return ReadBeforeTimeout(self.call_later, delay_s, call)
-
-        name = _detached(lookup)
-        if self.flights.under_way(name) and not await self.flights.has_ended(name, call_late):
+    async def _respond_stale(self, lookup: Lookup) -> None:
+        """Send a stale response to the callers of the flight; without one, they wait for GitHub."""
+        try:
             stale = await self.stored.stale(lookup, "timeout")
-            if stale is not None:
-                return stale
-        with self.flights.wait(lambda: self._validated(lookup, known)) as flight:
-            if await flight.within(call_late):
-                return flight.taken()
-            stale = await self.stored.stale(lookup, "timeout")
-            if stale is None or flight.has_ended:
-                return await flight.result()
-            flight.detach(name)
-            return stale
+        except (CancelledError, MirrorError):
+            return
+        except Exception:  # noqa: BLE001 - the callers still receive GitHub's response
+            _log.failure("Looking up a stale response failed")
+            return
+        if stale is not None:
+            self.flights.respond(lookup.flight, stale, _detached(lookup))

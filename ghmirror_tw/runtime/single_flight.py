@@ -35,31 +35,26 @@ Run: TypeAlias = Callable[[], Coroutine[Deferred[Any], Any, R]]
 
 
 @define(eq=False)
-class Departure:
-    """When a flight began, and when its request was sent (None: not yet). Times in seconds."""
+class Flight(Generic[R]):
+    """A call in progress, with the callers that wait for its result, in order.
+
+    *began_at*: when it began; *sent_at*: when its request was sent (None: not yet). Times are in
+    seconds. *watchers* wait for its end, and do not receive the result. A *detached* one continues
+    without callers.
+    """
 
     began_at: float = 0.0
     sent_at: float | None = None
-
-    def note(self, now: float) -> None:
-        """Note that a request is sent now; only the first time counts."""
-        if self.sent_at is None:
-            self.sent_at = now
-
-
-@define(eq=False)
-class _Flight(Generic[R]):
-    """A call in progress, with the callers that wait for its result, in order.
-
-    *watchers* wait for its end, and do not receive the result.
-    """
-
-    name: Hashable
-    departure: Departure = field(factory=Departure)
+    name: Hashable = None
     callers: list[Deferred[tuple[R, bool]]] = field(factory=list)
     watchers: list[Deferred[bool]] = field(factory=list)
     task: Deferred[R] | None = None
     detached: bool = False
+
+    def note_sent(self, now: float) -> None:
+        """Note that a request is sent now; only the first time counts."""
+        if self.sent_at is None:
+            self.sent_at = now
 
     def end(self, result: R | Failure) -> None:
         """Pass the result to all callers, and mark the first of them as the first."""
@@ -86,7 +81,7 @@ class SingleFlight(Generic[R]):
     """
 
     unwanted: Callable[[R | Failure], object]
-    _flights: dict[Hashable, _Flight[R]] = field(init=False, factory=dict)
+    _flights: dict[Hashable, Flight[R]] = field(init=False, factory=dict)
 
     def __len__(self) -> int:
         """Return the number of flights."""
@@ -101,10 +96,9 @@ class SingleFlight(Generic[R]):
         """Tell whether there is a flight of this name."""
         return bool(self._flights) and name in self._flights
 
-    def departure(self, name: Hashable) -> Departure | None:
-        """Return when a flight began and was sent, or None where there is none."""
-        flight = self._flights.get(name) if self._flights else None
-        return None if flight is None else flight.departure
+    def flight(self, name: Hashable) -> Flight[R] | None:
+        """Return the flight of this name, or None."""
+        return self._flights.get(name) if self._flights else None
 
     def ended(self, name: Hashable) -> Deferred[bool]:
         """Fire with True when the flight has ended, in success or failure."""
@@ -121,35 +115,31 @@ class SingleFlight(Generic[R]):
         watchers.append(watcher)
         return watcher
 
-    async def has_ended(self, name: Hashable, call_late: CallLate) -> bool:
-        """Return whether a flight has ended before *call_late* calls."""
-        with Wait(self.ended(name)) as end:
-            return await end.within(call_late)
-
     def join(
-        self, name: Hashable, run: Run[R], departure: Departure | None = None
+        self, name: Hashable, run: Run[R], flight: Flight[R] | None = None
     ) -> Deferred[tuple[R, bool]]:
         """Fire with the result of a flight, and whether the caller is the first to receive it.
 
-        Where there is no flight of this name, *run* starts one. *departure* is then where the
-        caller notes when the request is sent.
+        Where there is no flight of this name, *run* starts one, which is *flight* if given.
         """
-        flight = self._flights.get(name)
-        if flight is not None:
-            return self._caller(flight)
-        flight = self._flights[name] = _Flight(name, departure or Departure())
-        caller = self._caller(flight)
-        self._start(flight, run)
+        new = Flight() if flight is None else flight
+        joined = self._flights.setdefault(name, new)
+        caller = self._caller(joined)
+        if joined is new:
+            self._start(new, name, run)
         return caller
 
-    def wait(self, run: Run[R]) -> FlightWait[R]:
-        """Start a flight that no other caller can join, and return the wait of its only caller."""
-        flight: _Flight[R] = _Flight(object())
-        self._flights[flight.name] = flight
-        caller = self._caller(flight).addCallback(lambda result: result[0])
-        waiting = FlightWait(caller, self.unwanted, flights=self, flight=flight)
-        self._start(flight, run)
-        return waiting
+    def respond(self, flight: Flight[R], result: R, name: Hashable) -> None:
+        """Pass *result* to the callers of a flight now; it continues without them, as *name*.
+
+        If there is a flight of that name, it continues under a name of its own.
+        """
+        flight.detached = True
+        if flight.name is not None:
+            del self._flights[flight.name]
+            flight.name = object() if name in self._flights else name
+            self._flights[flight.name] = flight
+        flight.end(result)
 
     def detach(self, name: Hashable, run: Run[R] | None = None) -> None:
         """Let a flight continue without callers; *run* starts one where there is none."""
@@ -157,15 +147,8 @@ class SingleFlight(Generic[R]):
         if flight is not None:
             flight.detached = True
         elif run is not None:
-            flight = self._flights[name] = _Flight(name, detached=True)
-            self._start(flight, run)
-
-    def rename(self, flight: _Flight[R], name: Hashable) -> None:
-        """Give a flight another name, unless there is one of that name."""
-        if self._flights.get(flight.name) is flight and name not in self._flights:
-            del self._flights[flight.name]
-            self._flights[name] = flight
-            flight.name = name
+            flight = self._flights[name] = Flight(detached=True)
+            self._start(flight, name, run)
 
     def cancel_detached(self) -> None:
         """Cancel the flights that no caller needs."""
@@ -179,18 +162,17 @@ class SingleFlight(Generic[R]):
             if flight.task is not None:
                 flight.task.cancel()
 
-    def _start(self, flight: _Flight[R], run: Run[R]) -> None:
+    def _start(self, flight: Flight[R], name: Hashable, run: Run[R]) -> None:
+        flight.name = name
         flight.task = Deferred.fromCoroutine(run())
-        flight.task.addBoth(lambda result: self._end(flight, result))
+        flight.task.addBoth(self._end, flight)
 
-    def _caller(self, flight: _Flight[R]) -> Deferred[tuple[R, bool]]:
+    def _caller(self, flight: Flight[R]) -> Deferred[tuple[R, bool]]:
         def leave(caller: Deferred[tuple[R, bool]]) -> None:
             if caller in flight.callers:
                 flight.callers.remove(caller)
-            if flight.callers or flight.detached:
-                return
-            if self._flights.get(flight.name) is flight:
-                del self._flights[flight.name]
+            if not flight.callers and not flight.detached:
+                self._remove(flight)
                 if flight.task is not None:
                     flight.task.cancel()
 
@@ -198,9 +180,14 @@ class SingleFlight(Generic[R]):
         flight.callers.append(caller)
         return caller
 
-    def _end(self, flight: _Flight[R], result: R | Failure) -> None:
-        if self._flights.get(flight.name) is flight:
+    def _remove(self, flight: Flight[R]) -> None:
+        """Let no other caller join a flight."""
+        if flight.name is not None:
             del self._flights[flight.name]
+            flight.name = None
+
+    def _end(self, result: R | Failure, flight: Flight[R]) -> None:
+        self._remove(flight)
         if not flight.callers:
             self.unwanted(result)
         flight.end(result)
@@ -276,16 +263,3 @@ class Wait(Generic[R]):
         if isinstance(outcome, Failure):
             outcome.raiseException()
         return outcome
-
-
-@define(eq=False)
-class FlightWait(Wait[R]):
-    """The wait of a flight's only caller."""
-
-    _flights: SingleFlight[R] = field(kw_only=True)
-    _flight: _Flight[R] = field(kw_only=True)
-
-    def detach(self, name: Hashable) -> None:
-        """Let the flight continue without this caller, as the flight of *name* if that is free."""
-        self._flight.detached = True
-        self._flights.rename(self._flight, name)

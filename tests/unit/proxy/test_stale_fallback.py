@@ -14,6 +14,7 @@ from ghmirror_tw.caching.decision import ServeStale, Validate
 from ghmirror_tw.caching.key import CacheKey
 from ghmirror_tw.caching.records import Known
 from ghmirror_tw.http.cache_status import Outcome
+from ghmirror_tw.http.error_responses import overloaded
 from ghmirror_tw.http.fields import Fields
 from ghmirror_tw.http.request import Request
 from ghmirror_tw.proxy.collapsed_requests import new_flights
@@ -42,6 +43,8 @@ class FakeStored:
     sender: Any
     response: Response | None = STALE
     reasons: list[str] = field(factory=list)
+    #: What a look-up waits for, if set.
+    looking: Deferred[None] | None = None
 
     def now(self) -> float:
         """Return the time."""
@@ -53,6 +56,8 @@ class FakeStored:
         """Return the stale response."""
         self.reasons.append(reason if sent else f"{reason}, not sent")
         assert status is None
+        if self.looking is not None:
+            await self.looking
         return self.response
 
 
@@ -100,7 +105,12 @@ class Fallback(SynchronousTestCase):
         )
 
     def validate(self, step: Validate) -> Deferred[Response]:
-        return Deferred.fromCoroutine(self.fallback.validate(self.lookup(), Known(), step))
+        """Validate in a flight of its own."""
+        lookup = self.lookup()
+        joined = self.flights.join(
+            object(), lambda: self.fallback.validate(lookup, Known(), step), lookup.flight
+        )
+        return joined.addCallback(lambda result: result[0])
 
     def at_once(self, step: ServeStale) -> Response | None:
         return self.successResultOf(
@@ -158,6 +168,38 @@ class Fallback(SynchronousTestCase):
         self.assertNoResult(response)
         self.revalidation.responses[0].callback(CURRENT)
         assert self.successResultOf(response) is CURRENT
+
+    def test_github_responds_before_the_stale_response_is_found(self) -> None:
+        """The client receives GitHub's response."""
+        looking = self.stored.looking = Deferred()
+        response = self.validate(IN_TIME)
+        self.clock.advance(STALE_AFTER_S)
+        self.assertNoResult(response)
+        self.revalidation.responses[0].callback(CURRENT)
+        assert self.successResultOf(response) is CURRENT
+        assert looking.called
+        assert not len(self.flights)
+
+    def test_without_room_for_a_stale_response_it_waits(self) -> None:
+        """As for any other reason why there is none; a fault of the mirror is logged."""
+        for error, logged in ((overloaded("of memory", 1), 0), (ValueError(), 1)):
+            looking = self.stored.looking = Deferred()
+            response = self.validate(IN_TIME)
+            self.clock.advance(STALE_AFTER_S)
+            looking.errback(error)
+            self.assertNoResult(response)
+            self.revalidation.responses[-1].callback(CURRENT)
+            assert self.successResultOf(response) is CURRENT
+            assert len(self.flushLoggedErrors(ValueError)) == logged
+
+    def test_failure_after_the_stale_response(self) -> None:
+        """No client waits for another stale response."""
+        response = self.validate(IN_TIME)
+        self.clock.advance(STALE_AFTER_S)
+        assert self.successResultOf(response) is STALE
+        self.revalidation.responses[0].errback(FAILED)
+        assert self.stored.reasons == ["timeout"]
+        assert not len(self.flights)
 
     def test_a_client_that_leaves_ends_the_exchange(self) -> None:
         """While it still waits for it."""

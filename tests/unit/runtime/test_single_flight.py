@@ -10,7 +10,7 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from ghmirror_tw.proxy.first_request_lock import unique_names
-from ghmirror_tw.runtime.single_flight import Departure, FlightWait, SingleFlight, Wait
+from ghmirror_tw.runtime.single_flight import Flight, SingleFlight, Wait
 
 NAME = "name"
 
@@ -150,7 +150,7 @@ class Flights(SynchronousTestCase):
     def test_a_watcher_may_start_the_next_flight(self) -> None:
         """It finds none under way, and the watcher after it finds that one."""
         self.join()
-        found: list[Departure | None] = []
+        found: list[Flight[str] | None] = []
         for _ in range(2):
             watcher = self.flights.ended(NAME)
             watcher.addCallback(lambda _: self.start_next(found))
@@ -159,20 +159,57 @@ class Flights(SynchronousTestCase):
         assert found[1] is not None
         assert len(self.calls) == 2
 
-    def start_next(self, found: list[Departure | None]) -> None:
-        found.append(self.flights.departure(NAME))
+    def start_next(self, found: list[Flight[str] | None]) -> None:
+        found.append(self.flights.flight(NAME))
         self.join()
 
-    def test_departure_is_noted_once(self) -> None:
+    def test_sending_is_noted_once(self) -> None:
         """The time of the first request counts."""
-        departure = Departure(1.0)
-        assert self.flights.departure("other") is None
-        self.flights.join("other", self.call, departure).addErrback(lambda _: None)
-        assert self.flights.departure("other") is departure
-        departure.note(2.0)
-        departure.note(3.0)
-        assert (departure.began_at, departure.sent_at) == (1.0, 2.0)
+        flight: Flight[str] = Flight(1.0)
+        assert self.flights.flight("other") is None
+        self.flights.join("other", self.call, flight).addErrback(lambda _: None)
+        assert self.flights.flight("other") is flight
+        flight.note_sent(2.0)
+        flight.note_sent(3.0)
+        assert (flight.began_at, flight.sent_at) == (1.0, 2.0)
         self.flights.close()
+
+    def test_callers_may_receive_a_response_before_the_end(self) -> None:
+        """Their flight continues without them, and is not joined; its own result is unwanted."""
+        flight: Flight[str] = Flight()
+        callers = [self.flights.join(NAME, self.call, flight), self.join()]
+        watcher = self.flights.ended(NAME)
+        self.flights.respond(flight, "early", "other")
+        assert [self.successResultOf(each) for each in callers] == [
+            ("early", True),
+            ("early", False),
+        ]
+        assert self.successResultOf(watcher)
+        assert self.flights.flight("other") is flight
+        assert not self.flights.under_way(NAME)
+        self.calls[0].callback("late")
+        assert self.unwanted == ["late"]
+        assert not len(self.flights)
+
+    def test_a_name_that_is_taken_stays_with_its_flight(self) -> None:
+        """Both flights continue."""
+        self.flights.detach("other", self.call)
+        before, flight = self.flights.flight("other"), Flight[str]()
+        caller = self.flights.join(NAME, self.call, flight)
+        self.flights.respond(flight, "early", "other")
+        self.successResultOf(caller)
+        assert self.flights.flight("other") is before
+        assert self.flights.detached == 2
+        for call in self.calls:
+            call.callback("late")
+        assert not len(self.flights)
+
+    def test_a_response_after_the_last_caller_has_left(self) -> None:
+        """The flight was cancelled with it, and does not continue."""
+        flight: Flight[str] = Flight()
+        self.cancel(self.flights.join(NAME, self.call, flight))
+        self.flights.respond(flight, "early", "other")
+        assert not len(self.flights)
 
     def test_only_detached_flights_are_cancelled(self) -> None:
         """At shutdown the others end with their callers; `close` cancels all."""
@@ -190,114 +227,72 @@ class Waiting(SynchronousTestCase):
     """Waiting for some time, and then again."""
 
     def setUp(self) -> None:
-        self.unwanted: list[str | Failure] = []
-        self.flights: SingleFlight[str] = SingleFlight(self.unwanted.append)
-        self.call: Deferred[str] = Deferred()
+        self.unwanted: list[str] = []
+        self.waited: Deferred[str] = Deferred()
         self.clock = Clock()
         self.seen: list[object] = []
 
     def call_late(self, late: Any) -> Any:
         return self.clock.callLater(1.0, late)
 
-    async def wait(self, then: Any) -> None:
-        """Wait for a second, and then do something with the wait."""
+    async def wait(self, *, takes: bool) -> None:
+        """Wait for a second, and then for the result, or leave."""
+        with Wait(self.waited, self.unwanted.append) as waiting:
+            self.seen.append(await waiting.within(self.call_late))
+            if takes:
+                self.seen.append(await waiting.result())
 
-        async def run() -> str:
-            return await self.call
-
-        with self.flights.wait(run) as flight:
-            self.seen.append(await flight.within(self.call_late))
-            await then(flight)
-
-    def start(self, then: Any) -> Deferred[None]:
-        return Deferred.fromCoroutine(self.wait(then))
-
-    async def take(self, flight: FlightWait[str]) -> None:
-        self.seen.append(await flight.result())
-
-    async def detach(self, flight: FlightWait[str]) -> None:
-        flight.detach(NAME)
-
-    async def leave(self, flight: FlightWait[str]) -> None:
-        self.seen.append(flight.has_ended)
+    def start(self, *, takes: bool = True) -> Deferred[None]:
+        return Deferred.fromCoroutine(self.wait(takes=takes))
 
     def test_result_in_time(self) -> None:
         """The timer is cancelled."""
-        waiting = self.start(self.take)
-        self.call.callback("result")
+        waiting = self.start()
+        self.waited.callback("result")
         self.successResultOf(waiting)
         assert self.seen == [True, "result"]
         assert not self.clock.getDelayedCalls()
         assert not self.unwanted
 
     def test_result_after_the_timeout(self) -> None:
-        """The timeout does not cancel the call."""
-        waiting = self.start(self.take)
+        """The timeout does not cancel the Deferred."""
+        waiting = self.start()
         self.clock.advance(1.0)
         assert self.seen == [False]
-        self.call.callback("result")
+        self.waited.callback("result")
         self.successResultOf(waiting)
         assert self.seen == [False, "result"]
 
     def test_failure(self) -> None:
-        """Whoever takes the result raises it; it is no result that could be unwanted."""
-        waiting = self.start(self.take)
-        self.call.errback(ValueError())
+        """The caller of `result` raises it; it is no result that could be unwanted."""
+        waiting = self.start()
+        self.waited.errback(ValueError())
         self.failureResultOf(waiting, ValueError)
-        self.call = Deferred()
-        waiting = self.start(self.leave)
-        self.call.errback(ValueError())
+        self.waited = Deferred()
+        waiting = self.start(takes=False)
+        self.waited.errback(ValueError())
         self.successResultOf(waiting)
         assert not self.unwanted
 
-    def test_leaving_cancels_the_call(self) -> None:
+    def test_leaving_cancels_the_deferred(self) -> None:
         """At the end of the block, and when the caller is cancelled."""
-        waiting = self.start(self.leave)
+        waiting = self.start(takes=False)
         self.clock.advance(1.0)
         self.successResultOf(waiting)
-        assert not len(self.flights)
-        self.call = Deferred()
-        waiting = self.start(self.leave)
+        assert self.waited.called
+        self.waited = Deferred()
+        waiting = self.start(takes=False)
         waiting.cancel()
         self.failureResultOf(waiting, CancelledError)
-        assert not len(self.flights)
+        assert self.waited.called
         assert not self.clock.getDelayedCalls()
 
     def test_a_result_that_is_not_taken_is_unwanted(self) -> None:
         """It came at the same time as the end of the wait."""
-        waiting = self.start(self.leave)
-        self.call.callback("result")
+        waiting = self.start(takes=False)
+        self.waited.callback("result")
         self.successResultOf(waiting)
-        assert (self.seen, self.unwanted) == ([True, True], ["result"])
-
-    def test_a_detached_call_continues_under_its_name(self) -> None:
-        """Other callers wait for its end, or join it."""
-        waiting = self.start(self.detach)
-        self.clock.advance(1.0)
-        self.successResultOf(waiting)
-        assert self.flights.under_way(NAME)
-        ending = Deferred.fromCoroutine(self.flights.has_ended(NAME, self.call_late))
-        self.clock.advance(1.0)
-        assert self.successResultOf(ending) is False
-        ending = Deferred.fromCoroutine(self.flights.has_ended(NAME, self.call_late))
-        self.call.callback("result")
-        assert self.successResultOf(ending) is True
-        assert self.unwanted == ["result"]
-
-    def test_a_name_that_is_taken_stays_with_its_flight(self) -> None:
-        """Both flights continue."""
-        self.flights.detach(NAME, self.other)
-        before = self.flights.departure(NAME)
-        waiting = self.start(self.detach)
-        self.clock.advance(1.0)
-        self.successResultOf(waiting)
-        assert self.flights.departure(NAME) is before
-        assert self.flights.detached == 2
-        self.flights.close()
-
-    @staticmethod
-    async def other() -> str:
-        return await Deferred()
+        assert (self.seen, self.unwanted) == ([True], ["result"])
 
     def test_any_deferred_can_be_waited_for(self) -> None:
         """One that has fired before needs no timer."""
