@@ -87,6 +87,7 @@ class RecordWrites(RecordAccess):
                 *lookup.keys,
                 self.key(record_names.representation(key, grant.digest)),
                 lookup.unstorable,
+                *self._negative_keys(key, credential),
             ),
             self.codec.seal(GRANT, lookup.grant, grant),
             self.life(max(left_s, 1.0)),
@@ -107,21 +108,34 @@ class RecordWrites(RecordAccess):
     async def deny(
         self, key: CacheKey, credential: str, requested_at: float, timeout_s: float
     ) -> None:
-        """Store a refusal of a key to a credential, and delete the grant that it outweighs."""
+        """Store a refusal of a key to a credential, and delete what it outweighs."""
         name = record_names.refusal(key, credential)
-        keys = self.keys(name, record_names.grant(key, credential))
+        outweighed = (
+            *self.keys(record_names.grant(key, credential)),
+            *self._negative_keys(key, credential),
+        )
+        keys = self.key(name), *outweighed
         self.commands_for(key, credential).known = None
         life = self.life(self.refusal_life_s)
         command = scripts.DENY.call(keys, self.codec.seal(REFUSAL, name, requested_at), life)
-        await self._write_or_delete(record_names.hash_tag_of_key(key), command, keys[1], timeout_s)
+        hash_tag = record_names.hash_tag_of_key(key)
+        await self._write_or_delete(hash_tag, command, outweighed, timeout_s)
+
+    def _negative_keys(self, key: CacheKey, credential: str) -> tuple[bytes, ...]:
+        """Return the key of the negative response, if such are stored."""
+        if self.negative_for_s <= 0:
+            return ()
+        return (self.key(record_names.negative(key, credential)),)
 
     async def put_negative(
         self, key: CacheKey, credential: str, negative: NegativeResponse, timeout_s: float
     ) -> None:
-        """Store a negative response, over older ones only."""
+        """Store a negative response, if no record is of a later request."""
         name = record_names.negative(key, credential)
         sealed = self.codec.seal(NEGATIVE, name, negative)
-        command = scripts.PUT_NEGATIVE.call(self.keys(name), sealed, self.life(self.negative_for_s))
+        others = record_names.refusal(key, credential), record_names.grant(key, credential)
+        life = self.life(self.negative_for_s)
+        command = scripts.PUT_NEGATIVE.call(self.keys(name, *others), sealed, life)
         await self.write(record_names.hash_tag_of_key(key), command, timeout_s)
 
     async def put_epoch(
@@ -142,13 +156,13 @@ class RecordWrites(RecordAccess):
         if over is EpochWrite.IF_ABSENT:
             reply = await self.write(hash_tag, command, timeout_s)
         else:
-            reply = await self._write_or_delete(hash_tag, command, keys[0], timeout_s)
+            reply = await self._write_or_delete(hash_tag, command, keys, timeout_s)
         return self.opened_epoch(token, reply)
 
     async def _write_or_delete(
-        self, hash_tag: bytes, command: Command, key: bytes, timeout_s: float
+        self, hash_tag: bytes, command: Command, keys: tuple[bytes, ...], timeout_s: float
     ) -> Reply:
-        """Write a record that ends a permission. If that fails, delete the grant or epoch at *key*.
+        """Write a record that ends a permission. If that fails, delete what permits, at *keys*.
 
         A server whose memory is full stores no refusal, but deletes a grant. The failure is raised
         in either case, so that the write is queued.
@@ -158,7 +172,9 @@ class RecordWrites(RecordAccess):
         except RedisUnavailableError:
             if self.servers.reading:
                 with suppress(RedisUnavailableError):
-                    await self.send(hash_tag, (Command((b"DEL", key)),), Purpose.REMOVE, timeout_s)
+                    await self.send(
+                        hash_tag, (Command((b"DEL", *keys)),), Purpose.REMOVE, timeout_s
+                    )
             raise
 
     async def mark_unstorable(self, key: CacheKey, timeout_s: float) -> None:

@@ -133,16 +133,33 @@ local function put_entry(list, digest, entry, life, again)
 end
 """ % (VERSION, VERSION, RECENCY_LENGTH, RECENCY_LENGTH + 1)
 
-#: KEYS: grant, refusal, recency list, representation, unstorable. ARGV: grant, its life in ms;
-#: digest, its entry, the list's life; the representation (empty: it should be stored), its life; by
-#: how many seconds the entry must be later than the listed one (0: it is not a renewal). Returns
-#: whether the representation is stored.
+# Deletes a negative response, unless its request was sent as late. The refusal or the grant that
+# outweighs it may be lost before it.
+_END_NEGATIVE: Final = (
+    b"""
+local function end_negative(key, at)
+  local version, sent_at = read(redis.pcall('GET', key))
+  if sent_at and version <= %d and not as_late(sent_at, at) then redis.call('DEL', key) end
+end
+"""
+    % VERSION
+)
+
+#: KEYS: grant, refusal, recency list, representation, unstorable, and the negative response, if
+#: such are stored. ARGV: grant, its life in ms; digest, its entry, the list's life; the
+#: representation (empty: it should be stored), its life; by how many seconds the entry must be
+#: later than the listed one (0: it is not a renewal). Returns whether the representation is stored.
 CONFIRM: Final = Script(
     _READ
     + _PUT_GRANT
     + _PUT_ENTRY
+    + _END_NEGATIVE
     + b"""
 put_grant(KEYS[1], KEYS[2], ARGV[1], ARGV[2])
+if KEYS[6] then
+  local _, at = read(ARGV[1])
+  end_negative(KEYS[6], at)
+end
 put_entry(KEYS[3], ARGV[3], ARGV[4], ARGV[5], tonumber(ARGV[8]))
 local there = 1
 if ARGV[6] == '' then
@@ -168,10 +185,11 @@ PUT_ENTRY: Final = Script(
     _READ + _PUT_ENTRY + b"return put_entry(KEYS[1], ARGV[1], ARGV[2], ARGV[3], 0)"
 )
 
-#: KEYS: a refusal, and the grant that it outweighs if it is later. ARGV: the refusal, its life.
-#: Returns whether it was stored.
+#: KEYS: a refusal, the grant that it outweighs if it is later, and the negative response, if such
+#: are stored. ARGV: the refusal, its life. Returns whether it was stored.
 DENY: Final = Script(
     _READ
+    + _END_NEGATIVE
     + b"""
 local _, at = read(ARGV[1])
 local old = redis.pcall('GET', KEYS[1])
@@ -185,19 +203,24 @@ local grant = redis.pcall('GET', KEYS[2])
 local _, asked_at = read(grant)
 if asked_at and not newer(grant) and (asked_at <= at or not as_late(asked_at, at))
 then redis.call('DEL', KEYS[2]) end
+if KEYS[3] then end_negative(KEYS[3], at) end
 return put
 """
 )
 
-#: KEYS: a negative response. ARGV: the response, its life in ms. One of a later request stays.
-#: Returns whether it was stored.
+#: KEYS: a negative response, a refusal, a grant. ARGV: the response, its life in ms. It is not
+#: stored where one of these is of a later request. Returns whether it was stored.
 PUT_NEGATIVE: Final = Script(
     _READ
     + b"""
 local _, at = read(ARGV[1])
 local old = redis.pcall('GET', KEYS[1])
 local _, known = read(old)
-if newer(old) or as_late(known, at) then return 0 end
+local function is_later(key)
+  local _, stored = read(redis.pcall('GET', key))
+  return as_late(stored, at) and stored > at
+end
+if newer(old) or as_late(known, at) or is_later(KEYS[2]) or is_later(KEYS[3]) then return 0 end
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
 return 1
 """

@@ -163,6 +163,9 @@ class FailoverReads:
         if known.current and lost and not self.writes.is_in_flight(grant_name(key, credential)):
             # A grant that Redis has lost may have been lost together with a refusal.
             own = own.unvalidated()
+        if own.negative is not None:
+            # Redis deletes it with the record that ends it; the copy would outlive that record.
+            own = evolve(own, negative=None)
         return known.merged(own).effective(self.reads.reactor.seconds())
 
     def _with_epoch(self, known: Known, own: bytes | None, token: str, *, current: bool) -> Known:

@@ -185,6 +185,7 @@ class MemoryStore:
         # A grant that a refusal outweighs must not outlive it: it would be the one used last.
         if grant.requested_at > max(latest, self._refused_at(key, credential)):
             self.records.put(name, grant)
+        self._end_negative(key, credential, grant.requested_at)
         self.records.put(short(ENTRY, key.name), with_entry(self._entries(key), entry))
 
     def has_permission(self, key: CacheKey, credential: str) -> bool:
@@ -199,19 +200,31 @@ class MemoryStore:
         *,
         token: str | None = None,  # noqa: ARG002 - memory loses no refusal
     ) -> None:
-        """Store a refusal (see `IStore.deny`), and remove the grant that it outweighs."""
+        """Store a refusal (see `IStore.deny`), and remove what it outweighs."""
         refused_at = max(requested_at, self._refused_at(key, credential))
         self.records.put(short(REFUSAL, key.name, credential), refused_at)
         name = short(GRANT, key.name, credential)
         grant = self.records.peek(name)
         if grant is not None and first_time(grant) <= requested_at:
             self.records.remove(name)
+        self._end_negative(key, credential, requested_at)
+
+    def _end_negative(self, key: CacheKey, credential: str, requested_at: float) -> None:
+        """Remove an older negative response; what outweighs it may be evicted before it."""
+        name = short(NEGATIVE, key.name, credential)
+        negative = self.records.peek(name) if self.records.negatives else None
+        if negative is not None and first_time(negative) < requested_at:
+            self.records.remove(name)
 
     def store_negative(self, key: CacheKey, credential: str, negative: NegativeResponse) -> None:
-        """Store a negative response, over older ones only."""
-        name = short(NEGATIVE, key.name, credential)
-        old = self.records.peek(name)
-        if old is None or first_time(old) < negative.requested_at:
+        """Store a negative response, if no record is of a later request."""
+        kinds = NEGATIVE, REFUSAL, GRANT
+        name, *others = [short(kind, key.name, credential) for kind in kinds]
+        old, *later = map(self.records.peek, (name, *others))
+        at = negative.requested_at
+        if any(record is not None and first_time(record) > at for record in later):
+            return
+        if old is None or first_time(old) < at:
             self.records.put(name, negative)
 
     def begin_epoch(self, token: str, epoch: bytes, since: float) -> bytes | None:

@@ -9,6 +9,7 @@ from twisted.trial.unittest import TestCase
 from ghmirror_tw.caching.key import CacheKey
 from ghmirror_tw.github.rate_limits import EVERYTHING, Limit, LimitKind
 from ghmirror_tw.redis.unsharded_servers import PrimaryAndReader, SingleServer
+from ghmirror_tw.store import record_names
 from ghmirror_tw.store import write_behind_queue as write_behind_module
 from ghmirror_tw.store.failover import FailoverStore
 from ghmirror_tw.store.record_encoding import GRANT
@@ -133,6 +134,36 @@ class Lost(TestCase):
         await self.paid()
         found = await self.store.look_up(KEY, BOB, Deadline(SOON), current=True)
         assert found.refused_at == 2.0
+
+    async def negatives(self) -> list[Any]:
+        """Return the negative response that each store knows of."""
+        return [(await self.known(store)).negative for store in (self.store, self.other)]
+
+    async def test_a_lost_refusal_revives_no_negative_response(self) -> None:
+        """Neither in Redis nor in the memory of a mirror; nor one that is stored late."""
+        refusal = f"ghmirror:{record_names.refusal(KEY, ALICE).decode()}"
+        self.other.store_negative(KEY, ALICE, negative(2.0))
+        await settled(self.other)
+        assert await self.negatives() == [negative(2.0)] * 2
+        self.store.deny(KEY, ALICE, 3.0)
+        await settled(self.store)
+        assert self.server.send("DEL", refusal) == 1
+        assert (await self.known(self.other)).negative is None
+        self.store.deny(KEY, ALICE, 3.0)
+        await settled(self.store)
+        self.other.store_negative(KEY, ALICE, negative(2.5))
+        await settled(self.other)
+        assert self.server.send("DEL", refusal) == 1
+        assert (await self.known(self.other)).negative is None
+
+    async def test_a_lost_grant_revives_no_negative_response(self) -> None:
+        """GitHub has sent a 200 since."""
+        self.other.store_negative(KEY, ALICE, negative(2.0))
+        await settled(self.other)
+        self.store.store_response(KEY, ALICE, HELD, grant(3.0), entry(3.0))
+        await settled(self.store)
+        self.server.send("DEL", *self.server.send("KEYS", "*}:[grl]*"))
+        assert (await self.known(self.other)).negative is None
 
 
 class Lagging(TestCase):

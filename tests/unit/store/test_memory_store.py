@@ -32,6 +32,7 @@ from tests.unit.store.contract import (
     entry,
     grant,
     held,
+    negative,
 )
 
 OTHER_KEY = CacheKey(b"/other")
@@ -157,6 +158,27 @@ class Bounds(SynchronousTestCase):
         self.store.freshen(KEY, ALICE, grant(0.5), entry())
         self.store.deny(KEY, ALICE, 2.0)
         assert self.store.records.grants == 0
+
+    def test_no_evicted_record_revives_a_negative_response(self) -> None:
+        """A refusal or a grant may be evicted before it; one that is stored late counts as well."""
+        refusal = RecordName(REFUSAL, KEY.name, ALICE)
+        for late in (False, True):
+            if late:
+                self.store.deny(KEY, ALICE, 2.0)
+            self.store.store_negative(KEY, ALICE, negative(1.0))
+            if not late:
+                assert self.known().negative == negative(1.0)
+                self.store.deny(KEY, ALICE, 2.0)
+            self.records().remove(refusal)
+            assert self.known().negative is None
+        for late in (False, True):
+            if late:
+                self.store.store_response(KEY, ALICE, HELD, grant(2.0), entry())
+            self.store.store_negative(KEY, ALICE, negative(1.0))
+            if not late:
+                self.store.store_response(KEY, ALICE, HELD, grant(2.0), entry())
+            self.records().remove(RecordName(GRANT, KEY.name, ALICE))
+            assert self.known().negative is None
 
     def test_the_beginnings_of_epochs_are_bounded(self) -> None:
         """A request that found no epoch gets none without one."""
