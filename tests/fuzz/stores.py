@@ -7,7 +7,7 @@ import struct
 import zlib
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, Final, get_type_hints
+from typing import Any, Final, get_args, get_origin, get_type_hints
 
 import zstandard
 from attrs import astuple, has
@@ -200,7 +200,18 @@ def _check_types(value: Any) -> None:
     if has(type(value)):
         hints = get_type_hints(type(value))
         for each in attributes(type(value)):
-            assert isinstance(getattr(value, each.name), hints[each.name]), each.name
+            assert _has_type(getattr(value, each.name), hints[each.name]), each.name
+
+
+def _has_type(value: Any, hint: Any) -> bool:
+    """Whether a value has a type, which may be that of tuples of a length or of any."""
+    if get_origin(hint) is not tuple:
+        return isinstance(value, hint)
+    *first, last = get_args(hint)
+    if not isinstance(value, tuple):
+        return False
+    types = first * len(value) if last is ... else [*first, last]
+    return len(value) == len(types) and all(map(_has_type, value, types))
 
 
 def _same(one: Any, other: Any) -> bool:
