@@ -188,13 +188,10 @@ class Mirror:
         later: IDelayedCall = self.reactor.callLater(seconds, call)
         return later
 
-    def login(self, credential: str) -> str | None:
-        """Return the login of a credential, where known."""
-        return self.users.login(credential, self.now())
-
     def user(self, requester: Requester) -> str | None:
         """Return the login of a requester, or else the App of its token, where known."""
-        return self.login(requester.credential) or self.credentials.app(requester.token)
+        login = self.users.login(requester.credential, self.now())
+        return login or self.credentials.app(requester.token)
 
     @property
     def flights(self) -> SingleFlight[Response]:
@@ -203,9 +200,10 @@ class Mirror:
 
     # Requests.
 
-    async def respond(self, request: Request, upload: Upload | None = None) -> Response:
+    async def respond(
+        self, request: Request, requester: Requester, upload: Upload | None = None
+    ) -> Response:
         """Return the response to a client's request. Raises `MirrorError` where there is none."""
-        requester = self.credentials.requester(request.fields)
         began = self.now()
         if self.options.allowed_users:
             refused = await self._access.check(request, requester.credential)

@@ -49,6 +49,11 @@ class LimitProbe:
             on_end()
 
 
+def without_limits(credential: str, scopes: tuple[str, ...]) -> LimitProbe:
+    """Return the probe of a request while no limit of any credential is known: of none."""
+    return LimitProbe(LimitCheck(credential, scopes, 0, ()))
+
+
 @define(eq=False)
 class LimitProbes:
     """Admits requests past limits that have ended, one of the fleet that shares *store* first.
@@ -61,12 +66,6 @@ class LimitProbes:
     now: Callable[[], float]
     call_later: Callable[[float, Callable[[], object]], IDelayedCall]
     owner: Callable[[], str]
-
-    def admit_at_once(self, credential: str, scopes: tuple[str, ...]) -> LimitProbe | None:
-        """Admit the request at once if no limit of any credential is known; None: use `admit`."""
-        if self.limits.any_known:
-            return None
-        return LimitProbe(self.limits.check(credential, scopes, self.now()))
 
     async def admit(self, credential: str, scopes: tuple[str, ...]) -> LimitProbe:
         """Return when the request may be sent; raise `RateLimitedError` if a limit applies."""
@@ -133,7 +132,8 @@ class LimitProbes:
     def note_passed(self, probe: LimitProbe) -> None:
         """Note that the response reports no limit, in the whole fleet if it was the probe."""
         check = probe.check
-        self.limits.clear(check)
+        if check.ended or check.strikes:
+            self.limits.clear(check)
         if probe.leads:
             for active in check.ended:
                 record = _passed(active.limit, self.now() + _KNOWN_S)

@@ -32,7 +32,7 @@ from ghmirror_tw.store.store_interface import IStore
 from ghmirror_tw.upstream.accepted_credentials import CredentialRegistry
 from ghmirror_tw.upstream.github_breaker import GitHubBreaker
 from ghmirror_tw.upstream.limit_detection import with_limit
-from ghmirror_tw.upstream.limit_probes import LimitProbe, LimitProbes
+from ghmirror_tw.upstream.limit_probes import LimitProbe, LimitProbes, without_limits
 from ghmirror_tw.upstream.quota_accounting import QuotaAccounting, QuotaMetrics
 from ghmirror_tw.upstream.rate_limit_table import RateLimitedError, RateLimitTable
 from ghmirror_tw.upstream.rate_limiter import RateLimiter
@@ -89,9 +89,7 @@ class Sender:
 
     def __attrs_post_init__(self) -> None:
         self.limits = RateLimitTable(self.credentials.is_accepted)
-        self.accounting = QuotaAccounting(
-            self.credentials, self.limiter, self.metrics, self.user, self.now
-        )
+        self.accounting = QuotaAccounting(self.limiter, self.metrics, self.user, self.now)
         self._probes = LimitProbes(self.store, self.limits, self.now, self.call_later, self.owner)
 
     async def send(self, outgoing: OutgoingRequest) -> UpstreamResponse:
@@ -112,8 +110,10 @@ class Sender:
             self.limiter.quota_reserve.check(token, outgoing.resource)
         permit = outgoing.permit_holder.take() or await self.acquire(outgoing)
         try:
-            probe = self._probes.admit_at_once(token, scopes) or await self._probes.admit(
-                token, scopes
+            probe = (
+                await self._probes.admit(token, scopes)
+                if self.limits.any_known
+                else without_limits(token, scopes)
             )
             try:
                 return await self._send(outgoing, permit, probe)
@@ -154,13 +154,14 @@ class Sender:
         self, outgoing: OutgoingRequest, permit: Permit, probe: LimitProbe
     ) -> UpstreamResponse:
         token, answered = outgoing.requester.token, False
-        self.accounting.note_sent(token)
+        accepted = self.credentials.is_accepted(token)
+        self.accounting.note_sent(token, accepted=accepted)
         try:
             outgoing.sending()
             response = await self._exchange(outgoing, permit, probe.check.strikes)
             answered = True
-            self._note_acceptance(outgoing, permit, response)
-            response = self.accounting.note_response(outgoing, response)
+            accepted = accepted or self._note_acceptance(outgoing, permit, response)
+            response = self.accounting.note_response(outgoing, response, accepted=accepted)
             self._note_limit(outgoing, probe, response)
             return response
         finally:
@@ -246,16 +247,14 @@ class Sender:
 
     def _note_acceptance(
         self, outgoing: OutgoingRequest, permit: Permit, response: UpstreamResponse
-    ) -> None:
-        """Note that GitHub has accepted a token, if this response is the first to show it."""
+    ) -> bool:
+        """Note that GitHub has accepted a token, if this response shows it; return whether so."""
         request, token = outgoing.request, outgoing.requester.token
-        if (
-            not self.credentials.is_accepted(token)
-            and response_shows_acceptance(response.status, request.authorization)
-            and not _is_foreign(request, response)
-        ):
+        shown = response_shows_acceptance(response.status, request.authorization)
+        if shown and not _is_foreign(request, response):
             self.credentials.accept(token, outgoing.requester.app)
             self.limiter.note_accepted(token, permit)
+        return self.credentials.is_accepted(token)
 
     def _note_limit(
         self, outgoing: OutgoingRequest, probe: LimitProbe, response: UpstreamResponse

@@ -92,7 +92,7 @@ class Users:
 
     def login(self, credential: str, now: float) -> str | None:
         """Return the login of *credential* for display, or None where it isn't known."""
-        if credential not in self._records:
+        if credential not in self._used_at:
             return None
         record = self._displayed(credential, now)
         if record is None:

@@ -13,7 +13,6 @@ from ghmirror_tw.github.path_labels import operation_of
 from ghmirror_tw.github.rate_limit_resources import is_quota_request, named_resource
 from ghmirror_tw.http.request import Request
 from ghmirror_tw.runtime.numbers import whole_number
-from ghmirror_tw.upstream.accepted_credentials import CredentialRegistry
 from ghmirror_tw.upstream.quotas import Quotas
 from ghmirror_tw.upstream.rate_limiter import RateLimiter
 from ghmirror_tw.upstream.request_to_send import OutgoingRequest, Requester
@@ -47,7 +46,6 @@ class QuotaAccounting:
     *user* returns the login or App of a requester, where known.
     """
 
-    credentials: CredentialRegistry
     limiter: RateLimiter
     metrics: QuotaMetrics
     user: Callable[[Requester], str | None]
@@ -56,20 +54,19 @@ class QuotaAccounting:
     _charges: ChargeDetector = field(factory=ChargeDetector)
     _has_charged: bool = False
 
-    def note_sent(self, token: str) -> None:
-        """Note that a request is sent."""
-        self._charges.note_sent(token, accepted=self.credentials.is_accepted(token))
+    def note_sent(self, token: str, *, accepted: bool) -> None:
+        """Note that a request is sent; *accepted*: GitHub has accepted the token."""
+        self._charges.note_sent(token, accepted=accepted)
 
     def note_end(self, token: str, *, answered: bool) -> None:
         """Note that a request has ended, with a response or without."""
         self._charges.note_end(token, answered=answered)
 
     def note_response(
-        self, outgoing: OutgoingRequest, response: UpstreamResponse
+        self, outgoing: OutgoingRequest, response: UpstreamResponse, *, accepted: bool
     ) -> UpstreamResponse:
         """Note the quota that a response reports; return it, marked if it is a charged 304."""
         request, token = outgoing.request, outgoing.requester.token
-        accepted = self.credentials.is_accepted(token)
         if accepted:
             self.quotas.note(token, outgoing.resource, response.fields)
         remaining = whole_number(response.fields.get(b"x-ratelimit-remaining"))

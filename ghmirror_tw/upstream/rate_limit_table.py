@@ -80,8 +80,8 @@ class RateLimitTable:
 
     @property
     def any_known(self) -> bool:
-        """Whether there is a limit of any credential."""
-        return bool(self._limits)
+        """Whether there is a limit of any credential, or there was one and no probe has passed."""
+        return bool(self._limits or self._strikes)
 
     def in_force(self, now: float) -> list[tuple[str, Limit]]:
         """Return the limits that have not ended yet, each with its credential."""

@@ -254,7 +254,7 @@ class MirrorResource:
         fields = request.fields
         sent = fields.memoised(forwarded_request_fields)
         forwarded_request = Request(request.method, target.target, sent)
-        record.requester = self.mirror.credentials.requester(sent)
+        record.requester = requester = self.mirror.credentials.requester(sent)
         version = b""
         if record.enterprise and holds_version(request.method, forwarded_request.path):
             version = self.enterprise_version
@@ -263,7 +263,7 @@ class MirrorResource:
             without = sent.without(PRECONDITIONS)
             forwarded_request = evolve(forwarded_request, fields=without)
         view = ClientView(request.method, base, fields, version, forwarded_request.path)
-        response = await self.mirror.respond(forwarded_request, request.upload)
+        response = await self.mirror.respond(forwarded_request, requester, request.upload)
         record.note(response)
         try:
             return await self.response_builder.build(response, view, self.reactor.seconds())

@@ -143,8 +143,9 @@ class Stale(TestCase):
         await self.home.get("/user", token="alice-1")
         self.home.parts.mirror.users._records = CredentialTable()
         assert (await self.while_away("/user")).status == 200
-        name = self.home.parts.mirror.credentials.names.name(b"token alice-1")
-        assert self.home.parts.mirror.login(name) is None
+        mirror = self.home.parts.mirror
+        name = mirror.credentials.names.name(b"token alice-1")
+        assert mirror.users.login(name, mirror.now()) is None
 
     async def test_content_too_large_to_hold_goes_to_each_client(self) -> None:
         """Incoming content cannot be streamed to two clients of a flight."""

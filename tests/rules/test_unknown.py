@@ -202,7 +202,8 @@ class Flood(TestCase):
         lanes = id(self.home.parts.limiter.queues.accepted)
         gone = [shown for each, shown in before.items() if each not in kept and each != lanes]
         assert gone == []
-        assert mirror.login(mirror.credentials.names.name(b"token alice-1")) == "alice"
+        name = mirror.credentials.names.name(b"token alice-1")
+        assert mirror.users.login(name, mirror.now()) == "alice"
 
     async def test_search_finds_a_table_without_the_rule(self) -> None:
         """The search sees each kind of container, wherever it is reached from."""
