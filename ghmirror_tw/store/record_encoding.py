@@ -352,7 +352,14 @@ ENTRY: Final = RecordKind[Entry](
     _all_of(Entry),
 )
 EPOCH: Final = RecordKind[bytes](
-    "e", b"P", None, lambda _: _NO_TIMES, lambda epoch: (epoch,), _epoch
+    "e",
+    b"P",
+    None,
+    lambda _: _NO_TIMES,
+    lambda epoch: (epoch,),
+    _epoch,
+    bytes,
+    lambda epoch: (epoch,),
 )
 
 #: The times of the request and of the response.

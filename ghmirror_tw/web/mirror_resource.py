@@ -248,7 +248,9 @@ class MirrorResource:
     async def _mirrored(self, request: MirrorRequest, record: _RequestRecord) -> ClientResponse:
         target = parse_target(request.uri)
         record.enterprise = bool(target.prefix)
-        trusted = is_trusted(peer_of(request.getClientAddress()), self.trusted_proxies)
+        trusted = bool(self.trusted_proxies) and is_trusted(
+            peer_of(request.getClientAddress()), self.trusted_proxies
+        )
         base = self._base(request, target, trusted)
         self._check(request)
         fields = request.fields
