@@ -211,15 +211,16 @@ class ReceivedResponses:
             return represented
         stored, shareable = represented
         self.budgets.track(stored, stored.packed)
+        fields = forwarded_response_fields(response.fields)
         grant, entry = record_updates.from_200(
-            known, stored, self.metadata.of(exchange), shareable=shareable
+            known, stored, self.metadata.of(exchange, fields), shareable=shareable
         )
         self.store.store_response(lookup.key, lookup.requester.credential, stored, grant, entry)
         self.links.note_new(lookup, known, stored, grant)
         granted = known.grant is not None
         return Response(
             200,
-            forwarded_response_fields(response.fields),
+            fields,
             Outcome.CHANGED if granted or known.entries else Outcome.MISS,
             stored,
             upstream_status=200,

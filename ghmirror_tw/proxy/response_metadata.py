@@ -9,6 +9,7 @@ from attrs import define
 from ghmirror_tw.caching import record_updates
 from ghmirror_tw.caching.forwarded_fields import canonical_request_fields
 from ghmirror_tw.caching.record_updates import ResponseMetadata
+from ghmirror_tw.http.fields import Fields
 from ghmirror_tw.proxy.epoch_tracking import EpochTracker
 from ghmirror_tw.proxy.mirror_options import MirrorOptions
 from ghmirror_tw.proxy.request_context import Exchange
@@ -23,9 +24,8 @@ class ResponseMetadataBuilder:
     options: MirrorOptions
     user: Callable[[Requester], str | None]
 
-    def of(self, exchange: Exchange) -> ResponseMetadata:
-        """Return the metadata of the grant that an exchange brings."""
-        fields = exchange.response.fields.end_to_end()
+    def of(self, exchange: Exchange, fields: Fields) -> ResponseMetadata:
+        """Return the metadata of the grant of an exchange, whose response is sent with *fields*."""
         lookup, now = exchange.lookup, self.epochs.now()
         sent = lookup.request.fields
         return ResponseMetadata(

@@ -189,7 +189,8 @@ class Revalidation:
         api_url = self.links.options.api_url
         if stored is None or has_foreign_page(fields.combined(b"link"), api_url):
             return None, UNCONDITIONAL
-        grant, entry = record_updates.from_304(known, validator, stored, self.metadata.of(exchange))
+        metadata = self.metadata.of(exchange, fields)
+        grant, entry = record_updates.from_304(known, validator, stored, metadata)
         conditions = self.links.conditions(lookup, known, stored, grant.link, validator.kind)
         if conditions is not NO_CONDITIONS:
             if not await self._holds(exchange, validator, conditions, proof):

@@ -71,17 +71,14 @@ class RateLimitTable:
         init=False, factory=CredentialTable
     )
     _strikes: CredentialTable[str, int] = field(init=False, factory=CredentialTable)
+    #: Whether there are limits or strikes of any credential.
+    any_known: bool = field(init=False, default=False)
 
     def _of(self, credential: str, scopes: tuple[str, ...]) -> list[ActiveLimit]:
-        if not self._limits:
+        if not self.any_known:
             return []
         limits = [self._limits.get((credential, scope)) for scope in scopes]
         return [each for each in limits if each is not None]
-
-    @property
-    def any_known(self) -> bool:
-        """Whether there is a limit of any credential, or there was one and no probe has passed."""
-        return bool(self._limits or self._strikes)
 
     def in_force(self, now: float) -> list[tuple[str, Limit]]:
         """Return the limits that have not ended yet, each with its credential."""
@@ -141,6 +138,7 @@ class RateLimitTable:
             name = (credential, active.limit.scope)
             if self._limits.get(name) is active:
                 self._limits.pop(name)
+        self.any_known = bool(self._limits or self._strikes)
 
     def set(self, check: LimitCheck, limit: Limit) -> None:
         """Store a limit that a response reports.
@@ -166,3 +164,4 @@ class RateLimitTable:
     def _put(self, credential: str, limit: Limit) -> None:
         accepted = self.is_accepted(credential)
         self._limits.put((credential, limit.scope), ActiveLimit(limit), accepted=accepted)
+        self.any_known = True
