@@ -260,14 +260,10 @@ class MirrorService(MultiService):
     async def _wait_until_idle(self) -> None:
         """Wait for requests in flight, for the grace period at most, and close all connections."""
         idle = Deferred.fromCoroutine(self._all_idle())
-        timer = self.reactor.callLater(self.shutdown_grace_s, idle.cancel)
         try:
-            await idle
-        except Exception:  # noqa: BLE001 - cancelled: the grace period is over
+            await idle.addTimeout(self.shutdown_grace_s, self.reactor)
+        except Exception:  # noqa: BLE001 - the grace period is over
             _log.warn("Requests aborted at shutdown: count={count}", count=self.resource.in_flight)
-        finally:
-            if timer.active():
-                timer.cancel()
         for channel in list(self.site.channels):
             channel.loseConnection()
         # Written data is sent in the next iteration of the reactor.

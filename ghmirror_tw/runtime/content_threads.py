@@ -55,13 +55,10 @@ class ContentThreads:
         if size_bytes <= LARGE_BYTES:
             return work(*args, **kwargs)
         if self.budget is None:
-            return await self._run(work, *args, **kwargs)
+            return await self.run_blocking(work, *args, **kwargs)
         with await self.budget.acquire(_COPIES * size_bytes):
-            return await self._run(work, *args, **kwargs)
+            return await self.run_blocking(work, *args, **kwargs)
 
     async def run_blocking(self, work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Return the result of *work*, which may wait for a file or for another server."""
-        return await self._run(work, *args, **kwargs)
-
-    async def _run(self, work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         return cast(R, await deferToThreadPool(self.reactor, self.pool, work, *args, **kwargs))

@@ -6,12 +6,13 @@ from collections.abc import Callable
 from typing import Any, Final, ParamSpec, TypeVar
 
 from attrs import define, field
-from twisted.internet.defer import CancelledError, Deferred, DeferredList
+from twisted.internet.defer import CancelledError, DeferredList
 from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThreadPool
 from twisted.python.failure import Failure
 from twisted.python.threadpool import ThreadPool
 
+from ghmirror_tw.runtime.event import Event
 from ghmirror_tw.snapshots.snapshot_errors import TargetError
 
 P = ParamSpec("P")
@@ -26,7 +27,8 @@ class BlockingThreads:
 
     reactor: Any
     pool: ThreadPool = field(factory=lambda: ThreadPool(0, _THREADS, name="snapshots"))
-    _in_progress: set[Deferred[None]] = field(init=False, factory=set)
+    #: The ends of the calls in progress.
+    _in_progress: set[Event] = field(init=False, factory=set)
 
     def open(self) -> None:
         """Start the pool."""
@@ -38,7 +40,7 @@ class BlockingThreads:
         A caller whose call ends may make further calls to clean up.
         """
         while self._in_progress:
-            await DeferredList(list(self._in_progress))
+            await DeferredList([ended.wait() for ended in self._in_progress])
             await deferLater(self.reactor, 0)  # by now, a caller has started its next call
         if self.pool.started and not self.pool.joined:
             self.pool.stop()
@@ -52,21 +54,19 @@ class BlockingThreads:
         if self.pool.joined:
             raise TargetError("the mirror is shutting down")
         outcome: list[R | Failure] = []
-        ended: Deferred[None] = Deferred()
+        ended = Event()
         self._in_progress.add(ended)
 
         def end(result: R | Failure) -> None:
             outcome.append(result)
             self._in_progress.discard(ended)
-            ended.callback(None)
+            ended.set()
 
         deferToThreadPool(self.reactor, self.pool, work, *args, **kwargs).addBoth(end)
         cancelled: CancelledError | None = None
         while not outcome:
-            waiting: Deferred[None] = Deferred()
-            ended.addCallback(_wake, waiting)
             try:
-                await waiting
+                await ended.wait()
             except CancelledError as error:
                 cancelled = error
         if cancelled is not None:
@@ -75,9 +75,3 @@ class BlockingThreads:
         if isinstance(result, Failure):
             result.raiseException()
         return result
-
-
-def _wake(result: None, waiting: Deferred[None]) -> None:
-    if not waiting.called:
-        waiting.callback(None)
-    return result

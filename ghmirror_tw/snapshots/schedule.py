@@ -12,6 +12,7 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
 from ghmirror_tw.redis import RedisUnavailableError
+from ghmirror_tw.runtime.event import Event
 from ghmirror_tw.snapshots.snapshot_errors import StoreEmptiedError, TargetError
 
 _log: Final = Logger(namespace="ghmirror.snapshots")
@@ -63,8 +64,9 @@ class Schedule:
     grace_s: float = 20.0
     kind: str = "snapshot"
     _loop: LoopingCall = field(init=False)
+    #: The run in progress, and its end.
     _running: Deferred[None] | None = field(init=False, default=None)
-    _closing: list[Deferred[None]] = field(init=False, factory=list)
+    _ended: Event = field(init=False, factory=Event)
     _start: Any = field(init=False, default=None)
     _closed: bool = field(init=False, default=False)
 
@@ -106,28 +108,18 @@ class Schedule:
 
     async def _end(self, deadline: float) -> None:
         """Wait for the run in progress, and cancel it at the deadline."""
-        running = self._running
-        if running is None:
-            return
-        ended: Deferred[None] = Deferred()
-        self._closing.append(ended)
-        timer = self.reactor.callLater(max(0.0, deadline - self.reactor.seconds()), running.cancel)
-        try:
-            await ended
-        finally:
-            if timer.active():
-                timer.cancel()
+        if self._running is not None:
+            self._running.addTimeout(max(0.0, deadline - self.reactor.seconds()), self.reactor)
+            await self._ended.wait()
 
     def _run(self) -> Deferred[None]:
+        self._ended = Event()
         running = self._running = Deferred.fromCoroutine(self._save())
         return running.addBoth(self._ran)
 
     def _ran(self, _: object) -> None:
         self._running = None
-        waiting, self._closing = self._closing, []
-        for each in waiting:
-            if not each.called:
-                each.callback(None)
+        self._ended.set()
 
     async def _save(self) -> None:
         began = self.reactor.seconds()

@@ -35,6 +35,7 @@ from ghmirror_tw.http.response_parser import (
     ResponseHead,
     ResponseParser,
 )
+from ghmirror_tw.runtime.event import Event
 from ghmirror_tw.runtime.socket_writes import send_now
 from ghmirror_tw.upstream.incoming_response import IncomingResponse
 
@@ -61,7 +62,6 @@ class HTTPConnection(protocol.Protocol):
     idle_since = 0.0
     #: Whether a request can be sent, now or after the exchange under way.
     is_open = True
-    _is_lost = False
     _receiver: ResponseReceiver | None = None
     _persistent = False
     #: Whether any byte of a response was received.
@@ -87,7 +87,7 @@ class HTTPConnection(protocol.Protocol):
         self._on_idle = on_idle
         self._on_lost = on_lost
         self._write = write
-        self._closed: list[Deferred[None]] = []
+        self._closed = Event()
 
     def connectionMade(self) -> None:
         """Send short messages without delay."""
@@ -163,13 +163,9 @@ class HTTPConnection(protocol.Protocol):
 
     def close(self) -> Deferred[None]:
         """Close the idle connection; the Deferred fires when it is closed."""
-        closed: Deferred[None] = Deferred()
-        if self._is_lost:
-            closed.callback(None)
-        else:
-            self._closed.append(closed)
+        if not self._closed.is_set:
             self.loseConnection()
-        return closed
+        return self._closed.wait()
 
     # The response.
 
@@ -264,12 +260,9 @@ class HTTPConnection(protocol.Protocol):
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """End the exchange, and notify the pool."""
         self.is_open = False
-        self._is_lost = True
         self._on_lost(self)
         self._end_exchange(reason)
-        closed, self._closed = self._closed, []
-        for each in closed:
-            each.callback(None)
+        self._closed.set()
 
     def _end_exchange(self, reason: Failure) -> None:
         response, self._response = self._response, None

@@ -6,7 +6,7 @@ from ipaddress import IPv4Network, IPv6Network
 from typing import Any, Final
 
 from attrs import define, evolve, field
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.web.resource import IResource
@@ -31,6 +31,7 @@ from ghmirror_tw.http.request import BadRequestError, Request
 from ghmirror_tw.http.targets import NoSuchPathError, Target, parse_target, path_of
 from ghmirror_tw.proxy.mirror import Mirror
 from ghmirror_tw.proxy.mirror_response import Response
+from ghmirror_tw.runtime.deferreds import add_waiter, wake
 from ghmirror_tw.telemetry.busiest import Busiest
 from ghmirror_tw.telemetry.metrics import Metrics
 from ghmirror_tw.upstream.byte_budget import ByteBudgets
@@ -152,12 +153,7 @@ class MirrorResource:
 
     def when_idle(self) -> Deferred[None]:
         """Return a Deferred that fires when no request is under way."""
-        waiter: Deferred[None] = Deferred(self._idle_waiters.remove)
-        if self.in_flight:
-            self._idle_waiters.append(waiter)
-        else:
-            waiter.callback(None)
-        return waiter
+        return add_waiter(self.reactor, self._idle_waiters) if self.in_flight else succeed(None)
 
     def _end(self, request: MirrorRequest, record: _RequestRecord) -> None:
         self.in_flight -= 1
@@ -184,9 +180,7 @@ class MirrorResource:
             )
         )
         if self._idle_waiters and not self.in_flight:
-            waiters, self._idle_waiters = self._idle_waiters, []
-            for waiter in waiters:
-                waiter.callback(None)
+            wake(self._idle_waiters)
 
     # One request.
 
