@@ -45,6 +45,8 @@ class MirrorChannel(ExchangeChannel):
     def connectionMade(self) -> None:
         """Register the connection with its site."""
         super().connectionMade()
+        # Of the next request, also if the timeout is stopped at the end of this one.
+        self._savedTimeOut = self.factory.timeOut
         self._is_secure = super().isSecure()
         self._peer, self._host = super().getPeer(), super().getHost()
         self.factory.admit(self)
@@ -62,7 +64,7 @@ class MirrorChannel(ExchangeChannel):
         # These form cycles, which would keep their memory until the garbage collector runs.
         self.requests, self._requestProducer, self._transferDecoder = [], None, None
         self._undelivered = self._pending = self._discarding = None
-        self.cancel_timeout()
+        self.setTimeout(None)
 
     # Properties that never change, cached since Twisted looks them up anew for each request.
 
@@ -188,7 +190,7 @@ class MirrorChannel(ExchangeChannel):
         request.requestHeaders, request.fields = block.headers, block.fields
         self.request_begun = self._handlingRequest = True
         self._pipelined_bytes = 0
-        self._savedTimeOut = self.setTimeout(None)
+        self.setTimeout(None)
         self.setRawMode()
         request.requestReceived(method, target, b"HTTP/1.1")
 

@@ -16,7 +16,6 @@ from ghmirror_tw.http.request import BadRequestError
 from ghmirror_tw.http.targets import check_request_line
 from ghmirror_tw.runtime.numbers import MAX_DIGITS, whole_number
 from ghmirror_tw.upstream.byte_budget import Reservation
-from ghmirror_tw.web.lazy_timeout import LazyTimeoutMixin
 
 #: The largest number of field lines in a head; a folded line counts as one. Apache and Envoy have
 #: the same limit by default, HAProxy 101. Twisted takes 2 microseconds for a field. A head of 16 kB
@@ -28,7 +27,7 @@ FIELD_BYTES: Final = 256
 LARGE_HEAD_BYTES: Final = 16 * 1024
 
 
-class HeadLimitingChannel(LazyTimeoutMixin, HTTPChannel):
+class HeadLimitingChannel(HTTPChannel):
     """Parses requests, and refuses heads that are malformed or too large."""
 
     transport: Any

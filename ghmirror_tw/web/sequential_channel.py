@@ -83,7 +83,7 @@ class ExchangeChannel(HeadLimitingChannel):
             return
         self.reading_paused = pause
         if pause:
-            self.suspend_timeout()
+            self.setTimeout(None)
             self._networkProducer.pauseProducing()
             return
         if content is not None and not content.complete:
@@ -164,7 +164,7 @@ class ExchangeChannel(HeadLimitingChannel):
             self.setTimeout(None)
         super().resumeProducing()
         if self.reading_paused:
-            self.suspend_timeout()
+            self.setTimeout(None)
             self._networkProducer.pauseProducing()
         if self._undelivered is not None:
             request, self._undelivered = self._undelivered, None
