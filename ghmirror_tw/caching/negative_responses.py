@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Final
 
 from ghmirror_tw.caching.records import Known
+from ghmirror_tw.caching.storability import SHORT_LIVED
 from ghmirror_tw.caching.vary import fields_beyond_key
 from ghmirror_tw.http.fields import CONTENT_FIELDS, Fields
 
@@ -17,9 +18,12 @@ from ghmirror_tw.http.fields import CONTENT_FIELDS, Fields
 MOST_CONTENT_BYTES: Final = 16 * 1024
 _STATUSES: Final = frozenset({301, 404, 410})
 _CODINGS: Final = frozenset({b"", b"gzip"})
+#: Fields with URLs. A URL with a token is a credential, and no credential is stored.
+_URL_FIELDS: Final = (b"location", b"link")
 #: The fields that are repeated. Those of a quota and of one request are not.
 _REPEATED_FIELDS: Final = CONTENT_FIELDS | {
-    *(b"location", b"link", b"x-oauth-scopes", b"x-github-sso", b"x-poll-interval")
+    *_URL_FIELDS,
+    *(b"x-oauth-scopes", b"x-github-sso", b"x-poll-interval"),
 }
 
 
@@ -37,6 +41,7 @@ def is_repeatable(status: int, fields: Fields, content: bytes, coding: bytes) ->
         and b"no-store" not in fields.listed(b"cache-control")
         and b"*" not in fields.listed(b"vary")
         and not fields_beyond_key(fields)
+        and not any(SHORT_LIVED.search(fields.combined(name) or b"") for name in _URL_FIELDS)
     )
 
 

@@ -13,7 +13,7 @@ from ghmirror_tw.http.request import Request
 
 #: The URL at the beginning of a JSON string, and a query parameter of URLs that expire soon.
 _URL: Final = re.compile(rb'(?<!\\)"https?://[^"\s]*+')
-_SHORT_LIVED: Final = re.compile(rb"(?i)[?&;](?:token|jwt|x-amz-signature)=")
+SHORT_LIVED: Final = re.compile(rb"(?i)[?&;](?:token|jwt|x-amz-signature)=")
 
 
 class Unstorable(StrEnum):
@@ -80,6 +80,6 @@ def has_short_lived_urls(content: bytes) -> bool:
 
     The entity-tag may not cover the tokens. A 304 would then confirm expired ones.
     """
-    if _SHORT_LIVED.search(content) is None:
+    if SHORT_LIVED.search(content) is None:
         return False
-    return any(_SHORT_LIVED.search(found[0]) for found in _URL.finditer(content))
+    return any(SHORT_LIVED.search(found[0]) for found in _URL.finditer(content))

@@ -37,6 +37,8 @@ NOW = 1000.0
         (404, (b"cache-control", b"private, no-store"), {}, False),
         (404, (b"vary", b"*"), {}, False),
         (404, (b"vary", b"User-Agent"), {}, False),
+        (301, (b"location", b"https://x/y?a=b&token=ABC"), {}, False),
+        (301, (b"link", b"<https://x/y?jwt=e.y.J>; rel=next"), {}, False),
         (404, None, {"coding": b"br"}, False),
         (404, None, {"content": b"x" * (MOST_CONTENT_BYTES + 1)}, False),
     ],
