@@ -166,9 +166,7 @@ class Mirror:
             self.sender, self.store, self.sharing, choice, links, received, metadata
         )
         collapsed = CollapsedRequests(self._stored, self.metrics)
-        fallback = StaleFallback(
-            self._stored, revalidation, collapsed.flights, self.options, self.call_later
-        )
+        fallback = StaleFallback(self._stored, revalidation, collapsed.flights, self.call_later)
         return StorableRequests(
             self._stored,
             self.barrier,

@@ -33,15 +33,18 @@ from ghmirror_tw.http.fields import Fields
 from ghmirror_tw.http.links import has_foreign_page
 from ghmirror_tw.http.request import Request
 from ghmirror_tw.proxy.link_prover import LinkProver, cancel_proof
-from ghmirror_tw.proxy.mirror_response import Response
+from ghmirror_tw.proxy.mirror_response import NoUpstreamResponseError, Response
 from ghmirror_tw.proxy.received_responses import ReceivedResponses
 from ghmirror_tw.proxy.request_context import Exchange, Lookup
 from ghmirror_tw.proxy.response_metadata import ResponseMetadataBuilder
 from ghmirror_tw.proxy.stored_responses import StoredResponses
+from ghmirror_tw.proxy.unstored_responses import usual_limit_response
+from ghmirror_tw.proxy.upstream_failures import error_response
 from ghmirror_tw.runtime.content_threads import ContentThreads
 from ghmirror_tw.runtime.restore_barrier import RestoreBarrier
 from ghmirror_tw.store.store_interface import IStore
 from ghmirror_tw.upstream.limited_sender import Sender
+from ghmirror_tw.upstream.rate_limit_table import RateLimitedError
 from ghmirror_tw.upstream.request_to_send import OutgoingRequest, Requester
 from ghmirror_tw.upstream.upstream_interface import UpstreamError
 
@@ -122,8 +125,7 @@ class Revalidation:
     async def run(self, lookup: Lookup, known: Known) -> Response:
         """Return the response to a request, after an exchange with GitHub or several.
 
-        Raises `NoUpstreamResponseError` for a 5xx and for a rate limit, `RateLimitedError`, and
-        `UpstreamError`.
+        Raises `NoUpstreamResponseError` where GitHub sends no usable one.
         """
         conditional = await self.choice.choose(lookup, known)
         own = self.links.own_conditions(lookup, known, conditional)
@@ -133,16 +135,18 @@ class Revalidation:
         try:
             while True:
                 exchange = await self._send(lookup, known, conditional)
-                response = exchange.response
-                if response.status != _NOT_MODIFIED:
+                if exchange.response.status != _NOT_MODIFIED:
                     return await self.received.take(exchange)
-                if response.content.length != 0:
-                    await response.content.collect(0)
-                if not conditional.conditional:
-                    raise UpstreamError("broken-answer", "304 to an unconditional request")
                 confirmed, conditional = await self._confirm(exchange, proof)
                 if confirmed is not None:
                     return confirmed
+        except UpstreamError as error:
+            instead = error_response(error, self.links.options.timeout)
+            raise NoUpstreamResponseError(error.reason, error.status, instead) from error
+        except RateLimitedError as error:
+            limit = error.active.limit
+            again = usual_limit_response(limit, self.metadata.epochs.now())
+            raise NoUpstreamResponseError(limit.kind.reason, None, again) from error
         finally:
             if proof is not None:
                 cancel_proof(proof)
@@ -165,6 +169,11 @@ class Revalidation:
             if error.status is not None:
                 epochs.note_refusal(lookup.request, lookup.requester, error.status, sent_at)
             raise
+        if response.status == _NOT_MODIFIED:
+            if response.content.length != 0:
+                await response.content.collect(0)
+            if not conditional.conditional:
+                raise UpstreamError("broken-answer", "304 to an unconditional request")
         return Exchange(lookup, known, conditional, response, sent_at)
 
     async def _confirm(

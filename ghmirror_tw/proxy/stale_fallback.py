@@ -18,17 +18,12 @@ from twisted.logger import Logger
 from ghmirror_tw.caching.decision import ServeStale, Validate
 from ghmirror_tw.caching.records import Known
 from ghmirror_tw.http.error_responses import MirrorError
-from ghmirror_tw.proxy.mirror_options import MirrorOptions
 from ghmirror_tw.proxy.mirror_response import NoUpstreamResponseError, Response
 from ghmirror_tw.proxy.request_context import Lookup
 from ghmirror_tw.proxy.revalidation import Revalidation
 from ghmirror_tw.proxy.stored_responses import StoredResponses
-from ghmirror_tw.proxy.unstored_responses import usual_limit_response
-from ghmirror_tw.proxy.upstream_failures import error_response
 from ghmirror_tw.runtime.read_before_timeout import ReadBeforeTimeout
 from ghmirror_tw.runtime.single_flight import SingleFlight
-from ghmirror_tw.upstream.rate_limit_table import RateLimitedError
-from ghmirror_tw.upstream.upstream_interface import UpstreamError
 
 _log: Final = Logger(namespace="ghmirror.mirror")
 
@@ -45,7 +40,6 @@ class StaleFallback:
     stored: StoredResponses
     revalidation: Revalidation
     flights: SingleFlight[Response]
-    options: MirrorOptions
     call_later: Callable[[float, Callable[[], object]], IDelayedCall]
 
     async def validate(self, lookup: Lookup, known: Known, step: Validate) -> Response:
@@ -56,11 +50,11 @@ class StaleFallback:
         if step.probes_backoff:
             self.stored.sender.backoffs.begin_probe(lookup.key.name, self.stored.now())
         if not step.stale_if_error:
-            return await self._validated(lookup, known)
+            return await self.revalidation.run(lookup, known)
         try:
             if step.stale_while_waiting:
                 return await self._validated_in_time(lookup, known)
-            return await self._validated(lookup, known)
+            return await self.revalidation.run(lookup, known)
         except NoUpstreamResponseError as error:
             if lookup.flight.detached:
                 raise
@@ -86,20 +80,8 @@ class StaleFallback:
         if stale is not None and step.may_probe:
             github_breaker = self.stored.sender.github_breaker
             if github_breaker.acquire_probe(self.stored.now()):
-                self.flights.detach(_detached(lookup), lambda: self._validated(lookup, known))
+                self.flights.detach(_detached(lookup), lambda: self.revalidation.run(lookup, known))
         return stale
-
-    async def _validated(self, lookup: Lookup, known: Known) -> Response:
-        """Return GitHub's response, or raise `NoUpstreamResponseError`."""
-        try:
-            return await self.revalidation.run(lookup, known)
-        except UpstreamError as error:
-            instead = error_response(error, self.options.timeout)
-            raise NoUpstreamResponseError(error.reason, error.status, instead) from error
-        except RateLimitedError as error:
-            limit = error.active.limit
-            reason, again = limit.kind.reason, usual_limit_response(limit, self.stored.now())
-            raise NoUpstreamResponseError(reason, None, again) from error
 
     async def _validated_in_time(self, lookup: Lookup, known: Known) -> Response:
         """Return GitHub's response; after `stale_after`, the callers receive a stale one."""
@@ -115,7 +97,7 @@ class StaleFallback:
                 await self.flights.ended(name)
                 if lookup.flight.detached:
                     raise CancelledError  # no caller is left
-            return await self._validated(lookup, known)
+            return await self.revalidation.run(lookup, known)
         finally:
             if late:
                 late[0].cancel()

@@ -18,13 +18,11 @@ from ghmirror_tw.http.error_responses import overloaded
 from ghmirror_tw.http.fields import Fields
 from ghmirror_tw.http.request import Request
 from ghmirror_tw.proxy.collapsed_requests import new_flights
-from ghmirror_tw.proxy.mirror_options import MirrorOptions
 from ghmirror_tw.proxy.mirror_response import NoUpstreamResponseError, Response
 from ghmirror_tw.proxy.request_context import Lookup
 from ghmirror_tw.proxy.stale_fallback import StaleFallback
 from ghmirror_tw.store.store_interface import Deadline
 from ghmirror_tw.upstream.request_to_send import Requester
-from ghmirror_tw.upstream.upstream_interface import UpstreamError
 
 STALE_AFTER_S: Final = 5.0
 CURRENT: Final = Response(200, Fields(), Outcome.REVALIDATED, None)
@@ -32,7 +30,7 @@ STALE: Final = Response(200, Fields(), Outcome.STALE, None)
 ONLY: Final = Validate()
 ON_ERROR: Final = Validate(stale_if_error=True)
 IN_TIME: Final = Validate(stale_if_error=True, stale_while_waiting=True)
-FAILED: Final = UpstreamError("timeout", "no response in time")
+FAILED: Final = NoUpstreamResponseError("timeout", None, overloaded("of time", 1))
 
 
 @define(eq=False)
@@ -87,7 +85,6 @@ class Fallback(SynchronousTestCase):
             cast("Any", self.stored),
             cast("Any", self.revalidation),
             self.flights,
-            MirrorOptions(),
             self.clock.callLater,
         )
 
