@@ -151,7 +151,9 @@ class Fields:
 
     def without(self, names: frozenset[bytes]) -> Fields:
         """Return the lines whose names are not in *names*."""
-        return Fields.of(tuple([line for line in self.lines if line[0] not in names]))
+        kept = [line for line in self.lines if line[0] not in names]
+        # Mostly all are kept, and what was derived from them is used again.
+        return self if len(kept) == len(self.lines) else Fields.of(tuple(kept))
 
     def with_line(self, name: bytes, value: bytes | None) -> Fields:
         """Return these lines with exactly one called *name* (lower case), or none for None."""
