@@ -34,6 +34,7 @@ from twisted.web.iweb import IBodyProducer
 
 from ghmirror_tw.config.settings import Settings
 from ghmirror_tw.service import BACKLOG
+from ghmirror_tw.store.failover import FailoverStore
 from ghmirror_tw.web.admin_site import admin_site
 from ghmirror_tw.web.client_connections import MirrorSite
 from ghmirror_tw.web.mirror_request import MirrorRequest
@@ -172,8 +173,14 @@ class Home:
     clock: MovableReactor
 
     def move_on(self, seconds: float) -> None:
-        """Advance the mirror's clock by so many seconds; afterwards it is stopped."""
+        """Advance the mirror's clock by so many seconds; afterwards it is stopped.
+
+        A beat to Redis follows at once: requests wait for one, which is due by the moved clock.
+        """
         self.clock.move(seconds)
+        store = self.parts.store
+        if isinstance(store, FailoverStore):
+            store.history.look()
 
     def accept(self, *tokens: str) -> None:
         """Mark tokens as valid, so that the mirror sends no check of them."""
