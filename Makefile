@@ -38,14 +38,18 @@ NODE_MODULES := tests/node_modules/.package-lock.json
 run: $(VENV)/installed
 	@exec $(VENV)/bin/twistd --nodaemon --pidfile= ghmirror --config conf/ghmirror.ini
 
-test: programs $(VENV)/installed $(VENV)/ready-to-test $(NODE_MODULES)
+test: programs $(VENV)/installed $(VENV)/ready-to-test
 	@failed=()
 	check() { printf '\n$$ %s\n' "$$*"; "$$@" || failed+=("$$*"); }
 	export PATH="$(CURDIR)/$(VENV)/bin:$$PATH"
+	# only pytest needs npm's packages, and each check uses one core
+	make --no-print-directory $(NODE_MODULES) &
+	npm=$$!
 	check ruff check .
 	check ruff format --check .
 	check mypy
 	check $(BOOK)
+	wait $$npm
 	rm -f .coverage .coverage.*
 	printf '\n$$ pytest\n'
 	# in alphabetical order: by number of tests, a file with one long test would be the last
