@@ -82,7 +82,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Installed:
     quiet = ("--quiet", "--no-input", "--disable-pip-version-check")
     run(pip, *quiet, "wheel", "--no-deps", "--wheel-dir=dist", "./tree", directory=base)
     (wheel,) = (base / "dist").glob("*.whl")
-    run(pip, *quiet, "install", str(wheel), directory=base)
+    run(pip, *quiet, "install", "--no-compile", str(wheel), directory=base)
     return Installed(wheel, base / "venv", elsewhere)
 
 

@@ -292,7 +292,7 @@ METHODS = st.sampled_from([b"GET", b"GET", b"GET", b"HEAD"])
 CUTS = st.lists(st.integers(0, 400), max_size=6)
 
 
-@settings(deadline=None, max_examples=2000)
+@settings(deadline=None, max_examples=600)
 @given(data=answers(), method=METHODS, cuts=CUTS)
 @example(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n12345", b"GET", [3, 30, 42])
 @example(b"HTTP/1.1 200 OK\r\n\r\nuntil the end", b"GET", [])
@@ -312,7 +312,7 @@ def test_heads_are_parsed_as_by_twisted_or_refused(
         assert expected.reused or not got.reused
 
 
-@settings(deadline=None, max_examples=700)
+@settings(deadline=None, max_examples=300)
 @given(data=answers(), method=METHODS, cuts=CUTS)
 def test_pieces_make_no_difference_to_a_head(data: bytes, method: bytes, cuts: list[int]) -> None:
     """It does not matter in what pieces the bytes come: not even byte by byte."""
