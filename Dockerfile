@@ -13,8 +13,8 @@ COPY requirements.lock requirements-build.lock ./
 # What builds stays apart from what is built; only wheels are taken, so nothing is compiled, and
 # only those whose hashes are known.
 RUN python3 -m venv /opt/build \
-    && /opt/build/bin/pip install --no-cache-dir --only-binary=:all: --require-hashes \
-        -r requirements-build.lock \
+    && /opt/build/bin/pip install --no-cache-dir --no-compile --only-binary=:all: \
+        --require-hashes -r requirements-build.lock \
     && python3 -m venv --without-pip /opt/ghmirror \
     && /opt/build/bin/pip --python /opt/ghmirror/bin/python install --no-cache-dir \
         --only-binary=:all: --require-hashes -r requirements.lock

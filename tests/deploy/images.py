@@ -27,9 +27,11 @@ TAGS = {CPYTHON: "ghmirror", PYPY: "ghmirror:pypy"}
 SUITE = "ghmirror:pypy-suite"
 
 PACKAGES = "ca-certificates,python3,python3-venv"
+# Programs in C are compiled for a test, which the compiler does not have to make fast.
 BASE_OF_PYPY = """\
 FROM {base}
 RUN apt-get install -y --no-install-recommends pypy3 pypy3-venv pypy3-dev
+ENV CFLAGS=-O0
 """
 # Redis' own image accepts connections from other containers without a password, too.
 SERVICES_OF_COMPOSE = """\
