@@ -60,5 +60,6 @@ class TestImageOnPyPy(ImageChecks):
         """Tests pass in the image, against the mirror as it is installed there."""
         suite = images.suite()
         mounts = [f"--volume={ROOT}/{each}:/suite/{each}:ro" for each in ("tests", "setup.cfg")]
+        mounts.append(f"--volume={images.packages_of_suite()}:/packages:ro")
         command = ("python", "-m", "pytest", "--quiet", "-p", "no:cacheprovider")
         engine.docker("run", "--rm", *mounts, "--workdir=/suite", suite, *command, *TESTS)
