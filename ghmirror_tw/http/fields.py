@@ -140,6 +140,15 @@ class Fields:
             return first.get(name)
         return b", ".join(self.get_all(name))
 
+    def in_one_line(self, name: bytes) -> Fields:
+        """Return these lines with all called *name* as one list, in place of the first."""
+        values = self.get_all(name)
+        if len(values) <= 1:
+            return self
+        first = next(at for at, line in enumerate(self.lines) if line[0] == name)
+        rest = [line for line in self.lines[first:] if line[0] != name]
+        return Fields.of((*self.lines[:first], (name, b", ".join(values)), *rest))
+
     def listed(self, name: bytes) -> list[bytes]:
         """Return the lower-case list members of all lines called *name*."""
         value = self.combined(name)

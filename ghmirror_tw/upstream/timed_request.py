@@ -160,7 +160,8 @@ class TimedRequest:
     def response_received(self, response: Any) -> None:
         """Return the response; the exchange ends with its content."""
         self._end()
-        fields = without_invalid_etag(Fields.of(tuple(response.lines)))
+        # Clients that read only the first line of `Link` would miss pages.
+        fields = without_invalid_etag(Fields.of(tuple(response.lines)).in_one_line(b"link"))
         seconds = self.client.reactor.seconds() - self._began
         if response.length == 0:
             # The connection is free already.

@@ -44,6 +44,22 @@ class Links(TestCase):
         self.home.move_on(10.0)
         self.github.reset_counts()
 
+    async def test_link_is_one_line(self) -> None:
+        """Also where GitHub sends a line for the version and one for pages: Go's clients, `gh`
+        among them, read the first line only.
+        """
+        self.github.put_list("/list", items(60))
+        self.github.deprecation = "always"
+        deprecated = '<https://docs.github.com/rest/about-the-rest-api/api-versions>; rel="depreca'
+        for _ in range(2):
+            got = await self.home.get("/list?per_page=30", token="alice-1")
+            (line,) = got.fields.getRawHeaders("link") or ()
+            assert line.startswith(deprecated)
+            assert 'rel="next"' in line
+        assert got.field("cache-status") == (
+            "ghmirror; fwd=stale; fwd-status=304; detail=revalidated"
+        )
+
     async def test_polled_page_is_proved_each_time(self) -> None:
         """However soon it is requested again; the proof costs nothing."""
         self.github.put_list("/list", items(60))

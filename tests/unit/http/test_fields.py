@@ -50,6 +50,18 @@ def test_only_and_without_share_the_lines_out(found: Fields, chosen: frozenset[b
 
 
 @given(fields)
+def test_in_one_line(found: Fields) -> None:
+    """One line has all values, where the first one was; all others stay."""
+    one = found.in_one_line(b"a")
+    assert one.combined(b"a") == found.combined(b"a")
+    assert len(one.get_all(b"a")) == min(1, len(found.get_all(b"a")))
+    names = [name for name, _ in found]
+    later = [at for at, name in enumerate(names) if name == b"a"][1:]
+    assert [name for name, _ in one] == [n for at, n in enumerate(names) if at not in later]
+    assert one.without(frozenset({b"a"})) == found.without(frozenset({b"a"}))
+
+
+@given(fields)
 def test_with_line(found: Fields) -> None:
     """Exactly one line has the name afterwards, or none; all others stay."""
     assert found.with_line(b"a", b"1").get_all(b"a") == [b"1"]
