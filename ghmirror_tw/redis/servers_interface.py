@@ -24,6 +24,9 @@ class RedisUnavailableError(Exception):
         self.reason = reason
         self.why = why
 
+    def __str__(self) -> str:
+        return self.why
+
 
 class Purpose(Enum):
     """The purpose of commands, which decides about the server.

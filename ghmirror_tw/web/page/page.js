@@ -64,7 +64,7 @@ function clock(s) {
   return parts.map((n, i) => (i ? String(n).padStart(2, '0') : n)).join(':');
 }
 
-const seconds = (s) => (s < 10 ? `${s.toFixed(1)} s` : period(s));
+const seconds = (s) => (s < 0.1 ? '<0.1\u00a0s' : s < 10 ? `${s.toFixed(1)}\u00a0s` : period(s));
 
 // Elements are changed only if their text differs, so that nothing flickers or loses the focus.
 
@@ -368,7 +368,7 @@ function showStore(figures) {
   const { breaker } = store;
   if (breaker) {
     const well = breaker.reading && breaker.writing;
-    rows.push(['Redis', { text: redisState(store), class: well ? 'good' : 'bad' }]);
+    rows.push(['Redis', { text: redisState(store), class: well ? 'good' : breaker.fallback ? 'warn' : 'bad' }]);
   }
   for (const each of store.stores) {
     const beside = store.stores.length > 1 ? `${each.store}: ` : '';

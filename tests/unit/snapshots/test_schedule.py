@@ -117,6 +117,7 @@ class Scheduled(SynchronousTestCase):
         assert self.metric("failures_total") == 2
         self.clock.advance(INTERVAL)
         self.runs[3].errback(RedisUnavailableError("open", "r:1 refuses connections"))
+        assert self.metrics.snapshot_errors == {"save": "r:1 refuses connections"}
         self.clock.advance(INTERVAL)
         self.runs[4].errback(StoreEmptiedError("the store was emptied during the copy"))
         assert self.logged[-2:] == [
