@@ -169,6 +169,8 @@ def _state(status: StatusFields) -> Section:
     github = status["github"]
     page, failures = github["page"], github["failures"]
     parts = ["available" if github["available"] else "unavailable, stale responses are sent"]
+    if github["reason"]:
+        parts.append(_word(github["reason"]))
     if failures:
         parts.append(f"{text_format.count(failures, 'failure')} in a row")
     if page is not None:

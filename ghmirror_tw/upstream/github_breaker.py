@@ -42,6 +42,7 @@ class GitHubBreaker:
     """
 
     on_change: Callable[[bool], object] = lambda _available: None
+    _last_failure: str | None = field(init=False, default=None)
     _failures: Evidence = field(init=False, factory=lambda: Evidence(OUTAGE))
     _last_good_at: float = field(init=False, default=0.0)
     _page_status: str = field(init=False, default="")
@@ -58,6 +59,15 @@ class GitHubBreaker:
     def is_open(self) -> bool:
         """Whether the circuit is open: GitHub counts as unavailable."""
         return self._is_open
+
+    @property
+    def reason(self) -> str | None:
+        """Why the circuit is open: the status page, or the last failure; None: it is closed."""
+        if not self._is_open:
+            return None
+        return (
+            f"status-page:{self._page_status}" if self._page_opens_circuit else self._last_failure
+        )
 
     @property
     def failures(self) -> int:
@@ -90,12 +100,16 @@ class GitHubBreaker:
             self._page_is_overruled = True
         self._update(now)
 
-    def note_failure(self, observation: Observation, sent_at: float, now: float) -> None:
+    def note_failure(
+        self, observation: Observation, sent_at: float, now: float, reason: int | str
+    ) -> None:
         """Note the failure of a request that was sent at *sent_at*: a 5xx, or no response.
 
+        *reason* is the status, or a word such as ``timeout``.
         Requests that were cancelled, or that exceeded a limit of the mirror, are not counted.
         """
         if sent_at >= self._last_good_at:
+            self._last_failure = str(reason)
             self._failures.add(observation, now)
             self._page_is_confirmed = True
         self._update(now)

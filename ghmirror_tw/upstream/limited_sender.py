@@ -201,7 +201,8 @@ class Sender:
         self, outgoing: OutgoingRequest, error: UpstreamError, began: float, *, cut_short: bool
     ) -> None:
         if not error.is_local_limit and not cut_short and not is_quota_request(outgoing.request):
-            self.github_breaker.note_failure(self._observation(outgoing), began, self.now())
+            observation = self._observation(outgoing)
+            self.github_breaker.note_failure(observation, began, self.now(), error.reason)
         if error.reason == "timeout":
             self._note_timeout(outgoing, began, cut_short=cut_short)
 
@@ -218,7 +219,8 @@ class Sender:
         if is_quota_request(request):
             return  # it does not show whether GitHub responds to other requests
         if response.status >= 500:  # noqa: PLR2004
-            self.github_breaker.note_failure(self._observation(outgoing), began, ended)
+            observation = self._observation(outgoing)
+            self.github_breaker.note_failure(observation, began, ended, response.status)
         elif not _is_foreign(request, response):
             self.github_breaker.note_response(limited=response.limited, now=ended)
 

@@ -53,18 +53,19 @@ def build_outbound_proxy(github: GitHub) -> Callable[[], OutboundProxy] | None:
 
 def build_availability(metrics: Metrics) -> GitHubBreaker:
     """Return the circuit breaker of GitHub, which logs its changes and shows them in *metrics*."""
-    return GitHubBreaker(_availability_observer(metrics))
 
-
-def _availability_observer(metrics: Metrics) -> Callable[[bool], None]:
     def availability_changed(available: bool) -> None:
         metrics.github_available(available)
         if available:
             _log.info("GitHub available again, circuit closed")
         else:
-            _log.warn("GitHub unavailable, circuit open: serving stale responses")
+            _log.warn(
+                "GitHub unavailable, circuit open: serving stale responses; reason={reason}",
+                reason=github_breaker.reason,
+            )
 
-    return availability_changed
+    github_breaker = GitHubBreaker(availability_changed)
+    return github_breaker
 
 
 def build_status_page(

@@ -80,6 +80,7 @@ class StatusSources:
         return {
             "api_url": self.settings.github.api_url,
             "available": not github_breaker.is_open,
+            "reason": github_breaker.reason,
             "failures": github_breaker.failures,
             "page": {"status": status, "at": at} if has_page else None,
         }

@@ -376,7 +376,9 @@ def test_unavailable_github_has_a_notice(browser: Browser, github: StandIn) -> N
         assert page.value("document.getElementById('state').textContent") == "degraded"
         tile = facts(page, "state-tiles")["GitHub"]
         assert tile[0] == "unavailable"
+        assert tile[1].startswith("503, no status page, ")
         assert "failures in a row" in tile[1]
+        assert facts(page, "github")["Reason"] == ["503"]
         assert page.value(CONTRAST) >= 4.5
         document = scene.figures
         assert document["requests"]["outcomes"]["stale"] > 0

@@ -126,7 +126,7 @@ class OnCall(TestCase):
         (opened,) = [
             line for line in found(mirror, "GhmirrorGitHubAway", "circuit") if " open" in line
         ]
-        assert "GitHub unavailable, circuit open: serving stale responses" in opened
+        assert "GitHub unavailable, circuit open: serving stale responses; reason=503" in opened
         requests = found(mirror, "GhmirrorGitHubAway", "offline")
         failed = [line for line in requests if "server-error" in line]
         assert re.search(

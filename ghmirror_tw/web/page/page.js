@@ -198,7 +198,8 @@ function githubTile({ github }) {
       : `status page: ${githubPage(github.page)}`;
   const failures = github.failures ? `, ${counted(github.failures, 'failure')} in a row` : '';
   const well = !failures && (!github.page || [null, 'operational'].includes(github.page.status));
-  return ['GitHub', github.available ? 'available' : 'unavailable', page + failures,
+  const why = github.reason ? `${github.reason}, ` : '';
+  return ['GitHub', github.available ? 'available' : 'unavailable', why + page + failures,
     github.available ? (well ? 'good' : 'warn') : 'bad'];
 }
 
@@ -335,8 +336,11 @@ function showUsers(figures) {
   ]), 'No requests yet.');
 }
 
-const left = ({ remaining, limit }) =>
-  `${count(remaining)}${limit === null ? '' : ` of ${count(limit)}`}`;
+function left({ remaining, limit }) {
+  const cell = make('span', '', count(remaining));
+  if (limit !== null) cell.append(make('small', '', ` of ${count(limit)}`));
+  return cell;
+}
 
 function showLimits(figures) {
   get('limits-card').hidden = !figures.stops.length;
@@ -348,7 +352,7 @@ function showLimits(figures) {
   const known = figures.quota.remaining;
   const remaining = known.filter((each) => each.resets_at > now());
   fill(get('quotas'), some(remaining, get('quotas-more'), 'quotas').map((each) => [
-    each.user, each.resource, { text: left(each), class: each.remaining ? '' : 'bad' },
+    each.user, each.resource, { node: left(each), class: each.remaining ? '' : 'bad' },
     { until: each.resets_at, over: 'reset' },
   ]), known.length ? 'All quotas are full again.' : 'No quota received yet.');
 }
@@ -387,6 +391,7 @@ function showGitHub(figures) {
   const rows = [
     ['API', github.api_url],
     ['State', github.available ? { text: 'available', class: 'good' } : { text: 'unavailable, serving stale responses', class: 'bad' }],
+    ...(github.reason ? [['Reason', { text: github.reason, class: 'bad' }]] : []),
     ['Failures in a row', { text: count(github.failures), class: github.failures ? 'warn' : '' }],
   ];
   if (github.page === null) rows.push(['Status page', 'not configured']);

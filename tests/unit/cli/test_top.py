@@ -423,11 +423,11 @@ def test_failures_are_shown(scene: Scene) -> None:
     told["store"]["breaker"]["fallback"] = False
     assert state_of(told)["store"] == "Redis unavailable, nothing is stored"
     told["store"]["breaker"] |= {"reading": True, "writing": True}
-    told["github"]["failures"] = 2
+    told["github"] |= {"failures": 2, "reason": "503"}
     told["snapshots"] |= {"next_at": None, "filling": False}
     state = state_of(told)
     assert state["store"] == "Redis in use"
-    assert "; 2 failures in a row; " in state["GitHub"]
+    assert "; 503; 2 failures in a row; " in state["GitHub"]
     assert state["saved"] == "1m30s ago, in progress"
     assert state["restored"] == "1m30s ago, 2 failures"
 

@@ -154,10 +154,11 @@ class FiguresTests(TestCase):
         home = await open_home(self, github={"status_url": "http://127.0.0.1:1/components.json"})
         assert (await figures(home))["github"]["page"] == {"status": None, "at": None}
         home.parts.github_breaker.note_page_status("major_outage", 5.0)
-        home.parts.github_breaker.note_failure(Observation("/a", "alice"), 6.0, 6.0)
+        home.parts.github_breaker.note_failure(Observation("/a", "alice"), 6.0, 6.0, 503)
         assert (await figures(home))["github"] == {
             "api_url": home.github.api_url,
             "available": False,
+            "reason": "status-page:major_outage",
             "failures": 1,
             "page": {"status": "major_outage", "at": 5.0},
         }

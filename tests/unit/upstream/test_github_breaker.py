@@ -43,7 +43,7 @@ class BreakerScene:
     def observe(self, *failures: Observation, sent_at: float | None = None) -> None:
         for failure in failures:
             self.now += 1
-            self.breaker.note_failure(failure, sent_at or self.now, self.now)
+            self.breaker.note_failure(failure, sent_at or self.now, self.now, 503)
 
     def report(self, *statuses: str) -> None:
         for status in statuses:
@@ -130,6 +130,20 @@ def test_major_outage_on_page_opens_circuit(scene: BreakerScene) -> None:
     assert scene.is_open()
     scene.report("partial_outage")
     assert scene.changes == [False, True]
+
+
+def test_reason_is_the_page_or_the_last_failure(scene: BreakerScene) -> None:
+    """It is known while the circuit is open only."""
+    reasons = []
+    for step in (
+        lambda: scene.fail(4),
+        scene.fail,
+        lambda: scene.report(OUTAGE),
+        scene.respond,
+    ):
+        step()
+        reasons.append(scene.breaker.reason)
+    assert reasons == [None, "503", f"status-page:{OUTAGE}", None]
 
 
 def test_partial_outage_counts_with_a_failure(scene: BreakerScene) -> None:
