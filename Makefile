@@ -131,8 +131,10 @@ lock: $(VENV)/made
 	printf '%s\n' 'pip' 'setuptools>=77' 'wheel' 'cyclonedx-bom>=7.5' \
 		| compile - --output-file requirements-build.lock
 
-# A virtual environment is made again if its Python is missing.
-$(VENV)/made: $(if $(shell $(VENV)/bin/python -c 'print("works")' 2>/dev/null),,FORCE)
+# A virtual environment is made again if its Python is missing, or if an installation was interrupted:
+# pip would count half of a package as installed.
+$(VENV)/made: $(if $(shell [ ! -e $(VENV)/installing ] \
+		&& $(VENV)/bin/python -c 'print("works")' 2>/dev/null),,FORCE)
 	@if [ -z "$(PYTHON)" ]; then
 		echo 'Python 3.11 or later is needed (Debian, Ubuntu: apt-get install python3).' >&2
 		exit 1
@@ -150,13 +152,14 @@ $(VENV)/made: $(if $(shell $(VENV)/bin/python -c 'print("works")' 2>/dev/null),,
 $(VENV)/installed: $(VENV)/made setup.cfg pyproject.toml $(SOURCES)
 	@echo 'Installing ghmirror and what it needs into $(VENV)'
 	rm -rf build
+	touch $(VENV)/installing
 	if ! $(PIP) install .; then
 		echo "pip could not install ghmirror into $(VENV); its own message is above. Without a" \
 			"network, let pip find packages elsewhere: set PIP_INDEX_URL or PIP_FIND_LINKS, or" \
 			"PIP_PROXY for a proxy." >&2
 		exit 1
 	fi
-	rm -rf build *.egg-info
+	rm -rf build *.egg-info $(VENV)/installing
 	touch $@
 
 # Some dependencies are compiled here: there are few wheels for PyPy.

@@ -103,5 +103,7 @@ def busy(scene: Scene) -> None:
     send(scene.mirror.url, "/repos/bench/repo-0", method="PATCH", token="token0", body="{}")
     scene.github.control("put_search", path="/search/issues", items=[])
     scene.get("/search/issues?q=y", 2)
-    scene.github.control("set_quota", login="user2", resource="search", remaining=0)
+    scene.github.control(
+        "set_quota", login="user2", resource="search", remaining=0, reset_in_s=3600
+    )
     assert scene.get("/search/issues?q=x", 2) == 403

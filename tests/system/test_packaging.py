@@ -135,3 +135,22 @@ def test_wheel_has_no_tests_benchmarks_or_docs(installed: Installed) -> None:
 def test_license_is_in_the_wheel(installed: Installed) -> None:
     """The wheel contains the license."""
     assert "Apache License" in installed.metadata("licenses/LICENSE")
+
+
+def test_interrupted_installation_is_begun_again(tmp_path: Path) -> None:
+    """pip counts a package as installed once half of it is: the environment is made again."""
+    venv = tmp_path / "venv"
+    (venv / "bin").mkdir(parents=True)
+    (venv / "bin" / "python").symlink_to(sys.executable)
+    for name in ("made", "installed"):
+        (venv / name).touch()
+    command = ["make", "--dry-run", "run", f"VENV={venv}"]
+
+    def steps() -> str:
+        return subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
+
+    assert "-m venv --clear" not in steps()
+    assert "/bin/twistd" in steps()
+    (venv / "installing").touch()
+    assert "-m venv --clear" in steps()
+    assert "pip --quiet" in steps()
