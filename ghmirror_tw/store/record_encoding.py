@@ -18,6 +18,7 @@ import msgpack
 from attrs import fields as attributes
 from attrs import frozen
 
+from ghmirror_tw.caching.epochs import epoch_shows_acceptance
 from ghmirror_tw.caching.records import (
     Entry,
     Grant,
@@ -71,7 +72,7 @@ class RecordKind(Generic[R]):
     values_of: Callable[[R], tuple[Any, ...]]
     record_of: Callable[[float, float, list[Any], bytes], R]
     record: Callable[..., R] | None = None
-    attributes_of: Callable[[R], tuple[Any, ...]] | None = None
+    attributes_of: Callable[[R], tuple[Any, ...] | None] | None = None
 
     def pack(self, record: R) -> bytes:
         """Return the payload of a record."""
@@ -359,7 +360,8 @@ EPOCH: Final = RecordKind[bytes](
     lambda epoch: (epoch,),
     _epoch,
     bytes,
-    lambda epoch: (epoch,),
+    # A client can make up any number of tokens, whose epochs would evict the records of others.
+    lambda epoch: (epoch,) if epoch_shows_acceptance(epoch) else None,
 )
 
 #: The times of the request and of the response.

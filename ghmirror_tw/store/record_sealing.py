@@ -105,9 +105,13 @@ class Codec:
         head += payload
         content = record.packed if isinstance(record, Representation) else b""
         sealed = b"".join((head, self._seal_of(name, head), content))
-        if kind.attributes_of is not None:
-            self._values.put((name, sealed), kind.attributes_of(record))
+        self._cache(kind, name, sealed, record)
         return sealed
+
+    def _cache(self, kind: RecordKind[R], name: bytes, sealed: bytes, record: R) -> None:
+        values = None if kind.attributes_of is None else kind.attributes_of(record)
+        if values is not None:
+            self._values.put((name, sealed), values)
 
     def _seal_of(self, name: bytes, head: bytes) -> bytes:
         if not self.secret:
@@ -136,8 +140,7 @@ class Codec:
             return None
         if isinstance(record, Representation) and not is_whole(record, self.largest_content_bytes):
             return None
-        if kind.attributes_of is not None:
-            self._values.put((name, blob), kind.attributes_of(record))
+        self._cache(kind, name, blob, record)
         return record
 
     def _unsealed(
