@@ -220,7 +220,7 @@ class FailoverStore:
         self, key: CacheKey, credential: str, requested_at: float, *, token: str | None = None
     ) -> None:
         """Store the end of a grant (see `IStore.deny`); the write must not be lost."""
-        first = not self.memory.has_permission(key, credential)
+        first = not self.memory.permissions.has_any(key, credential)
         self.memory.deny(key, credential, requested_at)
         self.writes.deny(key, credential, requested_at, token or credential, first=first)
 

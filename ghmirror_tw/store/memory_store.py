@@ -25,23 +25,19 @@ from ghmirror_tw.github.rate_limits import Limit
 from ghmirror_tw.runtime.bounded_tables import store_recent
 from ghmirror_tw.store.compact_records import (
     entries_of,
-    first_time,
-    grant_of,
-    negative_of,
     short,
 )
 from ghmirror_tw.store.local_epochs import LocalEpochs
 from ghmirror_tw.store.local_limits import LocalLimits
 from ghmirror_tw.store.local_locks import LocalLocks
+from ghmirror_tw.store.local_permissions import LocalPermissions
 from ghmirror_tw.store.lru_records import LruRecords
-from ghmirror_tw.store.record_encoding import ENTRY, GRANT, NEGATIVE, REFUSAL, REPRESENTATION
+from ghmirror_tw.store.record_encoding import ENTRY, REPRESENTATION
 from ghmirror_tw.store.store_interface import Deadline, IStore, LockName, LockOutcome
 
 #: How long a key counts as unstorable, in seconds: no request waits for another one then.
 UNSTORABLE_S: Final = 60.0
 _MOST_UNSTORABLE: Final = 10_000
-#: Records that may permit a response without GitHub's confirmation (see `caching.epochs`).
-_PERMITTING: Final = (GRANT, NEGATIVE)
 
 
 @implementer(IStore)
@@ -53,6 +49,7 @@ class MemoryStore:
     max_size: int
     name: str = "memory"
     records: LruRecords = field(init=False)
+    permissions: LocalPermissions = field(init=False)
     _epochs: LocalEpochs = field(init=False)
     _unstorable: OrderedDict[str, float] = field(init=False, factory=OrderedDict)
     _limits: LocalLimits = field(init=False, factory=LocalLimits)
@@ -60,6 +57,7 @@ class MemoryStore:
 
     def __attrs_post_init__(self) -> None:
         self.records = LruRecords(self.reactor, self.max_size)
+        self.permissions = LocalPermissions(self.records)
         self._epochs = LocalEpochs(self.records)
         self._locks = LocalLocks(self.reactor)
 
@@ -94,36 +92,22 @@ class MemoryStore:
 
         The grant only if its request was sent after *since*.
         """
-        grant = self.records.use(short(GRANT, key.name, credential))
-        if grant is not None and first_time(grant) <= since:
-            grant = None
+        grant = self.permissions.grant(key, credential, since)
         # After the grant, so that a refusal is never evicted before the grant that it outweighs.
-        refused_at = self._refused_at(key, credential)
+        refused_at = self.permissions.refused_at(key, credential)
         token = token or credential
         limits: tuple[Limit, ...] = ()
         if self._limits:
             limits = self.limits_known(token, scopes_of_read(key.path))
         return Known(
-            grant=None if grant is None else grant_of(grant),
+            grant=grant,
             entries=self._entries(key),
             epoch=self.epoch(token),
             refused_at=refused_at,
             unstorable=self._is_unstorable(key),
             limits=limits,
-            negative=self._negative(key, credential),
+            negative=self.permissions.negative(key, credential),
         )
-
-    def _negative(self, key: CacheKey, credential: str) -> NegativeResponse | None:
-        if not self.records.negatives:
-            return None
-        negative = self.records.use(short(NEGATIVE, key.name, credential))
-        return None if negative is None else negative_of(negative)
-
-    def _refused_at(self, key: CacheKey, credential: str) -> float:
-        if not self.records.refusals:
-            return 0.0
-        refusal = self.records.use(short(REFUSAL, key.name, credential))
-        return 0.0 if refusal is None else first_time(refusal)
 
     def _entries(self, key: CacheKey) -> tuple[Entry, ...]:
         entries = self.records.use(short(ENTRY, key.name))
@@ -179,18 +163,8 @@ class MemoryStore:
 
     def freshen(self, key: CacheKey, credential: str, grant: Grant, entry: Entry) -> None:
         """Store a grant, over older ones only, and the representation's place in the list."""
-        name = short(GRANT, key.name, credential)
-        old = self.records.peek(name)
-        latest = 0.0 if old is None else first_time(old)
-        # A grant that a refusal outweighs must not outlive it: it would be the one used last.
-        if grant.requested_at > max(latest, self._refused_at(key, credential)):
-            self.records.put(name, grant)
-        self._end_negative(key, credential, grant.requested_at)
+        self.permissions.store_grant(key, credential, grant)
         self.records.put(short(ENTRY, key.name), with_entry(self._entries(key), entry))
-
-    def has_permission(self, key: CacheKey, credential: str) -> bool:
-        """Tell whether a grant or a negative response is stored, without using it."""
-        return any(short(kind, key.name, credential) in self.records for kind in _PERMITTING)
 
     def deny(
         self,
@@ -201,31 +175,11 @@ class MemoryStore:
         token: str | None = None,  # noqa: ARG002 - memory loses no refusal
     ) -> None:
         """Store a refusal (see `IStore.deny`), and remove what it outweighs."""
-        refused_at = max(requested_at, self._refused_at(key, credential))
-        self.records.put(short(REFUSAL, key.name, credential), refused_at)
-        name = short(GRANT, key.name, credential)
-        grant = self.records.peek(name)
-        if grant is not None and first_time(grant) <= requested_at:
-            self.records.remove(name)
-        self._end_negative(key, credential, requested_at)
-
-    def _end_negative(self, key: CacheKey, credential: str, requested_at: float) -> None:
-        """Remove an older negative response; what outweighs it may be evicted before it."""
-        name = short(NEGATIVE, key.name, credential)
-        negative = self.records.peek(name) if self.records.negatives else None
-        if negative is not None and first_time(negative) < requested_at:
-            self.records.remove(name)
+        self.permissions.deny(key, credential, requested_at)
 
     def store_negative(self, key: CacheKey, credential: str, negative: NegativeResponse) -> None:
         """Store a negative response, if no record is of a later request."""
-        kinds = NEGATIVE, REFUSAL, GRANT
-        name, *others = [short(kind, key.name, credential) for kind in kinds]
-        old, *later = map(self.records.peek, (name, *others))
-        at = negative.requested_at
-        if any(record is not None and first_time(record) > at for record in later):
-            return
-        if old is None or first_time(old) < at:
-            self.records.put(name, negative)
+        self.permissions.store_negative(key, credential, negative)
 
     def begin_epoch(self, token: str, epoch: bytes, since: float) -> bytes | None:
         """Begin *epoch* if there is none.
@@ -291,7 +245,7 @@ class MemoryStore:
     def _is_known(self, lock: LockName) -> bool:
         if lock.credential is None:
             return bool(self._entries(lock.key))
-        return short(GRANT, lock.key.name, lock.credential) in self.records
+        return self.permissions.has_grant(lock.key, lock.credential)
 
     def release(self, lock: LockName, owner: str) -> None:
         """Release a lock, if *owner* holds it."""
