@@ -1,4 +1,4 @@
-"""A caching reverse proxy for the GitHub API that never answers stale and hardly ever pays."""
+"""A caching reverse proxy for the GitHub API: it validates stored responses, which costs no quota."""
 
 from typing import Final
 
