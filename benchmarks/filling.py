@@ -11,9 +11,9 @@ from typing import Any, Final
 from attrs import evolve, frozen
 
 from ghmirror_tw.caching.credential_names import CredentialNames
-from ghmirror_tw.caching.enclosed_representation import representation_of
 from ghmirror_tw.caching.key import CacheKey
 from ghmirror_tw.caching.records import Entry, Grant, Representation
+from ghmirror_tw.caching.representation_from_response import representation_of
 from ghmirror_tw.http.fields import Fields
 
 SMALLEST: Final = 2_000

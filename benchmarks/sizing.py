@@ -22,9 +22,9 @@ from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.task import react
 
 from ghmirror_tw.caching.credential_names import CredentialNames
-from ghmirror_tw.caching.enclosed_representation import representation_of
 from ghmirror_tw.caching.key import CacheKey
 from ghmirror_tw.caching.records import RECENCY_LENGTH, Entry, Grant, Representation
+from ghmirror_tw.caching.representation_from_response import representation_of
 from ghmirror_tw.http.fields import Fields
 from ghmirror_tw.redis.unsharded_servers import SingleServer
 from ghmirror_tw.redis_store.redis_records import RedisRecords

@@ -1,4 +1,4 @@
-"""A caching reverse proxy for the GitHub API: it validates stored responses, which costs no quota."""
+"""A caching reverse proxy for the GitHub API; validating a stored response is free."""
 
 from typing import Final
 

@@ -1,7 +1,8 @@
 """Invalidation after unsafe requests (RFC 9111, section 4.4), within one replica.
 
 A write may change the response to any target, so it invalidates all stored responses of its
-token: a new generation begins. A generation orders requests within one replica, as the epoch
+token. Nothing is deleted: a new generation of the token begins, and responses of former ones
+permit nothing without validation. A generation orders requests within one replica, as the epoch
 of a token does in the fleet (see `epochs`).
 """
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from ghmirror_tw.caching.record_updates import freshened
 from ghmirror_tw.caching.records import Grant, Known, Representation
+from ghmirror_tw.caching.records_from_responses import freshened
 from ghmirror_tw.http.fields import Fields
 
 #: A sign for clients that `X-RateLimit-*` may be outdated (go-github: `X-From-Cache`).

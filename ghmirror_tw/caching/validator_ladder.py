@@ -36,8 +36,8 @@ from ghmirror_tw.caching.validators import (
     may_have_candidates,
     validating_date,
 )
-from ghmirror_tw.github.entity_tag_trust import Sharing
 from ghmirror_tw.github.page_parameters import page_number
+from ghmirror_tw.github.sharing_breakers import Sharing
 from ghmirror_tw.http.request import Request
 
 

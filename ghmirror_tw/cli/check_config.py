@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ghmirror_tw.cli import text_format
+from ghmirror_tw.cli import value_formatting
 from ghmirror_tw.cli.command_runner import command_errors
 from ghmirror_tw.cli.output import Output, Status
 from ghmirror_tw.config.exposures import exposures
@@ -19,7 +19,7 @@ def check_config(path: str | None, out: Output) -> Status:
         for text in texts:
             out.verdict(word, f": {text}")
     if faults:
-        out.line(f"Not valid: {text_format.count(len(faults), 'fault')}.")
+        out.line(f"Not valid: {value_formatting.count(len(faults), 'fault')}.")
     else:
         out.line("Valid.")
     out.document({"valid": not faults, "faults": faults, "warnings": warnings})

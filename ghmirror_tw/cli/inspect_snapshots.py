@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from attrs import define, field
 
-from ghmirror_tw.cli import text_format
+from ghmirror_tw.cli import value_formatting
 from ghmirror_tw.cli.command_runner import snapshot_error_code
 from ghmirror_tw.cli.output import CommandError, Status
 from ghmirror_tw.cli.snapshot_context import SnapshotContext
@@ -38,7 +38,7 @@ def snapshot_fields(name: SnapshotName, size_bytes: int) -> dict[str, Any]:
     return {
         "name": name.text,
         "owner": name.owner,
-        "written_at": text_format.timestamp(name.at_ms),
+        "written_at": value_formatting.timestamp(name.at_ms),
         "size_bytes": size_bytes,
     }
 
@@ -55,11 +55,11 @@ async def show_list(context: SnapshotContext) -> Status:
                 (
                     name.text,
                     name.owner,
-                    text_format.moment(name.at_ms),
-                    text_format.size(size_bytes),
+                    value_formatting.moment(name.at_ms),
+                    value_formatting.size(size_bytes),
                 )
             )
-        for line in text_format.table(rows, right=(3,)):
+        for line in value_formatting.table(rows, right=(3,)):
             out.line(line)
     snapshots = [snapshot_fields(each.name, each.size_bytes) for each in listed]
     out.document({"target": context.target.where, "snapshots": snapshots})
@@ -109,8 +109,8 @@ async def _verify_one(context: SnapshotContext, stored: StoredSnapshot) -> Verif
         fault = {"code": "target", "message": str(error)}
         return VerifiedSnapshot(stored, "unread", str(error), fault=fault)
     records, size = (
-        text_format.count(summary.records, "record"),
-        text_format.size(summary.size_bytes),
+        value_formatting.count(summary.records, "record"),
+        value_formatting.size(summary.size_bytes),
     )
     return VerifiedSnapshot(stored, "whole", f"{records}, {size} unpacked", summary)
 
@@ -181,10 +181,12 @@ class RecordCounts:
         rows = [("RECORDS", "COUNT", "SIZE")]
         for sort, (_, what) in _SORTS.items():
             if self.counts[sort] or sort is not None:
-                rows.append((what, f"{self.counts[sort]:,}", text_format.size(self.sizes[sort])))
+                rows.append(
+                    (what, f"{self.counts[sort]:,}", value_formatting.size(self.sizes[sort]))
+                )
         total = sum(self.counts.values()), sum(self.sizes.values())
-        rows.append(("total", f"{total[0]:,}", text_format.size(total[1])))
-        return text_format.table(rows, right=(1, 2))
+        rows.append(("total", f"{total[0]:,}", value_formatting.size(total[1])))
+        return value_formatting.table(rows, right=(1, 2))
 
 
 async def show(context: SnapshotContext, text: str) -> Status:
@@ -202,12 +204,12 @@ async def show(context: SnapshotContext, text: str) -> Status:
     rows = [("name", text), ("target", context.target.where)]
     if summary is not None:
         header = summary.header
-        written = text_format.moment(header.written_at_ms)
+        written = value_formatting.moment(header.written_at_ms)
         rows += [("owner", header.owner), ("store", header.kind), ("written", written)]
         if header.api_url is not None:
             rows.append(("server", header.api_url))
-    rows.append(("size", text_format.size(stored.size_bytes)))
-    for line in text_format.table(rows):
+    rows.append(("size", value_formatting.size(stored.size_bytes)))
+    for line in value_formatting.table(rows):
         context.out.line(line)
     if fault is None:
         context.out.verdict("whole", "yes", width=9)
@@ -235,7 +237,7 @@ def _show_document(
             "store": summary.header.kind,
             "fingerprint": summary.header.fingerprint,
             "api_url": summary.header.api_url,
-            "written_at": text_format.timestamp(summary.header.written_at_ms),
+            "written_at": value_formatting.timestamp(summary.header.written_at_ms),
         }
     found = None
     if fault is not None:

@@ -13,7 +13,7 @@ from typing import Any, Final, Protocol
 import click
 from attrs import define, field
 
-from ghmirror_tw.cli import text_format
+from ghmirror_tw.cli import value_formatting
 
 #: The colours of verdicts on a terminal.
 _COLOURS: Final = {"whole": "green", "damaged": "red", "fault": "red", "warning": "yellow"}
@@ -129,7 +129,7 @@ class ProgressLines:
         self._task, self._total_bytes = task, size_bytes
         self._bytes = self._records = 0
         self._written_at = self.clock()
-        self.write(task if size_bytes is None else f"{task} ({text_format.size(size_bytes)})")
+        self.write(task if size_bytes is None else f"{task} ({value_formatting.size(size_bytes)})")
 
     def advance(self, size_bytes: int) -> None:
         """Add processed bytes, and write a line if the last one is old."""
@@ -141,7 +141,8 @@ class ProgressLines:
     def _amount(self) -> str:
         if self._total_bytes:
             return f"{100 * self._bytes // self._total_bytes} %"
-        return f"{text_format.count(self._records, 'record')}, {text_format.size(self._bytes)}"
+        records = value_formatting.count(self._records, "record")
+        return f"{records}, {value_formatting.size(self._bytes)}"
 
     def count(self, records: int) -> None:
         """Add records, which the next line shows."""

@@ -8,7 +8,7 @@ from attrs import define, field
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
-from ghmirror_tw.cli import text_format
+from ghmirror_tw.cli import value_formatting
 
 
 @define(eq=False)
@@ -44,7 +44,7 @@ class ProgressBars:
         """Add processed records."""
         self._records += records
         if self._drawn is not None:
-            self._drawn.update(self._task, records=text_format.count(self._records, "record"))
+            self._drawn.update(self._task, records=value_formatting.count(self._records, "record"))
 
     def end(self) -> None:
         """Remove the bar, and show the cursor."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ghmirror_tw.cli import text_format
+from ghmirror_tw.cli import value_formatting
 from ghmirror_tw.cli.inspect_snapshots import snapshot_fields
 from ghmirror_tw.cli.output import CommandError, Status
 from ghmirror_tw.cli.snapshot_context import SnapshotContext
@@ -17,7 +17,7 @@ from ghmirror_tw.wiring.snapshot_parts import build_saver, snapshot_owner
 async def save(context: SnapshotContext) -> Status:
     """Save the store in Redis as a snapshot, unless a mirror has the lease."""
     if context.settings.cache.backend != "redis":
-        every = text_format.period(context.settings.snapshot.interval)
+        every = value_formatting.period(context.settings.snapshot.interval)
         raise _memory_store(f"only the mirror can save it, every {every} and at shutdown")
     unfilled: list[bool] = []
     began = context.reactor.seconds()
@@ -38,10 +38,12 @@ async def save(context: SnapshotContext) -> Status:
     if saved is None:
         raise _not_restored() if unfilled else await _lease_error(context)
     if saved.left_out:
-        context.out.warn(f"{text_format.count(saved.left_out, 'record')} too large for a snapshot")
-    size = text_format.size(saved.size_bytes)
+        context.out.warn(
+            f"{value_formatting.count(saved.left_out, 'record')} too large for a snapshot"
+        )
+    size = value_formatting.size(saved.size_bytes)
     context.out.line(
-        f"Saved {text_format.count(saved.records, 'record')} ({size}) as {saved.name.text}"
+        f"Saved {value_formatting.count(saved.records, 'record')} ({size}) as {saved.name.text}"
     )
     context.out.document(
         {
@@ -71,14 +73,14 @@ def _not_restored() -> CommandError:
 
 async def _lease_error(context: SnapshotContext) -> CommandError:
     """Return the error that another replica has the lease, with the newest snapshot."""
-    recently = text_format.period(context.settings.snapshot.interval)
+    recently = value_formatting.period(context.settings.snapshot.interval)
     text = (
         f"another replica has the lease: it saves the store now, or has done so within {recently}"
     )
     owner = snapshot_owner(context.settings, context.repository.codec)
     for stored in await context.target.listing():
         if stored.name.owner == owner:
-            ago = text_format.period(max(0.0, context.now() - stored.name.at_ms / 1000))
+            ago = value_formatting.period(max(0.0, context.now() - stored.name.at_ms / 1000))
             text += f"; the newest snapshot is {stored.name.text}, {ago} old"
             break
     return CommandError("lease", text)
@@ -95,7 +97,9 @@ async def restore(context: SnapshotContext, text: str | None) -> Status:
         context.target.task = "Restoring"
         restored = await _restore_with_lease(context, archive, whole)
     name, records = whole.stored.name.text, whole.summary.records
-    context.out.line(f"Restored {restored:,} of {text_format.count(records, 'record')} from {name}")
+    context.out.line(
+        f"Restored {restored:,} of {value_formatting.count(records, 'record')} from {name}"
+    )
     if not restored:
         context.out.line("They have expired, or the store has them already.")
     elif restored < records:

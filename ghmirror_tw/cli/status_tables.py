@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from attrs import frozen
 
-from ghmirror_tw.cli import text_format
+from ghmirror_tw.cli import value_formatting
 from ghmirror_tw.telemetry.logs import escape
 
 _UNKNOWN: Final = "-"
@@ -112,11 +112,11 @@ def _milliseconds(seconds: float | None) -> str:
 
 
 def _left(until: float, now: float, over: str) -> str:
-    return f"in {text_format.period(until - now)}" if until > now else over
+    return f"in {value_formatting.period(until - now)}" if until > now else over
 
 
 def _ago(at: float | None, now: float) -> str:
-    return "never" if at is None else f"{text_format.period(max(0.0, now - at))} ago"
+    return "never" if at is None else f"{value_formatting.period(max(0.0, now - at))} ago"
 
 
 def _word(text: object) -> str:
@@ -128,7 +128,7 @@ def _word(text: object) -> str:
 
 def _headline(status: StatusFields) -> str:
     sharing = "on" if status["sharing"]["enabled"] else "off"
-    up = text_format.period(status["at"] - status["started_at"])
+    up = value_formatting.period(status["at"] - status["started_at"])
     return (
         f"{_word(status['replica'])}: {_word(status['state'])}, version "
         f"{_word(status['version'])}, up {up}, {_count(status['in_flight'])} in flight, "
@@ -172,7 +172,7 @@ def _state(status: StatusFields) -> Section:
     if github["reason"]:
         parts.append(_word(github["reason"]))
     if failures:
-        parts.append(f"{text_format.count(failures, 'failure')} in a row")
+        parts.append(f"{value_formatting.count(failures, 'failure')} in a row")
     if page is not None:
         parts.append(f"status page: {_word(page['status'] or 'not fetched yet')}")
     rows: list[Row] = [("GitHub", "; ".join(parts)), ("store", _store_state(status["store"]))]
@@ -193,7 +193,7 @@ def _snapshot_problems(snapshots: Mapping[str, Any] | None) -> Iterator[str]:
             yield f"{operation} failed: {_word(error)}"
     if foreign := snapshots["foreign"]:
         yield (
-            f"{text_format.count(foreign, 'snapshot')} not used: of another credential_secret"
+            f"{value_formatting.count(foreign, 'snapshot')} not used: of another credential_secret"
             " or api_url"
         )
 
@@ -215,9 +215,9 @@ def _store(status: StatusFields) -> Section:
     """Return the sizes of stores, and the last snapshots."""
     rows: list[Row] = []
     for each in status["store"]["stores"]:
-        size = _UNKNOWN if each["bytes"] is None else text_format.size(each["bytes"])
+        size = _UNKNOWN if each["bytes"] is None else value_formatting.size(each["bytes"])
         records = each["representations"]
-        count = "" if records is None else f", {text_format.count(records, 'representation')}"
+        count = "" if records is None else f", {value_formatting.count(records, 'representation')}"
         evicted = f", {_count(each['evictions'])} evicted"
         rows.append((f"in {_word(each['store'])}", size + count + evicted))
     return Section("Store", ("Store", ""), [*rows, *_snapshots(status)])
@@ -232,7 +232,7 @@ def _snapshots(status: StatusFields) -> list[Row]:
     failures = snapshots["save"]["failures"] + snapshots["restore"]["failures"]
     rows: list[Row] = [("saved", f"{_ago(snapshots['save']['at'], now)}, {upcoming}")]
     restored = "in progress" if snapshots["filling"] else _ago(snapshots["restore"]["at"], now)
-    rows.append(("restored", f"{restored}, {text_format.count(failures, 'failure')}"))
+    rows.append(("restored", f"{restored}, {value_formatting.count(failures, 'failure')}"))
     return rows
 
 

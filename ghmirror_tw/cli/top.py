@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import deferLater
 
-from ghmirror_tw.cli import text_format
+from ghmirror_tw.cli import value_formatting
 from ghmirror_tw.cli.admin_client import StatusClient, admin_address
 from ghmirror_tw.cli.command_runner import command_errors, run_in_reactor
 from ghmirror_tw.cli.output import CommandError, Output, Status
@@ -76,7 +76,7 @@ async def _watch_until_quit(
 
 async def _watch(reactor: Any, client: StatusClient, status: Any, interval_s: float) -> NoReturn:
     """Show the status at an interval until it is cancelled."""
-    from ghmirror_tw.cli.terminal_screen import Screen  # noqa: PLC0415 - rich loads slowly
+    from ghmirror_tw.cli.status_screen import Screen  # noqa: PLC0415 - rich loads slowly
 
     problem = ""
     with Screen.open() as screen:
@@ -87,7 +87,7 @@ async def _watch(reactor: Any, client: StatusClient, status: Any, interval_s: fl
             try:
                 status, problem = await client.fetch(), ""
             except CommandError as error:
-                shown = text_format.moment(round(status["at"] * 1000))
+                shown = value_formatting.moment(round(status["at"] * 1000))
                 problem = f"Not current: status of {shown}. {error.message}"
 
 
@@ -103,4 +103,4 @@ def _lines(section: Section) -> list[str]:
     if not section.rows:
         return [f"{section.title}: {section.empty}"]
     header = [section.header] if any(section.header) else []
-    return text_format.table([*header, *section.rows], section.right)
+    return value_formatting.table([*header, *section.rows], section.right)

@@ -11,7 +11,7 @@ from typing import Any, Final
 import attrs
 from attrs import define, field, frozen
 
-from ghmirror_tw.config.contradictions import cautions, contradictions
+from ghmirror_tw.config.cross_checks import cautions, contradictions
 from ghmirror_tw.config.file_kinds import without_newline
 from ghmirror_tw.config.ini_file import IniFile, parse_ini, without_comment
 from ghmirror_tw.config.option import PREFIX, ConfigError, fault

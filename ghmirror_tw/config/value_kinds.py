@@ -13,7 +13,7 @@ from typing import Final, Generic, Literal, TypeVar
 
 from attrs import frozen
 
-from ghmirror_tw.http.path_patterns import check_path_pattern
+from ghmirror_tw.http.path_globs import check_path_pattern
 
 T = TypeVar("T")
 

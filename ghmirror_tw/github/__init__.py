@@ -1,1 +1,1 @@
-"""Facts about GitHub as pure functions, each with its source."""
+"""Facts about GitHub, each with its source, and detectors of what contradicts them."""

@@ -1,4 +1,4 @@
-"""Detection of charged 304s, though GitHub documents that they do not count against the quota.
+"""Detects 304s that cost quota. GitHub documents that they cost none.
 
 `X-RateLimit-Remaining` proves a charge under two conditions. It is exactly one less than in the
 response before, and no other request of the same token was under way in between.

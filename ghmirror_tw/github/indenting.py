@@ -13,7 +13,7 @@ from typing import Final
 from attrs import define, field
 
 from ghmirror_tw.http.fields import Fields
-from ghmirror_tw.http.json_strings import REST_OF_STRING, STRING, end_of
+from ghmirror_tw.http.json_scanning import REST_OF_STRING, STRING, end_of
 
 _REST_OF_STRING: Final = re.compile(rb"(?s:%s)" % REST_OF_STRING)
 _STRING: Final = re.compile(rb"(?s:%s)" % STRING)

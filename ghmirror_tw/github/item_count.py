@@ -6,7 +6,7 @@ import json
 import re
 from typing import Final
 
-from ghmirror_tw.http.json_strings import STRING, end_of
+from ghmirror_tw.http.json_scanning import STRING, end_of
 
 _ARRAY: Final = re.compile(rb"[ \t\r\n]*+\[[ \t\r\n]*+")
 

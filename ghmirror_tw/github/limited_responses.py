@@ -18,17 +18,17 @@ from typing import Final
 
 from attrs import frozen
 
-from ghmirror_tw.github.rate_limit_resources import named_resource, resource_of
-from ghmirror_tw.github.rate_limits import (
+from ghmirror_tw.github.limit_record import (
     CONTENT_CREATION,
     EVERYTHING,
     LONGEST_S,
     Limit,
     LimitKind,
 )
+from ghmirror_tw.github.rate_limit_resources import named_resource, resource_of
 from ghmirror_tw.http.fields import Fields
 from ghmirror_tw.http.request import Request
-from ghmirror_tw.runtime.numbers import whole_number
+from ghmirror_tw.runtime.whole_numbers import whole_number
 
 #: Statuses that may report a rate limit.
 MAY_BE_LIMITED: Final = frozenset({403, 429})

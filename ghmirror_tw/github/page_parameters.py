@@ -9,7 +9,7 @@ from urllib.parse import unquote_to_bytes
 
 from ghmirror_tw.github.operation_paging import page_limits_of
 from ghmirror_tw.http.target_memo import memoised_by_target
-from ghmirror_tw.runtime.numbers import whole_number
+from ghmirror_tw.runtime.whole_numbers import whole_number
 
 #: The largest page number; larger values are no page numbers.
 _MOST_NUMBER: Final = 999_999_999

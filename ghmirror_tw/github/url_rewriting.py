@@ -19,7 +19,7 @@ from typing import Final
 from attrs import define, field, frozen
 
 from ghmirror_tw.http.fields import Fields
-from ghmirror_tw.http.json_strings import REST_OF_STRING, STRING, end_of
+from ghmirror_tw.http.json_scanning import REST_OF_STRING, STRING, end_of
 from ghmirror_tw.http.links import LINK_VALUE
 
 #: White space between tokens. More of it than this between a name and its value is not GitHub's.

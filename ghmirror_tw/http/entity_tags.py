@@ -6,7 +6,7 @@ import re
 from typing import Final
 
 from ghmirror_tw.http.fields import Fields
-from ghmirror_tw.http.json_strings import end_of
+from ghmirror_tw.http.json_scanning import end_of
 
 #: `entity-tag` of RFC 9110, section 8.8.3: visible bytes between quotation marks.
 _ENTITY_TAG: Final = re.compile(rb'(?:W/)?"[\x21\x23-\x7e\x80-\xff]*"')

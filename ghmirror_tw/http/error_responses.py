@@ -11,7 +11,7 @@ from typing import Final
 
 from attrs import frozen
 
-from ghmirror_tw.runtime.quantity_text import duration, size
+from ghmirror_tw.runtime.quantity_formatting import duration, size
 
 _DOCUMENTATION_URL = "https://docs.github.com/rest"
 

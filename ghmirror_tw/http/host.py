@@ -8,7 +8,7 @@ from ipaddress import AddressValueError, IPv6Address
 from typing import Final
 
 from ghmirror_tw.http.request import BadRequestError
-from ghmirror_tw.runtime.numbers import whole_number
+from ghmirror_tw.runtime.whole_numbers import whole_number
 
 _HOST: Final = re.compile(rb"(?:([A-Za-z0-9._-]+)|\[([0-9A-Fa-f:.]+)\])(?::([0-9]{1,5}))?")
 _LONGEST_HOST: Final = 255

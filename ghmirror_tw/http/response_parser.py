@@ -10,7 +10,7 @@ import re
 from typing import Final
 
 from ghmirror_tw.http.fields import tokens
-from ghmirror_tw.runtime.numbers import whole_number
+from ghmirror_tw.runtime.whole_numbers import whole_number
 
 #: The largest head, in bytes; a line has no own limit, since `Link` repeats a whole query.
 MOST_HEAD_BYTES: Final = 256 * 1024

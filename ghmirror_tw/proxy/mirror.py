@@ -16,7 +16,7 @@ from attrs.setters import frozen
 from twisted.internet.interfaces import IDelayedCall
 
 from ghmirror_tw.caching.bypass import bypass_reason
-from ghmirror_tw.github.entity_tag_trust import Sharing
+from ghmirror_tw.github.sharing_breakers import Sharing
 from ghmirror_tw.http.cache_status import Outcome
 from ghmirror_tw.http.request import Request
 from ghmirror_tw.proxy.allowed_users import AccessControl
@@ -24,15 +24,15 @@ from ghmirror_tw.proxy.collapsed_requests import CollapsedRequests
 from ghmirror_tw.proxy.credential_check import CredentialChecks
 from ghmirror_tw.proxy.epoch_tracking import EpochTracker
 from ghmirror_tw.proxy.first_request_lock import unique_names
+from ghmirror_tw.proxy.grant_metadata import GrantMetadataBuilder
 from ghmirror_tw.proxy.link_prover import LinkProver, RequestPage
 from ghmirror_tw.proxy.login_requests import OwnRequests
 from ghmirror_tw.proxy.mirror_options import MirrorOptions
 from ghmirror_tw.proxy.mirror_response import NoUpstreamResponseError, Response
+from ghmirror_tw.proxy.negative_storage import NegativeStorage
 from ghmirror_tw.proxy.passthrough import Passthrough
 from ghmirror_tw.proxy.proof_register import Proofs
 from ghmirror_tw.proxy.received_responses import ReceivedResponses, UnstorableReport
-from ghmirror_tw.proxy.repeated_responses import RepeatedResponses
-from ghmirror_tw.proxy.response_metadata import ResponseMetadataBuilder
 from ghmirror_tw.proxy.revalidation import Revalidation, ValidatorChoice
 from ghmirror_tw.proxy.stale_fallback import StaleFallback
 from ghmirror_tw.proxy.storable_requests import StorableRequests
@@ -148,7 +148,7 @@ class Mirror:
     ) -> StorableRequests:
         """Return the parts for storable requests; without *request_page*, for the mirror's own."""
         links = LinkProver(self.proofs, self.sender.limits, self.options, request_page)
-        metadata = ResponseMetadataBuilder(self.epochs, self.options, self.user)
+        metadata = GrantMetadataBuilder(self.epochs, self.options, self.user)
         received = ReceivedResponses(
             self.store,
             self.threads,
@@ -159,7 +159,7 @@ class Mirror:
             links,
             metadata,
             unstorable,
-            RepeatedResponses(self.store, self.credentials, self.epochs, self.options),
+            NegativeStorage(self.store, self.credentials, self.epochs, self.options),
         )
         choice = ValidatorChoice(self._stored, self.threads, self.sharing, self.barrier, self.user)
         revalidation = Revalidation(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from attrs import define, field
 
-from ghmirror_tw.http.path_patterns import PathPatterns
+from ghmirror_tw.http.path_globs import PathGlobs
 
 
 @define(eq=False)
@@ -17,7 +17,7 @@ class MirrorOptions:
     allowed_users: frozenset[str] = frozenset()
     fresh_for: float = 0.0
     negative_for: float = 0.0
-    validate_by_date: PathPatterns = field(factory=PathPatterns)
+    validate_by_date: PathGlobs = field(factory=PathGlobs)
     verify_last: bool = True
     api_url: bytes = b"https://api.github.com"
     stale_limit: float = 7 * 86400.0

@@ -1,4 +1,4 @@
-"""Responses of GitHub that are no 304: stored where they may be, and passed on."""
+"""Responses of GitHub other than 304: stored where they may be, and passed on."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from typing import Final
 from attrs import define, field
 from twisted.logger import Logger
 
-from ghmirror_tw.caching import record_updates
-from ghmirror_tw.caching.enclosed_representation import representation_of
+from ghmirror_tw.caching import records_from_responses
 from ghmirror_tw.caching.forwarded_fields import forwarded_response_fields
 from ghmirror_tw.caching.records import Representation
 from ghmirror_tw.caching.refused_scope import refused_scope
+from ghmirror_tw.caching.representation_from_response import representation_of
 from ghmirror_tw.caching.storability import (
     Unstorable,
     reason_in_content,
@@ -19,9 +19,9 @@ from ghmirror_tw.caching.storability import (
     reason_in_length,
 )
 from ghmirror_tw.caching.validators import ValidatorKind, computed_tag, was_ignored
-from ghmirror_tw.github.entity_tag_trust import Sharing
 from ghmirror_tw.github.operation_paging import most_items_of_page
 from ghmirror_tw.github.path_labels import path_pattern
+from ghmirror_tw.github.sharing_breakers import Sharing
 from ghmirror_tw.http import entity_tags, error_responses
 from ghmirror_tw.http.cache_status import Outcome
 from ghmirror_tw.http.content_codings import ContentTooLargeError, UndecodableError, estimated_size
@@ -29,15 +29,15 @@ from ghmirror_tw.http.error_responses import MirrorError
 from ghmirror_tw.http.fields import Fields
 from ghmirror_tw.http.request import Request
 from ghmirror_tw.proxy.epoch_tracking import EpochTracker
+from ghmirror_tw.proxy.grant_metadata import GrantMetadataBuilder
 from ghmirror_tw.proxy.link_prover import LinkProver
 from ghmirror_tw.proxy.mirror_options import MirrorOptions
 from ghmirror_tw.proxy.mirror_response import CodedContent, NoUpstreamResponseError, Response
-from ghmirror_tw.proxy.repeated_responses import RepeatedResponses
+from ghmirror_tw.proxy.negative_storage import NegativeStorage
 from ghmirror_tw.proxy.request_context import Exchange
-from ghmirror_tw.proxy.response_metadata import ResponseMetadataBuilder
 from ghmirror_tw.proxy.unstored_responses import coding_of, limited_response, passed_on
 from ghmirror_tw.runtime.content_threads import ContentThreads
-from ghmirror_tw.runtime.quantity_text import size
+from ghmirror_tw.runtime.quantity_formatting import size
 from ghmirror_tw.store.store_interface import IStore
 from ghmirror_tw.telemetry.metrics import Metrics
 from ghmirror_tw.upstream.byte_budget import ByteBudgets, GrowingReservation
@@ -77,9 +77,9 @@ class ReceivedResponses:
     options: MirrorOptions
     epochs: EpochTracker
     links: LinkProver
-    metadata: ResponseMetadataBuilder
+    metadata: GrantMetadataBuilder
     unstorable: UnstorableReport
-    repeated: RepeatedResponses
+    repeated: NegativeStorage
 
     async def take(self, exchange: Exchange) -> Response:
         """Return the response for the client, stored if it may be.
@@ -212,7 +212,7 @@ class ReceivedResponses:
         stored, shareable = represented
         self.budgets.track(stored, stored.packed)
         fields = forwarded_response_fields(response.fields)
-        grant, entry = record_updates.from_200(
+        grant, entry = records_from_responses.from_200(
             known, stored, self.metadata.of(exchange, fields), shareable=shareable
         )
         self.store.store_response(lookup.key, lookup.requester.credential, stored, grant, entry)

@@ -13,7 +13,7 @@ from typing import Final
 from attrs import define
 from twisted.internet.defer import Deferred
 
-from ghmirror_tw.caching import record_updates, validators
+from ghmirror_tw.caching import records_from_responses, validators
 from ghmirror_tw.caching.forwarded_fields import forwarded_response_fields
 from ghmirror_tw.caching.records import Entry, Grant, Known, Representation
 from ghmirror_tw.caching.validator_ladder import (
@@ -24,19 +24,19 @@ from ghmirror_tw.caching.validator_ladder import (
 )
 from ghmirror_tw.caching.validators import EMPTY_DIGEST, EMPTY_FIELDS, Validator, ValidatorKind
 from ghmirror_tw.github import entity_tag_rule
-from ghmirror_tw.github.entity_tag_trust import Sharing
 from ghmirror_tw.github.link_conditions import NO_CONDITIONS, LinkConditions
 from ghmirror_tw.github.page_parameters import page_number
+from ghmirror_tw.github.sharing_breakers import Sharing
 from ghmirror_tw.http.cache_status import Outcome
 from ghmirror_tw.http.content_codings import compress
 from ghmirror_tw.http.fields import Fields
 from ghmirror_tw.http.links import has_foreign_page
 from ghmirror_tw.http.request import Request
+from ghmirror_tw.proxy.grant_metadata import GrantMetadataBuilder
 from ghmirror_tw.proxy.link_prover import LinkProver, cancel_proof
 from ghmirror_tw.proxy.mirror_response import NoUpstreamResponseError, Response
 from ghmirror_tw.proxy.received_responses import ReceivedResponses
 from ghmirror_tw.proxy.request_context import Exchange, Lookup
-from ghmirror_tw.proxy.response_metadata import ResponseMetadataBuilder
 from ghmirror_tw.proxy.stored_responses import StoredResponses
 from ghmirror_tw.proxy.unstored_responses import usual_limit_response
 from ghmirror_tw.proxy.upstream_failures import error_response
@@ -120,7 +120,7 @@ class Revalidation:
     choice: ValidatorChoice
     links: LinkProver
     received: ReceivedResponses
-    metadata: ResponseMetadataBuilder
+    metadata: GrantMetadataBuilder
 
     async def run(self, lookup: Lookup, known: Known) -> Response:
         """Return the response to a request, after an exchange with GitHub or several.
@@ -199,7 +199,7 @@ class Revalidation:
         if stored is None or has_foreign_page(fields.combined(b"link"), api_url):
             return None, UNCONDITIONAL
         metadata = self.metadata.of(exchange, fields)
-        grant, entry = record_updates.from_304(known, validator, stored, metadata)
+        grant, entry = records_from_responses.from_304(known, validator, stored, metadata)
         conditions = self.links.conditions(lookup, known, stored, grant.link, validator.kind)
         if conditions is not NO_CONDITIONS:
             if not await self._holds(exchange, validator, conditions, proof):
@@ -207,7 +207,7 @@ class Revalidation:
             self.links.note_proved(lookup, known)
         self.links.note_items(lookup, known, stored)
         self._store(lookup, validator, stored, grant, entry)
-        fields = record_updates.freshened(stored.fields, grant, fields)
+        fields = records_from_responses.freshened(stored.fields, grant, fields)
         return _response(exchange, validator, stored, fields), conditional
 
     def _store(

@@ -36,7 +36,7 @@ from ghmirror_tw.proxy.credential_check import CredentialChecks
 from ghmirror_tw.proxy.first_request_lock import FirstRequest
 from ghmirror_tw.proxy.mirror_options import MirrorOptions
 from ghmirror_tw.proxy.mirror_response import Response
-from ghmirror_tw.proxy.repeated_responses import repeated_response
+from ghmirror_tw.proxy.negative_storage import repeated_response
 from ghmirror_tw.proxy.request_context import Lookup
 from ghmirror_tw.proxy.stale_fallback import StaleFallback
 from ghmirror_tw.proxy.stored_responses import StoredResponses

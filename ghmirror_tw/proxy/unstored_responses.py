@@ -5,12 +5,12 @@ from __future__ import annotations
 from attrs import evolve
 
 from ghmirror_tw.caching.forwarded_fields import forwarded_response_fields
-from ghmirror_tw.github.rate_limits import Limit
+from ghmirror_tw.github.limit_record import Limit
 from ghmirror_tw.http.cache_status import Outcome
 from ghmirror_tw.http.content_codings import ContentTooLargeError, UndecodableError, decoded
 from ghmirror_tw.proxy.mirror_response import CodedContent, Response
 from ghmirror_tw.upstream.complete_content import CompleteContent
-from ghmirror_tw.upstream.limit_detection import LIMIT_CONTENT_BYTES
+from ghmirror_tw.upstream.limit_in_response import LIMIT_CONTENT_BYTES
 from ghmirror_tw.upstream.upstream_interface import IncomingContent, UpstreamResponse
 
 

@@ -10,7 +10,7 @@ from ghmirror_tw.github.path_labels import path_pattern
 from ghmirror_tw.http import error_responses
 from ghmirror_tw.http.error_responses import MirrorError
 from ghmirror_tw.http.request import Request
-from ghmirror_tw.runtime.quantity_text import duration
+from ghmirror_tw.runtime.quantity_formatting import duration
 from ghmirror_tw.upstream.upstream_interface import UpstreamError
 
 _log: Final = Logger(namespace="ghmirror.mirror")

@@ -6,10 +6,10 @@ Other packages use only the names below. `IServers` is the interface of all four
 from ghmirror_tw.redis.cluster import Cluster
 from ghmirror_tw.redis.cluster_topology import Shards
 from ghmirror_tw.redis.iam_tokens import IamSigner, IamTokens, load_botocore
-from ghmirror_tw.redis.primary_finder import PrimaryFinder
 from ghmirror_tw.redis.redis_node import RedisNode
+from ghmirror_tw.redis.sentinel_queries import PrimaryFinder
 from ghmirror_tw.redis.sentinel_servers import Sentinels
-from ghmirror_tw.redis.server_address import Address, Credentials
+from ghmirror_tw.redis.server_endpoint import Address, Credentials
 from ghmirror_tw.redis.server_statistics import ServerStatistics
 from ghmirror_tw.redis.servers_interface import (
     Command,

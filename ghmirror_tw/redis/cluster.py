@@ -20,7 +20,7 @@ from ghmirror_tw.redis.cluster_slots import read_redirection, slot_of_tag
 from ghmirror_tw.redis.cluster_topology import Shards
 from ghmirror_tw.redis.error_codes import code_of
 from ghmirror_tw.redis.redis_node import RedisNode
-from ghmirror_tw.redis.server_address import Address
+from ghmirror_tw.redis.server_endpoint import Address
 from ghmirror_tw.redis.servers_interface import (
     Command,
     IServers,

@@ -13,8 +13,8 @@ from typing import Any, Final
 
 from attrs import define, field, frozen
 
-from ghmirror_tw.redis.server_address import Address
-from ghmirror_tw.runtime.numbers import whole_number
+from ghmirror_tw.redis.server_endpoint import Address
+from ghmirror_tw.runtime.whole_numbers import whole_number
 
 #: How many hash slots there are in every cluster.
 SLOTS: Final = 16_384

@@ -12,7 +12,7 @@ from twisted.logger import Logger
 
 from ghmirror_tw.redis.cluster_slots import SlotMap, read_slots
 from ghmirror_tw.redis.redis_node import RedisNode
-from ghmirror_tw.redis.server_address import Address
+from ghmirror_tw.redis.server_endpoint import Address
 from ghmirror_tw.redis.servers_interface import Command, Purpose, RedisUnavailableError
 from ghmirror_tw.runtime.event import Event
 from ghmirror_tw.runtime.periodic_task import PeriodicTask

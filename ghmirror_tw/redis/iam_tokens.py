@@ -16,7 +16,7 @@ from urllib.parse import urlencode
 from attrs import define, field, frozen
 from twisted.logger import Logger
 
-from ghmirror_tw.redis.server_address import Credentials, RedisConnectError
+from ghmirror_tw.redis.server_endpoint import Credentials, RedisConnectError
 
 #: How long a token is valid, in seconds.
 LIFE_S: Final = 900

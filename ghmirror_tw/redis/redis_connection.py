@@ -20,7 +20,7 @@ from txredisapi import ResponseError
 
 from ghmirror_tw.redis.error_codes import redacted
 from ghmirror_tw.redis.resp import LARGEST_BYTES, StrictProtocol, encode_command
-from ghmirror_tw.redis.server_address import RedisConnectError
+from ghmirror_tw.redis.server_endpoint import RedisConnectError
 from ghmirror_tw.redis.servers_interface import Reply
 from ghmirror_tw.runtime.socket_writes import send_now
 

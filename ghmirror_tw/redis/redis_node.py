@@ -17,7 +17,7 @@ from ghmirror_tw.redis.pipeline import send_pipeline
 from ghmirror_tw.redis.redis_connection import RedisConnection
 from ghmirror_tw.redis.redis_pool import RedisPool
 from ghmirror_tw.redis.resp import LARGEST_BYTES
-from ghmirror_tw.redis.server_address import Address, ReadCredentials
+from ghmirror_tw.redis.server_endpoint import Address, ReadCredentials
 from ghmirror_tw.redis.server_health import ServerHealth
 from ghmirror_tw.redis.servers_interface import Command, Purpose, RedisUnavailableError, Reply
 from ghmirror_tw.runtime.event import Event

@@ -12,7 +12,7 @@ from twisted.python.failure import Failure
 
 from ghmirror_tw.redis.redis_connection import ConnectionFactory, RedisConnection
 from ghmirror_tw.redis.resp import LARGEST_BYTES
-from ghmirror_tw.redis.server_address import ReadCredentials, credentials_from
+from ghmirror_tw.redis.server_endpoint import ReadCredentials, credentials_from
 from ghmirror_tw.runtime.jittered_backoff import JitteredBackoff
 
 #: PING is sent on a connection after so many seconds without traffic.

@@ -11,9 +11,9 @@ from twisted.internet.defer import TimeoutError as DeferredTimeoutError
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from ghmirror_tw.redis.primary_finder import PrimaryFinder
 from ghmirror_tw.redis.redis_node import RedisNode
-from ghmirror_tw.redis.server_address import Address
+from ghmirror_tw.redis.sentinel_queries import PrimaryFinder
+from ghmirror_tw.redis.server_endpoint import Address
 from ghmirror_tw.redis.servers_interface import (
     Command,
     IServers,

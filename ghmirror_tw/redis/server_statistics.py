@@ -11,8 +11,8 @@ from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from ghmirror_tw.redis.servers_interface import Command, Purpose, RedisUnavailableError, Reply
-from ghmirror_tw.runtime.numbers import whole_number
 from ghmirror_tw.runtime.restartable_timer import RestartableTimer
+from ghmirror_tw.runtime.whole_numbers import whole_number
 
 #: How often the statistics are read, in seconds; metrics are rarely scraped more often.
 INTERVAL_S: Final = 15.0

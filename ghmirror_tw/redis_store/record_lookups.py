@@ -14,11 +14,11 @@ from twisted.python.failure import Failure
 from ghmirror_tw.caching.hybrid_clock import clamped
 from ghmirror_tw.caching.key import CacheKey
 from ghmirror_tw.caching.records import Entry, Grant, Known, Representation, recency_list
+from ghmirror_tw.github.limit_record import Limit
 from ghmirror_tw.github.rate_limit_resources import scopes_of_read
-from ghmirror_tw.github.rate_limits import Limit
 from ghmirror_tw.redis import Command, Purpose, Reply
-from ghmirror_tw.redis_store.lookup_commands import LookupCommands
 from ghmirror_tw.redis_store.needless_renewals import is_recent
+from ghmirror_tw.redis_store.prepared_lookup import PreparedLookup
 from ghmirror_tw.redis_store.redis_limits import RedisLimits
 from ghmirror_tw.runtime.deferreds import gather
 from ghmirror_tw.store import record_names
@@ -72,7 +72,7 @@ class RecordLookups(RedisLimits):
         known = replies.addCallbacks(partial(self._known, key, lookup), failed)
         return known.addCallback(self._completed, lookup, timeout_s, current=current)
 
-    def _known(self, key: CacheKey, lookup: LookupCommands, replies: list[Reply]) -> Known:
+    def _known(self, key: CacheKey, lookup: PreparedLookup, replies: list[Reply]) -> Known:
         """Return what the replies contain, with limits by the clocks of other replicas."""
         of_key, of_token = replies
         grant, refusal, unstorable, blobs, negative = _unpacked(of_key)
@@ -98,7 +98,7 @@ class RecordLookups(RedisLimits):
         return clamped(known, now)
 
     def _completed(
-        self, known: Known, lookup: LookupCommands, timeout_s: float, *, current: bool
+        self, known: Known, lookup: PreparedLookup, timeout_s: float, *, current: bool
     ) -> Known | Deferred[Known]:
         lookup.known = known
         if not (current or self.servers.reads_primary):

@@ -15,7 +15,7 @@ from ghmirror_tw.caching.records import Entry, Grant, NegativeResponse, Represen
 from ghmirror_tw.redis import Command, Purpose, RedisUnavailableError, Reply
 from ghmirror_tw.redis_store import scripts
 from ghmirror_tw.redis_store.needless_renewals import is_listed
-from ghmirror_tw.redis_store.record_access import RecordAccess
+from ghmirror_tw.redis_store.redis_keyspace import RedisKeyspace
 from ghmirror_tw.store import record_names
 from ghmirror_tw.store.record_encoding import (
     ENTRY,
@@ -37,7 +37,7 @@ _UNACCEPTED_S: Final = 600.0
 
 
 @define(eq=False)
-class RecordWrites(RecordAccess):
+class RecordWrites(RedisKeyspace):
     """Stores grants, entries, representations, refusals and epochs."""
 
     @property

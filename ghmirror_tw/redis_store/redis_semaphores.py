@@ -12,11 +12,11 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from ghmirror_tw.redis import Command, Purpose, RedisUnavailableError
-from ghmirror_tw.redis_store.loss_detection import History
+from ghmirror_tw.redis_store.redis_history import History
 from ghmirror_tw.redis_store.redis_records import RedisRecords
 from ghmirror_tw.redis_store.scripts import Script
 from ghmirror_tw.store import record_names
-from ghmirror_tw.store.semaphore_interface import (
+from ghmirror_tw.store.permit_lease_interface import (
     Capacity,
     IFleetSemaphores,
     LeaseRequest,

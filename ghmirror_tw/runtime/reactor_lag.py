@@ -1,4 +1,4 @@
-"""The lag of the reactor, and a clock without it: lag is not mistaken for slowness of a server."""
+"""The lag of the reactor, and a clock that leaves it out, for timeouts of servers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Socket writes made without waiting for the reactor: at once, or at the end of its turn."""
+"""Writes to sockets at once, or at the end of the reactor's turn together with others."""
 
 from __future__ import annotations
 

@@ -19,12 +19,12 @@ from zope.interface import implementer
 
 from ghmirror_tw.caching.key import CacheKey
 from ghmirror_tw.caching.records import Entry, Grant, Known, NegativeResponse, Representation
-from ghmirror_tw.github.rate_limits import Limit
+from ghmirror_tw.github.limit_record import Limit
 from ghmirror_tw.redis import ServerStatistics
 from ghmirror_tw.runtime.reactor_lag import ReactorLag
 from ghmirror_tw.store.failover_reads import DeadlineReads, FailoverReads
-from ghmirror_tw.store.fleet_epochs import FleetEpochs
 from ghmirror_tw.store.fleet_lock import FleetLock
+from ghmirror_tw.store.fleet_token_epochs import FleetEpochs
 from ghmirror_tw.store.measured_store import LookupTimes, measured
 from ghmirror_tw.store.memory_store import MemoryStore
 from ghmirror_tw.store.remote_availability import RemoteAvailability

@@ -23,7 +23,7 @@ from twisted.logger import Logger
 
 from ghmirror_tw.redis import RedisUnavailableError
 from ghmirror_tw.runtime.semaphore import Semaphore
-from ghmirror_tw.store.semaphore_interface import (
+from ghmirror_tw.store.permit_lease_interface import (
     Capacity,
     IFleetSemaphores,
     LeaseRequest,

@@ -20,17 +20,17 @@ from ghmirror_tw.caching.records import (
     Representation,
     with_entry,
 )
+from ghmirror_tw.github.limit_record import Limit
 from ghmirror_tw.github.rate_limit_resources import scopes_of_read
-from ghmirror_tw.github.rate_limits import Limit
 from ghmirror_tw.runtime.bounded_tables import store_recent
 from ghmirror_tw.store.compact_records import (
     entries_of,
     short,
 )
-from ghmirror_tw.store.local_epochs import LocalEpochs
 from ghmirror_tw.store.local_limits import LocalLimits
 from ghmirror_tw.store.local_locks import LocalLocks
 from ghmirror_tw.store.local_permissions import LocalPermissions
+from ghmirror_tw.store.local_token_epochs import LocalEpochs
 from ghmirror_tw.store.lru_records import LruRecords
 from ghmirror_tw.store.record_encoding import ENTRY, REPRESENTATION
 from ghmirror_tw.store.store_interface import Deadline, IStore, LockName, LockOutcome

@@ -22,7 +22,7 @@ from typing import Any, Final, TypeAlias, TypeVar
 from attrs import field, frozen
 
 from ghmirror_tw.caching.records import Representation
-from ghmirror_tw.github.rate_limits import Limit
+from ghmirror_tw.github.limit_record import Limit
 from ghmirror_tw.runtime.recent_cache import RecentCache
 from ghmirror_tw.store.record_encoding import (
     KINDS,

@@ -26,7 +26,7 @@ from twisted.internet.interfaces import IDelayedCall
 
 from ghmirror_tw.http import error_responses
 from ghmirror_tw.runtime.deferreds import do_nothing
-from ghmirror_tw.runtime.quantity_text import size as size_text
+from ghmirror_tw.runtime.quantity_formatting import size as size_text
 
 #: Content of at most so many bytes is not counted: a connection needs as much itself.
 FREE_BYTES: Final = 64 * 1024

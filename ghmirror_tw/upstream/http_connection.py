@@ -28,7 +28,7 @@ from twisted.web.http import (
     _IdentityTransferDecoder,
 )
 
-from ghmirror_tw.http.chunk_framing import is_mostly_framing
+from ghmirror_tw.http.chunk_framing_limit import is_mostly_framing
 from ghmirror_tw.http.response_parser import (
     MalformedResponseError,
     OverLimitError,

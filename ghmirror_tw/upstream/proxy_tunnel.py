@@ -16,7 +16,7 @@ from zope.interface import implementer
 
 from ghmirror_tw.http.tunnels import OutboundProxy, TunnelError
 from ghmirror_tw.runtime.deferreds import fail_after
-from ghmirror_tw.upstream.connection_errors import ProxyError, connection_error_text
+from ghmirror_tw.upstream.connection_error_texts import ProxyError, connection_error_text
 
 
 @implementer(IStreamClientEndpoint)

@@ -12,7 +12,7 @@ from ghmirror_tw.github.charged_304s import ChargeDetector
 from ghmirror_tw.github.path_labels import operation_of
 from ghmirror_tw.github.rate_limit_resources import is_quota_request, named_resource
 from ghmirror_tw.http.request import Request
-from ghmirror_tw.runtime.numbers import whole_number
+from ghmirror_tw.runtime.whole_numbers import whole_number
 from ghmirror_tw.upstream.quotas import Quotas
 from ghmirror_tw.upstream.rate_limiter import RateLimiter
 from ghmirror_tw.upstream.request_to_send import OutgoingRequest, Requester

@@ -22,7 +22,7 @@ from ghmirror_tw.github.rate_limit_resources import GRAPHQL as GRAPHQL_BUCKET
 from ghmirror_tw.http import error_responses
 from ghmirror_tw.runtime.semaphore import Semaphore
 from ghmirror_tw.store.fleet_semaphore import FleetSemaphore
-from ghmirror_tw.store.semaphore_interface import IFleetSemaphores
+from ghmirror_tw.store.permit_lease_interface import IFleetSemaphores
 from ghmirror_tw.upstream.points_limit import COUNTED_S, PointsLimit
 from ghmirror_tw.upstream.quotas import QuotaReserve
 from ghmirror_tw.upstream.request_cost import READ_POINTS

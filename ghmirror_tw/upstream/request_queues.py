@@ -17,7 +17,7 @@ from attrs import define, field
 
 from ghmirror_tw.runtime.semaphore import Semaphore
 from ghmirror_tw.store.fleet_semaphore import FleetSemaphore
-from ghmirror_tw.store.semaphore_interface import Capacity, IFleetSemaphores, PermitLease
+from ghmirror_tw.store.permit_lease_interface import Capacity, IFleetSemaphores, PermitLease
 from ghmirror_tw.upstream.points_limit import PointsLimit
 from ghmirror_tw.upstream.request_queue import IN_FLIGHT, RequestQueue
 

@@ -23,7 +23,7 @@ from ghmirror_tw.http.fields import Fields
 from ghmirror_tw.http.tunnels import OutboundProxy
 from ghmirror_tw.runtime.deferreds import fail_after
 from ghmirror_tw.runtime.twisted_headers import lines_of
-from ghmirror_tw.upstream.connection_errors import connection_error_text
+from ghmirror_tw.upstream.connection_error_texts import connection_error_text
 from ghmirror_tw.upstream.endpoint_factory import EndpointFactory
 from ghmirror_tw.upstream.github_breaker import GitHubBreaker
 from ghmirror_tw.upstream.upstream_content import UpstreamContent

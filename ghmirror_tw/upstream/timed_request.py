@@ -18,7 +18,7 @@ from ghmirror_tw.http.fields import Fields
 from ghmirror_tw.http.request import Request
 from ghmirror_tw.runtime.read_before_timeout import ReadBeforeTimeout
 from ghmirror_tw.upstream.complete_content import EMPTY_CONTENT
-from ghmirror_tw.upstream.connection_errors import exceeded_limit, tls_error_text
+from ghmirror_tw.upstream.connection_error_texts import exceeded_limit, tls_error_text
 from ghmirror_tw.upstream.uploads import ObservedUpload
 from ghmirror_tw.upstream.upstream_interface import (
     IncomingContent,

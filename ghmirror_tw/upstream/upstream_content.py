@@ -22,10 +22,10 @@ from zope.interface import implementer
 from ghmirror_tw.http.content_codings import GzipDecompressor, UndecodableError
 from ghmirror_tw.http.error_responses import MirrorError
 from ghmirror_tw.runtime.deferreds import do_nothing
-from ghmirror_tw.runtime.quantity_text import duration
+from ghmirror_tw.runtime.quantity_formatting import duration
 from ghmirror_tw.runtime.restartable_timer import RestartableTimer
 from ghmirror_tw.upstream.byte_budget import GrowingReservation
-from ghmirror_tw.upstream.connection_errors import exceeded_limit
+from ghmirror_tw.upstream.connection_error_texts import exceeded_limit
 from ghmirror_tw.upstream.upstream_interface import UpstreamError
 
 #: A client that reads nothing for so many idle timeouts holds its connection to GitHub no longer.

@@ -11,7 +11,7 @@ from ghmirror_tw.http.cache_status import cache_status_fields
 from ghmirror_tw.http.content_codings import vary_with_accept_encoding
 from ghmirror_tw.http.fields import Fields
 from ghmirror_tw.proxy.mirror_response import Response
-from ghmirror_tw.web.mirror_responses import date_line
+from ghmirror_tw.web.own_responses import date_line
 
 #: Fields that differ beside content that is coded anew, or absent.
 _CODED_ANEW: Final = frozenset({b"accept-ranges", b"content-encoding", b"etag", b"vary"})

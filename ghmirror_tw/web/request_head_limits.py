@@ -14,7 +14,7 @@ from ghmirror_tw.http import error_responses
 from ghmirror_tw.http.error_responses import MirrorError
 from ghmirror_tw.http.request import BadRequestError
 from ghmirror_tw.http.targets import check_request_line
-from ghmirror_tw.runtime.numbers import MAX_DIGITS, whole_number
+from ghmirror_tw.runtime.whole_numbers import MAX_DIGITS, whole_number
 from ghmirror_tw.upstream.byte_budget import Reservation
 
 #: The largest number of field lines in a head; a folded line counts as one. Apache and Envoy have

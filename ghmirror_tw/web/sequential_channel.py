@@ -13,10 +13,10 @@ from twisted.internet.interfaces import IDelayedCall, ISSLTransport
 from twisted.web.http import Request
 
 from ghmirror_tw.http import error_responses
-from ghmirror_tw.http.chunk_framing import is_mostly_framing
+from ghmirror_tw.http.chunk_framing_limit import is_mostly_framing
 from ghmirror_tw.http.error_responses import MirrorError
 from ghmirror_tw.upstream.byte_budget import Reservation
-from ghmirror_tw.web.mirror_responses import serialised_error
+from ghmirror_tw.web.own_responses import serialised_error
 from ghmirror_tw.web.request_content import RequestContent
 from ghmirror_tw.web.request_head_limits import HeadLimitingChannel
 

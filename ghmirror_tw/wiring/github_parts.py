@@ -12,9 +12,9 @@ from ghmirror_tw.config.address_kinds import proxy_at
 from ghmirror_tw.config.option import ConfigError
 from ghmirror_tw.config.settings import GitHub
 from ghmirror_tw.http.tunnels import OutboundProxy
-from ghmirror_tw.store.semaphore_interface import IFleetSemaphores
+from ghmirror_tw.store.permit_lease_interface import IFleetSemaphores
 from ghmirror_tw.telemetry.metrics import Metrics
-from ghmirror_tw.upstream.connection_errors import ProxyError
+from ghmirror_tw.upstream.connection_error_texts import ProxyError
 from ghmirror_tw.upstream.github_breaker import GitHubBreaker
 from ghmirror_tw.upstream.http_client import Origin, UpstreamClient
 from ghmirror_tw.upstream.rate_limiter import RateLimiter

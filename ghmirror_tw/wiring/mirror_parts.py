@@ -11,9 +11,9 @@ from ghmirror_tw.caching.credential_names import CredentialNames
 from ghmirror_tw.caching.key import server_id
 from ghmirror_tw.config.settings import Settings
 from ghmirror_tw.github.client_base_urls import BaseUrlSelector
-from ghmirror_tw.github.entity_tag_trust import Sharing
+from ghmirror_tw.github.sharing_breakers import Sharing
 from ghmirror_tw.github.url_rewriting import Rewriter
-from ghmirror_tw.http.path_patterns import PathPatterns
+from ghmirror_tw.http.path_globs import PathGlobs
 from ghmirror_tw.proxy.mirror import Mirror
 from ghmirror_tw.proxy.mirror_options import MirrorOptions
 from ghmirror_tw.runtime.content_threads import ContentThreads
@@ -201,7 +201,7 @@ def _mirror_options(settings: Settings) -> MirrorOptions:
         allowed_users=settings.server.allowed_users,
         fresh_for=cache.fresh_for,
         negative_for=cache.negative_for,
-        validate_by_date=PathPatterns(cache.validate_by_date),
+        validate_by_date=PathGlobs(cache.validate_by_date),
         verify_last=cache.verify_last,
         api_url=github.api_url.encode(),
         stale_limit=cache.stale_limit,

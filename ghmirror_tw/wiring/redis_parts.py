@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from attrs import define
 
-from ghmirror_tw.caching.record_updates import SHORTEST_LIFETIME_S
+from ghmirror_tw.caching.records_from_responses import SHORTEST_LIFETIME_S
 from ghmirror_tw.caching.validators import CANDIDATE_BYTES
 from ghmirror_tw.config.address_kinds import RedisAddress
 from ghmirror_tw.config.settings import Redis, Settings

@@ -19,7 +19,7 @@ from ghmirror_tw.caching import (
     invalidation,
     key,
     negative_responses,
-    record_updates,
+    records_from_responses,
     refused_scope,
     storability,
     validators,
@@ -30,10 +30,10 @@ from ghmirror_tw.caching.forwarded_fields import canonical_request_fields, forwa
 from ghmirror_tw.caching.key import CacheKey
 from ghmirror_tw.github import (
     cors,
-    enterprise_version,
     entity_tag_rule,
     graphql,
     indenting,
+    limit_record,
     limited_responses,
     link_conditions,
     media_types,
@@ -43,7 +43,7 @@ from ghmirror_tw.github import (
     path_credentials,
     path_labels,
     rate_limit_resources,
-    rate_limits,
+    shown_enterprise_version,
 )
 from ghmirror_tw.github.client_base_urls import BaseUrlSelector
 from ghmirror_tw.github.credentials import hashed_token, is_validated, token_in
@@ -55,7 +55,7 @@ from ghmirror_tw.http.fields import Fields, serialised, tokens
 from ghmirror_tw.http.host import parse_host
 from ghmirror_tw.http.links import has_foreign_page, parse_links
 from ghmirror_tw.http.request import BadRequestError, Request
-from ghmirror_tw.runtime.numbers import MAX_DIGITS, whole_number
+from ghmirror_tw.runtime.whole_numbers import MAX_DIGITS, whole_number
 from ghmirror_tw.telemetry.logs import as_json, as_text, scrub
 from ghmirror_tw.web.access_log import shown_path
 from tests.fuzz.input_values import fields_of
@@ -130,7 +130,7 @@ def _facts_of(target: bytes) -> None:
             method, graphql=graphql.is_graphql(request), mutates=False
         )
         invalidation.is_write(Request(method, target, Fields()))
-        enterprise_version.holds_version(method, path)
+        shown_enterprise_version.holds_version(method, path)
     assert bypass.bypass_reason(request) == (
         "bypass"
         if rate_limit_resources.is_quota_request(request) or targets.has_secret_in_query(target)
@@ -236,7 +236,7 @@ def request_fields(raw: bytes) -> None:
         assert token_in(value) in value or value.lower().startswith(b"basic ")
         assert acceptance_evidence.response_shows_acceptance(200, value) is is_validated(value)
         assert epochs.epoch_shows_acceptance(value) is (len(value) <= 8)
-        assert record_updates.grant_expires_at(fields, fields, _NOW, 60.0) >= _NOW
+        assert records_from_responses.grant_expires_at(fields, fields, _NOW, 60.0) >= _NOW
     assert all(isinstance(each, bytes) for each in varying.fields_beyond_key(fields))
     varying.variant_id(fields, Fields(((b"vary", b"User-Agent"),)))
     loop_detection.has_passed(fields.get_all(b"via"), b"ghmirror")
@@ -281,7 +281,7 @@ def response_fields(raw: bytes) -> None:
         assert etag is None
     repeated = {name for name, _ in negative_responses.repeated_fields(valid)}
     assert not {name for name in repeated if name.startswith(b"x-ratelimit-")}
-    told = enterprise_version.versioned_fields(valid, b"3.17.0")
+    told = shown_enterprise_version.versioned_fields(valid, b"3.17.0")
     if etag is not None:
         changed = told.get(b"etag")
         assert changed is not None
@@ -295,7 +295,7 @@ def response_fields(raw: bytes) -> None:
     varied = varying.variant_id(sent, fields)
     assert (varied is None) is (b"user-agent" not in fields.listed(b"vary"))
     authorized = Fields(((b"authorization", b"token a"),))
-    assert record_updates.grant_expires_at(authorized, fields, _NOW, 60.0) >= _NOW + 60.0
+    assert records_from_responses.grant_expires_at(authorized, fields, _NOW, 60.0) >= _NOW + 60.0
     _check_quota(fields)
 
 
@@ -314,7 +314,7 @@ def limited(raw: bytes) -> None:
     head, _, content = raw.partition(b"\n\n")
     fields = fields_of(head)
     pause_s = limited_responses.retry_after(fields, _NOW)
-    assert pause_s is None or 1.0 <= pause_s <= rate_limits.LONGEST_S
+    assert pause_s is None or 1.0 <= pause_s <= limit_record.LONGEST_S
     for method, target in ((b"GET", b"/repos/o/r"), (b"POST", b"/graphql")):
         request = Request(method, target, Fields())
         resource = rate_limit_resources.resource_of(request, fields)
@@ -325,10 +325,10 @@ def limited(raw: bytes) -> None:
             assert meaning.refuses or limit is not None or status == 200
             if limit is None:
                 continue
-            assert 1.0 <= round(limit.until - _NOW, 3) <= rate_limits.LONGEST_S
+            assert 1.0 <= round(limit.until - _NOW, 3) <= limit_record.LONGEST_S
             assert limit.scope in {
-                rate_limits.EVERYTHING,
-                rate_limits.CONTENT_CREATION,
+                limit_record.EVERYTHING,
+                limit_record.CONTENT_CREATION,
                 resource,
             }
             for now in (_NOW, limit.until, limit.until + 100):
@@ -340,7 +340,7 @@ def limited(raw: bytes) -> None:
                     fields.get(b"retry-after") is None
                     or len(fields.get(b"retry-after") or b"") > 512
                 )
-                assert after is None or 1 <= int(after) <= rate_limits.LONGEST_S + 1
+                assert after is None or 1 <= int(after) <= limit_record.LONGEST_S + 1
                 assert body == content or json.loads(body)["message"]
 
 

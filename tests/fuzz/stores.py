@@ -15,13 +15,13 @@ from attrs import fields as attributes
 from txredisapi import ResponseError
 
 from ghmirror_tw.caching.records import Entry, Grant, NegativeResponse, Representation, digest_of
-from ghmirror_tw.github.rate_limits import EVERYTHING, Limit, LimitKind
+from ghmirror_tw.github.limit_record import EVERYTHING, Limit, LimitKind
 from ghmirror_tw.http.content_codings import compress
 from ghmirror_tw.http.fields import Fields
 from ghmirror_tw.redis.cluster_slots import SLOTS, read_redirection, read_slots
 from ghmirror_tw.redis.error_codes import code_of, kind_of
 from ghmirror_tw.redis.resp import LARGEST_BYTES, ReplyParser, encode_command
-from ghmirror_tw.redis.server_address import Address
+from ghmirror_tw.redis.server_endpoint import Address
 from ghmirror_tw.redis.servers_interface import Purpose
 from ghmirror_tw.snapshots.snapshot_errors import SnapshotError
 from ghmirror_tw.snapshots.snapshot_format import (

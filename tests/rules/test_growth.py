@@ -55,10 +55,10 @@ EXEMPT: Final = {
     "validators.confirmed_validator": "compares for equality",
     "validators.was_ignored": "compares for equality",
     "validator_ladder.first_rung": "takes records; the client's own tags go through `validators`",
-    "record_updates.freshened": "takes a grant; joins fields",
+    "records_from_responses.freshened": "takes a grant; joins fields",
     "staleness.stale_response_fields": "takes a grant; joins fields",
     "vary.without_other_variant": "takes records; its fields go through `vary` elsewhere",
-    "enclosed_representation.representation_of": "compresses and hashes in proportion",
+    "representation_from_response.representation_of": "compresses and hashes in proportion",
 }
 
 

@@ -32,7 +32,7 @@ _CONTAINERS: Final = (dict, OrderedDict, set, frozenset, list, deque, tuple, Cre
 _HEX: Final = re.compile("[0-9a-f]{32}")
 _LONGEST: Final = 1000
 #: What is memoized of pure functions: the names of records. An eviction costs a microsecond.
-_MEMOS: Final = frozenset({"_lru_list_elem", "LookupCommands"})
+_MEMOS: Final = frozenset({"_lru_list_elem", "PreparedLookup"})
 _OUTSIDE: Final = (type, ModuleType, FunctionType, BuiltinFunctionType)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 
-from ghmirror_tw.caching.record_updates import grant_expires_at
+from ghmirror_tw.caching.records_from_responses import grant_expires_at
 from ghmirror_tw.http.fields import Fields
 
 DAY = 86_400.0

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from attrs import evolve
 
-from ghmirror_tw.caching.enclosed_representation import representation_of
 from ghmirror_tw.caching.records import Grant, Known, Representation
+from ghmirror_tw.caching.representation_from_response import representation_of
 from ghmirror_tw.caching.staleness import (
     stale_grant,
     stale_response_fields,

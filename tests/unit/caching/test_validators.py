@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ghmirror_tw.caching import enclosed_representation, validators
+from ghmirror_tw.caching import representation_from_response, validators
 from ghmirror_tw.caching.records import Entry, Grant, Known
 from ghmirror_tw.caching.validators import Validator, ValidatorKind
 from ghmirror_tw.github import entity_tag_rule
@@ -114,7 +114,7 @@ def test_the_validator_that_a_304_confirms() -> None:
 def test_tags_are_computed_for_the_requesting_credential() -> None:
     """By the representation's `Vary`; `[]` by all fields."""
     asked = request((b"authorization", b"token a"), (b"accept", b"*/*"))
-    held = enclosed_representation.representation_of(JSON, b"[1]", None, 100)[0]
+    held = representation_from_response.representation_of(JSON, b"[1]", None, 100)[0]
     named = {"accept": b"*/*", "authorization": b"token a"}
     assert validators.computed_tag(asked, held, b"[1]") == entity_tag_rule.compute_entity_tag(
         b"[1]", b"*", **named

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from ghmirror_tw.caching.enclosed_representation import representation_of
 from ghmirror_tw.caching.forwarded_fields import canonical_request_fields
 from ghmirror_tw.caching.records import Grant, Known
+from ghmirror_tw.caching.representation_from_response import representation_of
 from ghmirror_tw.caching.vary import (
     fields_beyond_key,
     may_be_reused,

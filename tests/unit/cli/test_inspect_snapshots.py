@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ghmirror_tw.cli import text_format
+from ghmirror_tw.cli import value_formatting
 from ghmirror_tw.snapshots.snapshot_format import BLOCK_BYTES
 from ghmirror_tw.store.record_sealing import Codec
 from tests.unit.cli.command import Operator
@@ -36,7 +36,7 @@ def test_the_list_is_a_table_newest_first(operator: Operator, kept: Path) -> Non
     newest, older = put_two(kept)
     ended = operator.run("snapshot", "list")
     assert (ended.status, ended.err) == (0, "")
-    sizes = [text_format.size(len(each)) for each in (newest, older)]
+    sizes = [value_formatting.size(len(each)) for each in (newest, older)]
     wide = max(map(len, sizes))
     lines = [
         ("NAME", "OWNER", f"TIME{' ' * 19}", "SIZE"),
@@ -249,7 +249,7 @@ def test_what_is_in_one(operator: Operator, kept: Path) -> None:
         "store    redis",
         "written  2026-11-25 09:30:00 UTC",
         f"server   {API_URL}",
-        f"size     {text_format.size(len(content))}",
+        f"size     {value_formatting.size(len(content))}",
         "whole    yes",
     ]
     rows = [line.rsplit(None, 3) for line in records.splitlines()[1:]]

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ghmirror_tw.caching.enclosed_representation import representation_of
+from ghmirror_tw.caching.representation_from_response import representation_of
 from ghmirror_tw.http import content_codings
 from ghmirror_tw.http.content_codings import (
     ContentTooLargeError,

@@ -15,7 +15,7 @@ from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 
 from ghmirror_tw.redis.redis_node import RedisNode
-from ghmirror_tw.redis.server_address import Credentials
+from ghmirror_tw.redis.server_endpoint import Credentials
 from ghmirror_tw.redis.servers_interface import Command, IServers, Purpose, RedisUnavailableError
 from tests.unit.redis.nodes import TIMEOUT_S, command
 

@@ -12,7 +12,7 @@ from twisted.trial.unittest import TestCase
 
 from ghmirror_tw.redis.redis_connection import RedisConnection
 from ghmirror_tw.redis.redis_node import RedisNode
-from ghmirror_tw.redis.server_address import Address, Credentials
+from ghmirror_tw.redis.server_endpoint import Address, Credentials
 from ghmirror_tw.redis.servers_interface import Command, Purpose, RedisUnavailableError, Reply
 
 READ, CURRENT, WRITE = Purpose.READ, Purpose.CURRENT, Purpose.WRITE

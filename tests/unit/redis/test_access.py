@@ -15,7 +15,7 @@ from twisted.trial.unittest import TestCase
 from zope.interface import implementer
 
 from ghmirror_tw.redis.circuit_breaker import CircuitState
-from ghmirror_tw.redis.server_address import Address, Credentials
+from ghmirror_tw.redis.server_endpoint import Address, Credentials
 from ghmirror_tw.runtime.certificate_authorities import ReplaceableTrust, trust_root
 from tests.harness.certificates import Authority
 from tests.harness.redis_servers import free_port, start_redis

@@ -14,7 +14,7 @@ from zope.interface.verify import verifyObject
 from ghmirror_tw.redis.cluster import Cluster
 from ghmirror_tw.redis.cluster_slots import slot_of_tag
 from ghmirror_tw.redis.cluster_topology import Shards
-from ghmirror_tw.redis.server_address import Address, Credentials
+from ghmirror_tw.redis.server_endpoint import Address, Credentials
 from ghmirror_tw.redis.servers_interface import IServers, Purpose, RedisUnavailableError
 from ghmirror_tw.runtime.certificate_authorities import trust_root
 from tests.fakes.interposer import interpose

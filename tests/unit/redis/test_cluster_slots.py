@@ -18,7 +18,7 @@ from ghmirror_tw.redis.cluster_slots import (
     slot_of_key,
     slot_of_tag,
 )
-from ghmirror_tw.redis.server_address import Address
+from ghmirror_tw.redis.server_endpoint import Address
 
 ASKED = Address("config.example.com", 6379)
 

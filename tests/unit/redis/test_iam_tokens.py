@@ -20,7 +20,7 @@ from twisted.python.threadable import isInIOThread
 from twisted.trial.unittest import TestCase
 
 from ghmirror_tw.redis.iam_tokens import IamSigner, IamTokens
-from ghmirror_tw.redis.server_address import Credentials, RedisConnectError
+from ghmirror_tw.redis.server_endpoint import Credentials, RedisConnectError
 from ghmirror_tw.runtime.content_threads import ContentThreads
 from tests.harness.certificates import Authority
 from tests.harness.home import open_home, reactor, until

@@ -22,7 +22,7 @@ from ghmirror_tw.redis.redis_connection import (
     RedisConnection,
 )
 from ghmirror_tw.redis.resp import MOST_ELEMENTS
-from ghmirror_tw.redis.server_address import RedisConnectError
+from ghmirror_tw.redis.server_endpoint import RedisConnectError
 
 PATIENCE_S, IDLE_S = 1.0, 15.0
 

@@ -13,9 +13,9 @@ from twisted.internet.task import deferLater
 from twisted.trial.unittest import TestCase
 from zope.interface.verify import verifyObject
 
-from ghmirror_tw.redis.primary_finder import PrimaryFinder
+from ghmirror_tw.redis.sentinel_queries import PrimaryFinder
 from ghmirror_tw.redis.sentinel_servers import Sentinels
-from ghmirror_tw.redis.server_address import Address, Credentials
+from ghmirror_tw.redis.server_endpoint import Address, Credentials
 from ghmirror_tw.redis.servers_interface import IServers, Purpose, RedisUnavailableError
 from ghmirror_tw.runtime.certificate_authorities import trust_root
 from tests.fakes.interposer import interpose

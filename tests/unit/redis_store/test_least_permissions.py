@@ -16,19 +16,19 @@ from ghmirror_tw.caching.records import RECENCY_LENGTH
 from ghmirror_tw.redis.cluster import Cluster
 from ghmirror_tw.redis.cluster_slots import slot_of_tag
 from ghmirror_tw.redis.cluster_topology import Shards
-from ghmirror_tw.redis.primary_finder import PrimaryFinder
+from ghmirror_tw.redis.sentinel_queries import PrimaryFinder
 from ghmirror_tw.redis.sentinel_servers import Sentinels
-from ghmirror_tw.redis.server_address import Address, Credentials
+from ghmirror_tw.redis.server_endpoint import Address, Credentials
 from ghmirror_tw.redis.servers_interface import Purpose, RedisUnavailableError
 from ghmirror_tw.redis.unsharded_servers import SingleServer
-from ghmirror_tw.redis_store.loss_detection import History
 from ghmirror_tw.redis_store.redis_archive import RedisArchive
+from ghmirror_tw.redis_store.redis_history import History
 from ghmirror_tw.redis_store.redis_records import RedisRecords
 from ghmirror_tw.redis_store.redis_semaphores import RedisSemaphores
 from ghmirror_tw.runtime.content_threads import ContentThreads
+from ghmirror_tw.store.permit_lease_interface import Capacity, LeaseRequest
 from ghmirror_tw.store.record_sealing import Codec
 from ghmirror_tw.store.remote_interface import EpochWrite
-from ghmirror_tw.store.semaphore_interface import Capacity, LeaseRequest
 from ghmirror_tw.store.store_interface import LockName, Pair
 from tests.harness.home import reactor
 from tests.harness.redis_servers import RedisServer, start_redis

@@ -13,17 +13,17 @@ from zope.interface.verify import verifyObject
 
 from ghmirror_tw.redis.servers_interface import RedisUnavailableError
 from ghmirror_tw.redis.unsharded_servers import SingleServer
-from ghmirror_tw.redis_store.loss_detection import History
+from ghmirror_tw.redis_store.redis_history import History
 from ghmirror_tw.redis_store.redis_records import RedisRecords
 from ghmirror_tw.redis_store.redis_semaphores import RedisSemaphores
 from ghmirror_tw.runtime.content_threads import ContentThreads
-from ghmirror_tw.store.record_sealing import Codec
-from ghmirror_tw.store.semaphore_interface import (
+from ghmirror_tw.store.permit_lease_interface import (
     Capacity,
     IFleetSemaphores,
     LeaseRequest,
     PermitLease,
 )
+from ghmirror_tw.store.record_sealing import Codec
 from tests.fakes.interposer import Interposer
 from tests.harness.home import reactor
 from tests.harness.redis_servers import RedisServer, start_redis

@@ -34,7 +34,7 @@ from twisted.trial.unittest import TestCase
 
 from ghmirror_tw.cli.admin_client import AdminAddress, StatusClient
 from ghmirror_tw.cli.output import CommandError
-from ghmirror_tw.redis.server_address import Credentials
+from ghmirror_tw.redis.server_endpoint import Credentials
 from ghmirror_tw.runtime.certificate_authorities import trust_root
 from ghmirror_tw.runtime.verified_tls import ServerIdentityError, VerifiedTLS, names_host
 from ghmirror_tw.snapshots.aws_service import AwsAccess, AwsService

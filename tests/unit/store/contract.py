@@ -8,7 +8,6 @@ from attrs import evolve
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.trial.unittest import TestCase
 
-from ghmirror_tw.caching.enclosed_representation import representation_of
 from ghmirror_tw.caching.key import CacheKey
 from ghmirror_tw.caching.records import (
     RECENCY_LENGTH,
@@ -18,7 +17,8 @@ from ghmirror_tw.caching.records import (
     NegativeResponse,
     Representation,
 )
-from ghmirror_tw.github.rate_limits import CONTENT_CREATION, EVERYTHING, Limit, LimitKind
+from ghmirror_tw.caching.representation_from_response import representation_of
+from ghmirror_tw.github.limit_record import CONTENT_CREATION, EVERYTHING, Limit, LimitKind
 from ghmirror_tw.http.fields import Fields
 from ghmirror_tw.store.store_interface import Deadline, LockName, LockOutcome
 from tests.harness.home import reactor

@@ -11,12 +11,12 @@ from zope.interface.verify import verifyObject
 
 from ghmirror_tw.caching.key import CacheKey
 from ghmirror_tw.caching.records import Known
-from ghmirror_tw.store import local_epochs
+from ghmirror_tw.store import local_token_epochs
 from ghmirror_tw.store.measured_store import measured
 from ghmirror_tw.store.memory_store import UNSTORABLE_S, MemoryStore
-from ghmirror_tw.store.named_records import NamedRecords
 from ghmirror_tw.store.record_encoding import GRANT, REFUSAL, REPRESENTATION
 from ghmirror_tw.store.record_names import RecordName
+from ghmirror_tw.store.snapshot_records import NamedRecords
 from ghmirror_tw.store.store_interface import Deadline, IStore, LockOutcome
 from tests.harness.home import reactor
 from tests.unit.store.contract import (
@@ -182,7 +182,7 @@ class Bounds(SynchronousTestCase):
 
     def test_the_beginnings_of_epochs_are_bounded(self) -> None:
         """A request that found no epoch gets none without one."""
-        self.patch(local_epochs, "_MOST_BEGUN", 1)
+        self.patch(local_token_epochs, "_MOST_BEGUN", 1)
         for credential in (ALICE, BOB):
             assert self.store.begin_epoch(credential, EPOCH, 0.0) == EPOCH
         assert self.store.begin_epoch(BOB, ANOTHER, 0.0) == EPOCH

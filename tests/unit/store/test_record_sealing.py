@@ -13,8 +13,8 @@ from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ghmirror_tw.caching.enclosed_representation import representation_of
 from ghmirror_tw.caching.records import Entry, Grant, Representation, digest_of
+from ghmirror_tw.caching.representation_from_response import representation_of
 from ghmirror_tw.http.content_codings import compress
 from ghmirror_tw.http.fields import Fields
 from ghmirror_tw.store.record_encoding import (

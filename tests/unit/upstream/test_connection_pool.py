@@ -20,8 +20,8 @@ from twisted.web.client import (
 from twisted.web.http import PotentialDataLoss
 from twisted.web.http_headers import Headers
 
-from ghmirror_tw.http.chunk_framing import FREE_BYTES
-from ghmirror_tw.upstream.connection_errors import exceeded_limit
+from ghmirror_tw.http.chunk_framing_limit import FREE_BYTES
+from ghmirror_tw.upstream.connection_error_texts import exceeded_limit
 from ghmirror_tw.upstream.connection_pool import MAX_IDLE_S, ConnectionPool, PooledRequest
 from ghmirror_tw.upstream.uploads import VerbatimAgent
 from tests.unit.upstream.connections import (

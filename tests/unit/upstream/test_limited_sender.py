@@ -14,7 +14,7 @@ from zope.interface import implementer
 
 from ghmirror_tw.caching.credential_names import CredentialNames
 from ghmirror_tw.caching.decision import AVAILABLE, UpstreamState
-from ghmirror_tw.github.rate_limits import LimitKind
+from ghmirror_tw.github.limit_record import LimitKind
 from ghmirror_tw.http.fields import Fields
 from ghmirror_tw.http.request import Request
 from ghmirror_tw.proxy.first_request_lock import unique_names

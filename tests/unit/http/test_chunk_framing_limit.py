@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ghmirror_tw.http.chunk_framing import FREE_BYTES, is_mostly_framing
+from ghmirror_tw.http.chunk_framing_limit import FREE_BYTES, is_mostly_framing
 
 
 def test_framing_is_bounded() -> None:

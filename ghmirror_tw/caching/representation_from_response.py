@@ -1,4 +1,4 @@
-"""Construction of the representation that a response encloses (RFC 9110, section 3.2)."""
+"""Makes the stored representation from a 200 received from GitHub (RFC 9110, section 3.2)."""
 
 from __future__ import annotations
 

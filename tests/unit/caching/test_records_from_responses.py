@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 from attrs import evolve
 
-from ghmirror_tw.caching import record_updates
-from ghmirror_tw.caching.enclosed_representation import representation_of
-from ghmirror_tw.caching.record_updates import ResponseMetadata, from_200, from_304
+from ghmirror_tw.caching import records_from_responses
 from ghmirror_tw.caching.records import Entry, Grant, Known, Representation
+from ghmirror_tw.caching.records_from_responses import ResponseMetadata, from_200, from_304
+from ghmirror_tw.caching.representation_from_response import representation_of
 from ghmirror_tw.caching.validators import Validator, ValidatorKind
 from ghmirror_tw.http.fields import Fields
 
@@ -92,7 +92,7 @@ def test_a_confirmed_date_leaves_the_entity_tag() -> None:
     word = evolve(WORD, fields=Fields(((b"etag", b'"later"'), (b"last-modified", b"then"))))
     made, _ = from_304(known, Validator(b"", ValidatorKind.DATED, held.digest), held, word)
     assert (made.etag, made.last_modified, made.shareable) == (b'"old"', b"then", True)
-    fields = record_updates.freshened(JSON, made, word.fields)
+    fields = records_from_responses.freshened(JSON, made, word.fields)
     assert fields.get_all(b"etag") == [b'"old"']
 
 
@@ -184,7 +184,7 @@ def test_a_304_freshens_all_but_the_fields_of_the_content() -> None:
     answer = Fields(
         ((b"content-type", b"text/html"), (b"link", b"<b>"), (b"x-ratelimit-used", b"1"))
     )
-    fresh = record_updates.freshened(JSON, given, answer)
+    fresh = records_from_responses.freshened(JSON, given, answer)
     assert fresh.get(b"content-type") == b"application/json"
     assert (fresh.get(b"link"), fresh.get(b"etag")) == (b"<b>", b'"old"')
     assert fresh.get(b"x-ratelimit-used") == b"1"
@@ -194,5 +194,5 @@ def test_a_304_freshens_all_but_the_fields_of_the_content() -> None:
 def test_fields_that_describe_the_304_are_not_merged(name: bytes) -> None:
     """Also where the stored response has no such field."""
     answer = Fields(((name, b"304 Not Modified"), (b"date", b"now")))
-    assert record_updates.freshened(JSON, grant("own"), answer).get(name) is None
-    assert record_updates.freshened(JSON, grant("own"), answer).get(b"date") == b"now"
+    assert records_from_responses.freshened(JSON, grant("own"), answer).get(name) is None
+    assert records_from_responses.freshened(JSON, grant("own"), answer).get(b"date") == b"now"

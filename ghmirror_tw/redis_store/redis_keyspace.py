@@ -1,4 +1,4 @@
-"""Access to the records in Redis: servers, keys, lifetimes, and the codec."""
+"""What all operations on Redis share: servers, key prefix, lifetimes, codec and history."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from twisted.internet.defer import Deferred
 
 from ghmirror_tw.caching.key import CacheKey
 from ghmirror_tw.redis import Command, IServers, Purpose, RedisUnavailableError, Reply
-from ghmirror_tw.redis_store.lookup_commands import LookupCommands
+from ghmirror_tw.redis_store.prepared_lookup import PreparedLookup
 from ghmirror_tw.runtime.content_threads import ContentThreads
 from ghmirror_tw.runtime.recent_cache import RecentCache
 from ghmirror_tw.store import record_names
@@ -26,7 +26,7 @@ _CACHED_SEALS: Final = 65_536
 
 
 @define(eq=False)
-class RecordAccess:
+class RedisKeyspace:
     """Access to the records on *servers*; it fails with `RedisUnavailableError`.
 
     *now* returns seconds since the epoch. *ttl_s*: how long an unused representation is stored.
@@ -45,9 +45,9 @@ class RecordAccess:
     #: How long a negative response may be repeated; 0: none is.
     negative_for_s: float = 0.0
     chance: Callable[[], float] = field(factory=lambda: random.Random().random)  # noqa: S311 - jitter
-    #: The current history of the servers (see `loss_detection`); None while it is not known.
+    #: The current history of the servers (see `redis_history`); None while it is not known.
     history: bytes | None = field(init=False, default=None)
-    #: How far the servers' clocks are ahead of *now*, in seconds, at most (see `loss_detection`).
+    #: How far the servers' clocks are ahead of *now*, in seconds, at most (see `redis_history`).
     server_ahead_s: float | None = field(init=False, default=None)
     _prefix: bytes = field(init=False)
     # By the names of key and credential, which contain no secrets.
@@ -55,7 +55,7 @@ class RecordAccess:
     _sealed: RecentCache[tuple[str, str], bool] = field(
         init=False, factory=lambda: RecentCache(_CACHED_SEALS)
     )
-    _commands: RecentCache[tuple[str, str], LookupCommands] = field(
+    _commands: RecentCache[tuple[str, str], PreparedLookup] = field(
         init=False, factory=lambda: RecentCache(_CACHED)
     )
 
@@ -121,11 +121,11 @@ class RecordAccess:
 
     def commands_for(
         self, key: CacheKey, credential: str, token: str | None = None
-    ) -> LookupCommands:
+    ) -> PreparedLookup:
         """Return the names and commands for *credential* at *key*, cached."""
         commands = self._commands.get((key.name, credential))
         if commands is None or (token is not None and commands.token != token):
-            commands = LookupCommands.build(
+            commands = PreparedLookup.build(
                 key,
                 credential,
                 token or credential,

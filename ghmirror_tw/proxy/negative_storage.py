@@ -17,7 +17,7 @@ from ghmirror_tw.upstream.accepted_credentials import CredentialRegistry
 
 
 @define(eq=False)
-class RepeatedResponses:
+class NegativeStorage:
     """Stores responses that may be repeated."""
 
     store: IStore

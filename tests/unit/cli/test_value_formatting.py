@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ghmirror_tw.cli import text_format
+from ghmirror_tw.cli import value_formatting
 from ghmirror_tw.cli.output import ProgressLines
 
 
@@ -23,7 +23,7 @@ from ghmirror_tw.cli.output import ProgressLines
 )
 def test_sizes(size_bytes: int, text: str) -> None:
     """In the unit that makes a small number of them."""
-    assert text_format.size(size_bytes) == text
+    assert value_formatting.size(size_bytes) == text
 
 
 @pytest.mark.parametrize(
@@ -32,20 +32,20 @@ def test_sizes(size_bytes: int, text: str) -> None:
 )
 def test_periods(seconds: float, text: str) -> None:
     """As they are written in a configuration; small parts of large ones say nothing."""
-    assert text_format.period(seconds) == text
+    assert value_formatting.period(seconds) == text
 
 
 def test_how_many() -> None:
     """One of something is singular."""
-    assert [text_format.count(each, "record") for each in (0, 1, 2000)] == [
+    assert [value_formatting.count(each, "record") for each in (0, 1, 2000)] == [
         *("0 records", "1 record", "2,000 records")
     ]
 
 
 def test_moments() -> None:
     """For people, and for programs."""
-    assert text_format.moment(1_795_599_000_123) == "2026-11-25 09:30:00 UTC"
-    assert text_format.timestamp(1_795_599_000_120) == "2026-11-25T09:30:00.120Z"
+    assert value_formatting.moment(1_795_599_000_123) == "2026-11-25 09:30:00 UTC"
+    assert value_formatting.timestamp(1_795_599_000_120) == "2026-11-25T09:30:00.120Z"
 
 
 def test_long_work_says_that_it_goes_on() -> None:

@@ -43,7 +43,7 @@ def _segment(text: str) -> bytes:
 
 
 @frozen
-class PathPatterns:
+class PathGlobs:
     """Patterns such as ``/repos/*/*/releases/*``; a path matches if one of them matches all of it.
 
     Segments are compared byte for byte, as they stand in the target.

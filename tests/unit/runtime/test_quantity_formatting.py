@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ghmirror_tw.config import value_kinds as kinds
-from ghmirror_tw.runtime.quantity_text import duration, size
+from ghmirror_tw.runtime.quantity_formatting import duration, size
 
 
 @pytest.mark.parametrize(

@@ -16,14 +16,14 @@ from twisted.python.failure import Failure
 
 from ghmirror_tw.redis.error_codes import redacted
 from ghmirror_tw.redis.redis_connection import ConnectionFactory, RedisConnection
-from ghmirror_tw.redis.server_address import (
+from ghmirror_tw.redis.server_endpoint import (
     Address,
     Credentials,
     ReadCredentials,
     RedisConnectError,
     credentials_from,
 )
-from ghmirror_tw.runtime.numbers import whole_number
+from ghmirror_tw.runtime.whole_numbers import whole_number
 
 #: The timeout of one query, with its connection, in seconds.
 _TIMEOUT_S: Final = 1.0

@@ -2,7 +2,7 @@
 
 import pytest
 
-from ghmirror_tw.http.path_patterns import PathPatterns, check_path_pattern
+from ghmirror_tw.http.path_globs import PathGlobs, check_path_pattern
 
 
 @pytest.mark.parametrize(
@@ -25,20 +25,20 @@ from ghmirror_tw.http.path_patterns import PathPatterns, check_path_pattern
 )
 def test_a_pattern_matches_whole_paths(path: bytes, matches: bool) -> None:
     """An asterisk matches one segment that is not empty; everything else is literal."""
-    patterns = PathPatterns(("/repos/*/*/releases/*", "/users/octocat"))
+    patterns = PathGlobs(("/repos/*/*/releases/*", "/users/octocat"))
     assert patterns.match(path) is matches
 
 
 def test_dots_in_patterns_are_literal() -> None:
     """A pattern is no regular expression."""
-    assert PathPatterns(("/a.b",)).match(b"/a.b")
-    assert not PathPatterns(("/a.b",)).match(b"/axb")
+    assert PathGlobs(("/a.b",)).match(b"/a.b")
+    assert not PathGlobs(("/a.b",)).match(b"/axb")
 
 
 def test_no_pattern_matches_nothing() -> None:
     """That is the default."""
-    assert not PathPatterns().match(b"/repos/o/r/releases/1")
-    assert PathPatterns() == PathPatterns(())
+    assert not PathGlobs().match(b"/repos/o/r/releases/1")
+    assert PathGlobs() == PathGlobs(())
 
 
 @pytest.mark.parametrize("good", ["/*", "/rate_limit", "/repos/*/*/releases/*", "/a/b%20c/@x:y"])

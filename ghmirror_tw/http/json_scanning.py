@@ -1,4 +1,4 @@
-"""Parts of scanners over bytes that read each byte once."""
+"""Finds strings in JSON as bytes, without parsing it; each byte is read once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The metadata of a grant: its times, its login and its epoch, at the response that brought it."""
+"""The metadata of the grant that a response gives: its times, its login and its epoch."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 from attrs import define
 
-from ghmirror_tw.caching import record_updates
+from ghmirror_tw.caching import records_from_responses
 from ghmirror_tw.caching.forwarded_fields import canonical_request_fields
-from ghmirror_tw.caching.record_updates import ResponseMetadata
+from ghmirror_tw.caching.records_from_responses import ResponseMetadata
 from ghmirror_tw.http.fields import Fields
 from ghmirror_tw.proxy.epoch_tracking import EpochTracker
 from ghmirror_tw.proxy.mirror_options import MirrorOptions
@@ -17,7 +17,7 @@ from ghmirror_tw.upstream.request_to_send import Requester
 
 
 @define(eq=False)
-class ResponseMetadataBuilder:
+class GrantMetadataBuilder:
     """Makes the metadata of grants; *user* returns a requester's login or App, where known."""
 
     epochs: EpochTracker
@@ -33,7 +33,7 @@ class ResponseMetadataBuilder:
             exchange.sent_at,
             now,
             self.user(lookup.requester),
-            record_updates.grant_expires_at(sent, fields, now, self.options.stale_limit),
+            records_from_responses.grant_expires_at(sent, fields, now, self.options.stale_limit),
             sent.memoised(canonical_request_fields),
             self.epochs.current_or_begun(lookup, exchange.known),
         )

@@ -15,7 +15,7 @@ from ghmirror_tw.store import record_names
 
 
 @define(eq=False)
-class LookupCommands:
+class PreparedLookup:
     """The names, keys and commands of one look-up, built once for many requests.
 
     *hash_tag* is that of the records of the cache key. *grant*, *refusal* and *recency_list* are
@@ -45,7 +45,7 @@ class LookupCommands:
         *,
         key_of: Callable[[bytes], bytes],
         negatives: bool,
-    ) -> LookupCommands:
+    ) -> PreparedLookup:
         """Build the names and commands; *key_of* returns the key of a record in Redis.
 
         *negatives*: negative responses are stored, and looked up.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ghmirror_tw.runtime.numbers import whole_number
+from ghmirror_tw.runtime.whole_numbers import whole_number
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The bound of the framing of chunked content (RFC 9112, section 7.1).
+"""How many bytes chunked content may spend on its framing (RFC 9112, section 7.1).
 
 Each chunk takes microseconds, whatever its size. A million chunks of one byte would take seconds.
 Chunk extensions and trailers count against no other limit.

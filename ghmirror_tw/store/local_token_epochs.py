@@ -1,4 +1,4 @@
-"""Epochs of tokens in this process, and when it began them."""
+"""Epochs of tokens in this process, with the times at which this process began them."""
 
 from __future__ import annotations
 
