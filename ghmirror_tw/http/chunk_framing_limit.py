@@ -1,6 +1,6 @@
 """How many bytes chunked content may spend on its framing (RFC 9112, section 7.1).
 
-Each chunk takes microseconds, whatever its size. A million chunks of one byte would take seconds.
+Each chunk takes microseconds at any size. A million chunks of one byte would take seconds.
 Chunk extensions and trailers count against no other limit.
 """
 

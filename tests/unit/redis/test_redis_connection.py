@@ -129,7 +129,7 @@ class Replies(SynchronousTestCase):
         assert second == [1]
 
     def test_large_values_are_dropped(self) -> None:
-        """Null takes their place, in whatever pieces they are received; others are not affected."""
+        """Null replaces them, however the bytes are split; others are not affected."""
         large, small = b"$11\r\n" + b"x" * 11 + b"\r\n", b"$10\r\n" + b"y" * 10 + b"\r\n"
         replies = [
             (large, None),
