@@ -39,7 +39,7 @@ _OWN: Final = frozenset({ValidatorKind.OWN, ValidatorKind.DATED})
 
 
 @frozen
-class ResponseMetadata:
+class GrantMetadata:
     """The facts of one exchange with GitHub that its records are made from.
 
     *fields* are those of the response. *requested_at* and *received_at* are the times of request
@@ -58,7 +58,7 @@ class ResponseMetadata:
 
 
 def from_304(
-    known: Known, validator: Validator, stored: Representation, metadata: ResponseMetadata
+    known: Known, validator: Validator, stored: Representation, metadata: GrantMetadata
 ) -> tuple[Grant, Entry]:
     """Return the grant from a 304, and the entry of the confirmed representation.
 
@@ -111,7 +111,7 @@ def _last_modified(
 
 
 def from_200(
-    known: Known, stored: Representation, metadata: ResponseMetadata, *, shareable: bool
+    known: Known, stored: Representation, metadata: GrantMetadata, *, shareable: bool
 ) -> tuple[Grant, Entry]:
     """Return the grant from a 200, and the entry of the received representation."""
     grant = Grant(

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import Final
 
-#: Framing may have so many bytes, and this part of the size of the content besides. A chunk has
-#: five bytes of framing at least, so beyond some 26,000 chunks they have 20 bytes on average.
+#: The framing may take `FREE_BYTES`, and one byte for each `_CONTENT_PER_BYTE` of the content. A
+#: chunk has five bytes of framing at least, so after some 26,000 chunks they average 20 bytes.
 FREE_BYTES: Final = 128 * 1024
 _CONTENT_PER_BYTE: Final = 4
 

@@ -8,7 +8,7 @@ from attrs import define
 
 from ghmirror_tw.caching import records_from_responses
 from ghmirror_tw.caching.forwarded_fields import canonical_request_fields
-from ghmirror_tw.caching.records_from_responses import ResponseMetadata
+from ghmirror_tw.caching.records_from_responses import GrantMetadata
 from ghmirror_tw.http.fields import Fields
 from ghmirror_tw.proxy.epoch_tracking import EpochTracker
 from ghmirror_tw.proxy.mirror_options import MirrorOptions
@@ -24,11 +24,11 @@ class GrantMetadataBuilder:
     options: MirrorOptions
     user: Callable[[Requester], str | None]
 
-    def of(self, exchange: Exchange, fields: Fields) -> ResponseMetadata:
+    def of(self, exchange: Exchange, fields: Fields) -> GrantMetadata:
         """Return the metadata of the grant of an exchange, whose response is sent with *fields*."""
         lookup, now = exchange.lookup, self.epochs.now()
         sent = lookup.request.fields
-        return ResponseMetadata(
+        return GrantMetadata(
             fields,
             exchange.sent_at,
             now,

@@ -7,7 +7,7 @@ from attrs import evolve
 
 from ghmirror_tw.caching import records_from_responses
 from ghmirror_tw.caching.records import Entry, Grant, Known, Representation
-from ghmirror_tw.caching.records_from_responses import ResponseMetadata, from_200, from_304
+from ghmirror_tw.caching.records_from_responses import GrantMetadata, from_200, from_304
 from ghmirror_tw.caching.representation_from_response import representation_of
 from ghmirror_tw.caching.validators import Validator, ValidatorKind
 from ghmirror_tw.http.fields import Fields
@@ -29,7 +29,7 @@ def entry(digest: str, **more: object) -> Entry:
     return Entry(digest, **values)  # type: ignore[arg-type]
 
 
-WORD = ResponseMetadata(Fields(), requested_at=10.0, received_at=11.0, login="alice")
+WORD = GrantMetadata(Fields(), requested_at=10.0, received_at=11.0, login="alice")
 
 
 def test_an_own_validator_confirms_the_own_grant() -> None:
