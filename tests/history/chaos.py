@@ -108,7 +108,8 @@ class Chaos:
                         break
                     name = f"{self.seed} {shape} {name_of(plan)} {number // rounds}"
                     rng = random.Random(name)
-                    episode = Episode(fleet, github, rng, self.timeout_s + 10.0)
+                    history = History(earlier=github.history.troubles)
+                    episode = Episode(fleet, github, rng, self.timeout_s + 10.0, history)
                     await self._episode(episode, plan, name)
                 self.logs.extend(replica.log_text for replica in fleet.replicas)
         finally:

@@ -294,7 +294,9 @@ def failures(history: History, rules: Rules | None = None) -> Failures:
     """Return the failed requests of a history by whose fault it was."""
     rules = rules or Rules()
     index = _Index(history)
-    of_github = [trouble for trouble in history.troubles if trouble.side == "github"]
+    of_github = [
+        trouble for trouble in (*history.earlier, *history.troubles) if trouble.side == "github"
+    ]
     found = Failures([], [], [])
     for response in history.responses:
         if not response.failed or _lost_with_replica(history, response):

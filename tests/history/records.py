@@ -195,5 +195,7 @@ class History:
     exchanges: list[Exchange] = field(factory=list)
     responses: list[Response] = field(factory=list)
     troubles: list[Trouble] = field(factory=list)
+    #: GitHub's faults of the episode before: their consequences may last into this one.
+    earlier: list[Trouble] = field(factory=list)
     #: Single events, such as a replica's end, for people who read a finding.
     notes: list[tuple[float, str]] = field(factory=list)

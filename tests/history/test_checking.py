@@ -404,6 +404,18 @@ def test_failed_requests_are_attributed_to_faults(plot: Plot) -> None:
     assert [each.sent_at for each in found.ours] == [35.0, 60.0]
 
 
+def test_fault_of_github_lasts_into_the_next_episode(plot: Plot) -> None:
+    plot.history.earlier = [
+        Trouble("github-hang", "github", 10.0, 20.0),
+        Trouble("redis-killed", "redis", 10.0, 30.0),
+    ]
+    plot.sends(21.0, 503)
+    plot.sends(29.0, 503)
+    found = failures(plot.history)
+    assert [each.sent_at for each in found.github] == [21.0]
+    assert [each.sent_at for each in found.ours] == [29.0]
+
+
 def test_no_stale_response_is_possible_after_a_write_or_a_refusal(plot: Plot) -> None:
     plot.history.troubles = [Trouble("github-503", "github", 10.0, 20.0)]
     plot.exchange(1.0, 200, 1)
