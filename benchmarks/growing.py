@@ -14,7 +14,7 @@ from benchmarks.fast_github import FastGitHub
 from benchmarks.measuring import HEAD, Row, have_compiled, measure, revalidated, show, warm
 from benchmarks.python import compiles
 from benchmarks.results import Results
-from benchmarks.revalidating import MEMORY, VARNISH, beside, things
+from benchmarks.revalidating import MEMORY, REDIS, VARNISH, beside, things
 from benchmarks.watched_mirror import WatchedMirror
 from tests.harness.running import BlockingMirror
 
@@ -24,6 +24,9 @@ ABOVE_BYTES: Final = 1000
 
 ENOUGH, ENOUGH_ON_PYPY = 10_000, 100_000
 """Of fewer, the memory that the process takes for itself meanwhile says more than they do."""
+
+MISS_OVER_VARNISH: Final = {MEMORY: 1.5, REDIS: 2.0}
+"""Bars: CPU time of a miss, as multiples of Varnish's."""
 
 _ALL_BYTES: Final = 32_000_000
 _MOST_THINGS: Final = 100
@@ -150,6 +153,8 @@ def misses(options: argparse.Namespace, results: Results) -> None:
         for subject in subjects:
             mirrored = isinstance(subject, Mirrored)
             if mirrored:
+                # GitHub accepts the credential: its first request is sent without validators
+                warm(subject.url, questions[:1])
                 have_compiled(subject.url, questions, "before")
             row = measure(
                 github,
@@ -165,6 +170,8 @@ def misses(options: argparse.Namespace, results: Results) -> None:
             show(row)
             table.append(row)
     by_name = {row.subject: row for row in table}
-    over = by_name[MEMORY].cpu_us / by_name[VARNISH].cpu_us
-    results.figure("misses", "CPU of a miss, memory store / Varnish", over)
+    varnish_us = by_name[VARNISH].cpu_us
+    for name, most in MISS_OVER_VARNISH.items():
+        over = by_name[name].cpu_us / varnish_us
+        results.figure("misses", f"CPU of a miss, {name} / Varnish", over, most=most)
     results.tables["misses"] = table
