@@ -189,7 +189,7 @@ class Together(Asking):
         barrier = self.github.hold("/thing", answer_first=True)
         early = start(self.home.get("/thing", token="alice-1"))
         await barrier.arrived(1)
-        self.github._gates.remove(barrier)
+        self.github.gates.remove(barrier)
         await self.home.send("PUT", "/thing", token="alice-1", body=b'{"a":3}')
         assert (await self.home.get("/thing", token="alice-1")).json == {"a": 3}
         barrier.open()
@@ -418,7 +418,7 @@ class JoiningInTheFleet(TestCase):
         barrier = github.hold("/thing", answer_first=True)
         early = start(other.get("/thing", token="alice-1"))
         await barrier.arrived(1)
-        github._gates.remove(barrier)
+        github.gates.remove(barrier)
         await one.send("PUT", "/thing", token="alice-1", body=b'{"a":3}')
         assert (await other.get("/thing", token="alice-1")).json == {"a": 3}
         barrier.open()

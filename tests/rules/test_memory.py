@@ -125,7 +125,7 @@ class Memory(TestCase):
         barrier = self.github.hold("/thing", answer_first=True)
         early = start(self.home.get("/thing", token="alice-1"))
         await barrier.arrived(1)
-        self.github._gates.remove(barrier)
+        self.github.gates.remove(barrier)
         self.github.private("/thing", set())
         refused = await self.home.send("HEAD", "/thing", token="alice-1", headers=NO_CACHE)
         assert refused.status == 404
@@ -138,7 +138,7 @@ class Memory(TestCase):
         barrier = self.github.hold("/thing", answer_first=True)
         early = start(self.home.get("/thing", token="alice-1"))
         await barrier.arrived(1)
-        self.github._gates.remove(barrier)
+        self.github.gates.remove(barrier)
         self.github.revoke("alice-1")
         assert (await self.home.get("/zen", token="alice-1")).status == 401
         barrier.open()

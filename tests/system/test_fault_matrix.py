@@ -212,7 +212,7 @@ class Matrix:
     async def afterwards(self, path: str, mine: str, others: str, cell: str) -> None:
         """When all is well again, everybody gets what is theirs; and what is stored is right."""
         await self.all_written()
-        now = self.github._resources[path].content  # type: ignore[attr-defined]
+        now = self.github.resources[path].content  # type: ignore[attr-defined]
         for token in (mine, others):
             got = await self.home.get(path, token=token)
             assert (got.status, got.json) == (200, now), cell

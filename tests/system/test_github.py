@@ -1075,7 +1075,7 @@ class Faults(Case):
         self.github.hold("/a")
         client = await connected(self.github)
         client.wire.write(spelled("GET", "/a", {"User-Agent": AGENT}))
-        await self.github._gates[0].arrived()
+        await self.github.gates[0].arrived()
         await self.github.close()
         await client.done
         assert not client.clean

@@ -152,7 +152,7 @@ class Model(RuleBasedStateMachine):
     ) -> None:
         home = self.homes[replica % len(self.homes)]
         offline = home.parts.github_breaker.is_open
-        excused = bool(self.github._faults) or self.is_limited(token) or offline
+        excused = bool(self.github.faults) or self.is_limited(token) or offline
         headers = {"Cache-Control": "no-cache"} if no_cache else {}
         self.github.log.clear()
         got: Received | None = None
@@ -215,10 +215,10 @@ class Model(RuleBasedStateMachine):
         seen = []
         for until, items in self.states:
             if until > since and token is not None:
-                current = self.github._resources["/list"]
+                current = self.github.resources["/list"]
                 self.github.put_list("/list", items)
                 then = await self.itself(token, path, method)
-                self.github._resources["/list"] = current
+                self.github.resources["/list"] = current
                 now = await self.itself(token, path, method)
                 mixed = self.seen(now, self.github.api_url)
                 link = self.seen(then, self.github.api_url)[2]
@@ -234,11 +234,11 @@ class Model(RuleBasedStateMachine):
 
     async def itself(self, token: str | None, path: str, method: str = "GET") -> Received:
         """Send a request to the stand-in without faults; it is not counted."""
-        faults, log = list(self.github._faults), list(self.github.log)
-        self.github._faults.clear()
+        faults, log = list(self.github.faults), list(self.github.log)
+        self.github.faults.clear()
         port = int(self.github.api_url.rpartition(":")[2])
         got = await fetch(method, port, path, token=token)
-        self.github._faults.extend(faults)
+        self.github.faults.extend(faults)
         self.github.log.clear()
         self.github.log.extend(log)
         return got
@@ -293,7 +293,7 @@ class Model(RuleBasedStateMachine):
 
     def put_list(self, items: list[Any]) -> None:
         """Put the list; note until when it was another one."""
-        before: Any = self.github._resources.get("/list")
+        before: Any = self.github.resources.get("/list")
         if before is not None:
             self.states.append((self.clock.at, before.items))
         self.github.put_list("/list", items)
@@ -305,15 +305,15 @@ class Model(RuleBasedStateMachine):
     @rule(thing=st.sampled_from(THINGS))
     def change(self, thing: str) -> None:
         self.number += 1
-        self.github._resources[thing].content = {"n": self.number}  # type: ignore[attr-defined]
-        self.github._resources[thing].rendered.clear()  # type: ignore[attr-defined]
+        self.github.resources[thing].content = {"n": self.number}  # type: ignore[attr-defined]
+        self.github.resources[thing].rendered.clear()  # type: ignore[attr-defined]
 
     @rule(back=st.sampled_from(THINGS))
     def change_back(self, back: str) -> None:
         """Restore the original content."""
         content = {"n": 0, "text": back * 40}
-        self.github._resources[back].content = content  # type: ignore[attr-defined]
-        self.github._resources[back].rendered.clear()  # type: ignore[attr-defined]
+        self.github.resources[back].content = content  # type: ignore[attr-defined]
+        self.github.resources[back].rendered.clear()  # type: ignore[attr-defined]
 
     @rule(count=st.integers(0, 5))
     def change_list(self, count: int) -> None:
@@ -322,7 +322,7 @@ class Model(RuleBasedStateMachine):
     @rule(more=st.integers(1, 2))
     def change_alerts(self, more: int) -> None:
         """It grows, up to three pages: a `next` that leads to an empty page is not proved."""
-        alerts: Any = self.github._resources[ALERTS]
+        alerts: Any = self.github.resources[ALERTS]
         self.put_alerts(min(len(alerts.items) + more, 6))
 
     @rule(replica=replicas, user=users)
@@ -345,10 +345,10 @@ class Model(RuleBasedStateMachine):
         self.number += 1
         self.github.log.clear()
         method = "POST" if path == "/list" else "PATCH"
-        before: Any = self.github._resources["/list"]
+        before: Any = self.github.resources["/list"]
         items = before.items
         body = b'{"n": %d}' % self.number
-        excused = bool(self.github._faults)
+        excused = bool(self.github.faults)
         try:
             await home.send(method, path, token=token, body=body)
         except Exception:
@@ -400,7 +400,7 @@ class Model(RuleBasedStateMachine):
         self.github.fault(None, kind, times=1, login=login)
         self.limits = True
 
-    @precondition(lambda self: self.github._faults)
+    @precondition(lambda self: self.github.faults)
     @rule()
     def heal(self) -> None:
         self.github.clear_faults()

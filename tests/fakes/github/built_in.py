@@ -61,10 +61,10 @@ def user_document(github: GitHub, user: User) -> Any:
 
 
 def repository_document(github: GitHub, name: str, login: str | None) -> Any:
-    roles, private = github._repositories[name]
+    roles, private = github.repositories[name]
     url = f"{github.api_url}/repos/{name}"
     owner, _, short = name.partition("/")
-    number = list(github._repositories).index(name) + 1
+    number = list(github.repositories).index(name) + 1
     value = {
         "id": number,
         "name": short,
@@ -88,7 +88,7 @@ def repositories_of(github: GitHub, login: str | None) -> Any:
     known = (login or "").lower()
     return [
         repository_document(github, name, login)
-        for name, (roles, _) in github._repositories.items()
+        for name, (roles, _) in github.repositories.items()
         if known in roles
     ]
 

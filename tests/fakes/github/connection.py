@@ -65,18 +65,18 @@ class Connection(TwistedProtocol):
     def connectionMade(self) -> None:
         self._wire = cast("ITCPTransport", self.transport)
         self._wire.setTcpNoDelay(True)
-        self.github._connections.add(self)
+        self.github.connections.add(self)
         self.github.connections_made += 1
 
     def connectionLost(self, reason: Failure | None = None) -> None:
         self._lost = True
         if self._question is not None and self._busy:
-            self.github._end(self._question)
+            self.github.end(self._question)
         self._question = None
         github = self.github
-        github._connections.discard(self)
-        if not github._connections:
-            emptied, github._emptied = github._emptied, []
+        github.connections.discard(self)
+        if not github.connections:
+            emptied, github.emptied = github.emptied, []
             for done in emptied:
                 done.callback(None)
 
@@ -104,7 +104,7 @@ class Connection(TwistedProtocol):
         """Read the next request, or close."""
         if self._lost or request is not self._question:
             return
-        self.github._end(request)
+        self.github.end(request)
         self._question = None
         if request.close:
             self._wire.loseConnection()
@@ -146,7 +146,7 @@ class Connection(TwistedProtocol):
                 if request is None or not self._read_body(request):
                     return
                 self._busy = True
-                self.github._begin(request)
+                self.github.begin(request)
         except _MalformedError as e:
             self._busy = True
             text = str(e).encode()

@@ -53,7 +53,7 @@ def _control(github: GitHub, request: Request) -> Any:
     if name == "hold":
         github.hold(**given)
     elif name == "open":
-        for barrier in [g for g in github._gates if g.path == given.get("path")]:
+        for barrier in [g for g in github.gates if g.path == given.get("path")]:
             barrier.open()
     elif name in _CONTROLS:
         getattr(github, name)(**given)
@@ -79,7 +79,7 @@ def _report(github: GitHub, name: str, parameters: dict[str, str]) -> Any:
                 for (requester, kind), n in github.most_points_in_minute.items()
             ],
             "connections_made": github.connections_made,
-            "connections": len(github._connections),
+            "connections": len(github.connections),
         }
     if name == "log":
         last = list(github.log)[-int(parameters.get("last", "100")) :]
@@ -96,6 +96,6 @@ def _report(github: GitHub, name: str, parameters: dict[str, str]) -> Any:
             for e in last
         ]
     if name == "waiting":
-        gates = [g for g in github._gates if g.path == parameters.get("path")]
+        gates = [g for g in github.gates if g.path == parameters.get("path")]
         return {"waiting": sum(barrier.waiting for barrier in gates)}
     raise ValueError(f"no such report: {name}")

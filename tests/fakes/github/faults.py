@@ -75,16 +75,16 @@ class Gate:
 
     def open(self) -> None:
         """Release all requests, and hold no others."""
-        if self in self._github._gates:
-            self._github._gates.remove(self)
+        if self in self._github.gates:
+            self._github.gates.remove(self)
         self.release(len(self._waiting))
 
-    def _wait(self, request: Request, proceed: Callable[[], None]) -> None:
+    def wait(self, request: Request, proceed: Callable[[], None]) -> None:
         request.barrier = self
         self._waiting.append((request, proceed))
         self._look()
 
-    def _leave(self, request: Request) -> None:
+    def leave(self, request: Request) -> None:
         self._waiting = [waiting for waiting in self._waiting if waiting[0] is not request]
 
     def _look(self) -> None:

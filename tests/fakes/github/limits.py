@@ -64,12 +64,12 @@ _DOCS_OF_LIMITS["creation"] = _DOCS_OF_LIMITS["secondary"]
 
 
 def quota_of(github: GitHub, request: Request) -> Quota:
-    bucket = github._buckets.get(request.path)
+    bucket = github.buckets.get(request.path)
     if bucket is None:
         bucket = next((name for shape, name in BUCKETS if shape.match(request.path)), "core")
-        if len(github._buckets) > 100_000:
-            github._buckets.clear()
-        github._buckets[request.path] = bucket
+        if len(github.buckets) > 100_000:
+            github.buckets.clear()
+        github.buckets[request.path] = bucket
     return github.quota(request.login or request.connection.address, bucket)
 
 
@@ -81,7 +81,7 @@ def limit_response(
     budget = github.secondary_points_per_minute
     if kind == "graphql":
         budget = github.secondary_graphql_points_per_minute
-    points = github._points.get((requester, kind))
+    points = github.points.get((requester, kind))
     most = github.secondary_limit_in_flight
     fault_kind = fault.kind if fault is not None else ""
     if (
@@ -119,7 +119,7 @@ def exhausted_response(github: GitHub, request: Request) -> Response:
     else:
         user = request.credential.user
         kind = "installation" if user.is_bot else "user"
-        at = datetime.fromtimestamp(github._now(), UTC)
+        at = datetime.fromtimestamp(github.now(), UTC)
         text = (
             f"API rate limit exceeded for {kind} ID {user.id}. If you reach out to GitHub "
             f"Support for help, please include the timestamp {at:%Y-%m-%d %H:%M:%S} UTC."

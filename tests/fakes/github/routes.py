@@ -45,10 +45,10 @@ def _route(github: GitHub, request: Request) -> Response:
         return rate_limit(github, request)
     login = (request.login or "").lower()
     same = _resolve_alias(github, path)
-    for prefix, shown in github._private.items():
+    for prefix, shown in github.private_prefixes.items():
         if login not in shown and (is_under(path, prefix) or is_under(same, prefix)):
             return not_found()
-    if github._renames:
+    if github.renames:
         renamed = _redirect_of_renamed(github, request, login)
         if renamed is not None:
             return renamed
@@ -71,30 +71,30 @@ def _route(github: GitHub, request: Request) -> Response:
 
 def _find(github: GitHub, request: Request) -> Resource | None:
     path = request.path
-    if not request.reads and github._written:
-        written = github._written.get((request.method, path))
+    if not request.reads and github.written:
+        written = github.written.get((request.method, path))
         if written is not None:
             return MethodResponse(written)
     found = None
     if request.query:
-        found = github._resources.get(f"{path}?{request.query}")
-    found = found or github._resources.get(path)
+        found = github.resources.get(f"{path}?{request.query}")
+    found = found or github.resources.get(path)
     if found is None and "%" in path:
-        found = github._resources.get(urllib.parse.unquote(path))
-    return found or github._resources.get(_resolve_alias(github, path))
+        found = github.resources.get(urllib.parse.unquote(path))
+    return found or github.resources.get(_resolve_alias(github, path))
 
 
 def _resolve_alias(github: GitHub, path: str) -> str:
-    for prefix, old in github._aliases.items():
+    for prefix, old in github.aliases.items():
         if is_under(path, prefix):
             return old + path.removeprefix(prefix)
     return path
 
 
 def _redirect_of_renamed(github: GitHub, request: Request, login: str) -> Response | None:
-    for old, new in github._renames.items():
+    for old, new in github.renames.items():
         if is_under(request.path, old):
-            there = github._resources.get(old)
+            there = github.resources.get(old)
             if there and there.private_to is not None and login not in there.private_to:
                 return not_found()
             rest = request.target.decode("latin-1").removeprefix(old)

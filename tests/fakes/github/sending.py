@@ -120,7 +120,7 @@ def send_response(
             connection.lose()
         elif kind == "reset-in-content":
             # a reset at once would overtake what was written
-            request.call = github._clock.callLater(0.02, connection.abort)
+            request.call = github.clock.callLater(0.02, connection.abort)
         return
     put(content)
     connection.write(b"".join(head))
@@ -186,14 +186,14 @@ def _status_line(github: GitHub, status: int) -> bytes:
 
 def _common_fields(github: GitHub, request: Request, response: Response) -> bytes:
     """Return the fields of every response."""
-    now = int(github._clock.seconds())
-    if github._date[0] != now:
-        github._date = (now, formatdate(now, usegmt=True).encode())
-    github._asked += 1
-    number = github._asked
+    now = int(github.clock.seconds())
+    if github.date[0] != now:
+        github.date = (now, formatdate(now, usegmt=True).encode())
+    github.request_count += 1
+    number = github.request_count
     lines = [
         b"Server: github.com\r\nDate: %b\r\nX-GitHub-Request-Id: %04X:%06X:%X:%X\r\n"
-        % (github._date[1], number & 0xFFFF, number * 7919 & 0xFFFFFF, number, now)
+        % (github.date[1], number & 0xFFFF, number * 7919 & 0xFFFFFF, number, now)
     ]
     put = lines.append
     if github.status_field:

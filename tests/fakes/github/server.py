@@ -151,28 +151,28 @@ class GitHub:
     _credentials: dict[str, Credential] = field(factory=dict, init=False)
     _known: dict[bytes, Credential | None] = field(factory=dict, init=False)
     _app: User | None = field(default=None, init=False)
-    _resources: dict[str, Resource] = field(factory=dict, init=False)
-    _written: dict[tuple[bytes, str], Thing] = field(factory=dict, init=False)
-    _renames: dict[str, str] = field(factory=dict, init=False)
-    _aliases: dict[str, str] = field(factory=dict, init=False)
-    _private: dict[str, frozenset[str]] = field(factory=dict, init=False)
-    _repositories: dict[str, tuple[dict[str, str], bool]] = field(factory=dict, init=False)
+    resources: dict[str, Resource] = field(factory=dict, init=False)
+    written: dict[tuple[bytes, str], Thing] = field(factory=dict, init=False)
+    renames: dict[str, str] = field(factory=dict, init=False)
+    aliases: dict[str, str] = field(factory=dict, init=False)
+    private_prefixes: dict[str, frozenset[str]] = field(factory=dict, init=False)
+    repositories: dict[str, tuple[dict[str, str], bool]] = field(factory=dict, init=False)
     _quotas: dict[tuple[str, str], Quota] = field(factory=dict, init=False)
-    _points: dict[tuple[str, str], Points] = field(factory=dict, init=False)
-    _buckets: dict[str, str] = field(factory=dict, init=False)
-    _varies: dict[str, tuple[bool, bool, bool]] = field(factory=dict, init=False)
+    points: dict[tuple[str, str], Points] = field(factory=dict, init=False)
+    buckets: dict[str, str] = field(factory=dict, init=False)
+    variations: dict[str, tuple[bool, bool, bool]] = field(factory=dict, init=False)
     _interned: dict[tuple[bytes, bool], Rendering] = field(factory=dict, init=False)
-    _faults: list[Fault] = field(factory=list, init=False)
-    _gates: list[Gate] = field(factory=list, init=False)
-    _connections: set[Connection] = field(factory=set, init=False)
-    _emptied: list[Deferred[None]] = field(factory=list, init=False)
+    faults: list[Fault] = field(factory=list, init=False)
+    gates: list[Gate] = field(factory=list, init=False)
+    connections: set[Connection] = field(factory=set, init=False)
+    emptied: list[Deferred[None]] = field(factory=list, init=False)
     _port: IListeningPort | None = field(default=None, init=False)
     _where: tuple[int, str] = field(default=(0, "127.0.0.1"), init=False)
     _tls: Any = field(default=None, init=False)
-    _clock: IReactorTime = field(default=cast("IReactorTime", None), init=False)
-    _asked: int = field(default=0, init=False)
-    _date: tuple[int, bytes] = field(default=(0, b""), init=False)
-    _salt: bytes = field(default=b"what nobody can guess", init=False)
+    clock: IReactorTime = field(default=cast("IReactorTime", None), init=False)
+    request_count: int = field(default=0, init=False)
+    date: tuple[int, bytes] = field(default=(0, b""), init=False)
+    salt: bytes = field(default=b"what nobody can guess", init=False)
 
     def __attrs_post_init__(self) -> None:
         self.put("/", lambda _login, _accept: root(self))
@@ -190,7 +190,7 @@ class GitHub:
         from twisted.internet import reactor  # noqa: PLC0415 - importing it installs it
 
         world = cast("Any", reactor)
-        self._clock = world
+        self.clock = world
         self._tls = context_factory
         factory = ConnectionFactory(self)
         if context_factory is None:
@@ -210,13 +210,13 @@ class GitHub:
         if self._port is not None:
             port, self._port = self._port, None
             await cast("Deferred[None]", port.stopListening())
-        for barrier in list(self._gates):
-            self._gates.remove(barrier)
-        for connection in list(self._connections):
+        for barrier in list(self.gates):
+            self.gates.remove(barrier)
+        for connection in list(self.connections):
             connection.abort()
-        if self._connections:
+        if self.connections:
             gone: Deferred[None] = Deferred()
-            self._emptied.append(gone)
+            self.emptied.append(gone)
             await gone
 
     async def go_away(self) -> None:
@@ -277,7 +277,7 @@ class GitHub:
             elif resource == "core":
                 limit = self.users[login].limit
             quota = self._quotas[login, resource] = Quota(resource, limit)
-        quota.roll(self._now())
+        quota.roll(self.now())
         if self.resets_at is not None:
             quota.reset = self.resets_at
         return quota
@@ -294,7 +294,7 @@ class GitHub:
         quota = self.quota(login, resource)
         quota.used = quota.limit - remaining
         if reset_in_s is not None:
-            quota.reset = int(self._now() + reset_in_s)
+            quota.reset = int(self.now() + reset_in_s)
 
     # -- resources
 
@@ -338,9 +338,9 @@ class GitHub:
             status,
         )
         if method is None or method == "GET":
-            self._resources[path] = thing
+            self.resources[path] = thing
         else:
-            self._written[method.encode(), path] = thing
+            self.written[method.encode(), path] = thing
 
     def put_list(
         self,
@@ -364,7 +364,7 @@ class GitHub:
         pages by ``after`` and ``before``. Without `takes_page` a request with ``page`` gets a 400,
         as Dependabot's lists do. A longer list in its place leaves full pages as they are.
         """
-        self._resources[path] = PaginatedList(
+        self.resources[path] = PaginatedList(
             path,
             items,
             lower_logins(private_to),
@@ -382,21 +382,21 @@ class GitHub:
     def put_search(self, path: str, items: Any, *, private_to: Logins = None) -> None:
         """Put the result of a search: an object with ``total_count`` and paginated ``items``."""
         extra = {"incomplete_results": False}
-        self._resources[path] = PaginatedList(
+        self.resources[path] = PaginatedList(
             path, items, lower_logins(private_to), wrap="items", extra=extra
         )
 
     def delete(self, path: str) -> None:
         """Remove a resource."""
-        self._resources.pop(path, None)
+        self.resources.pop(path, None)
 
     def private(self, prefix: str, logins: Logins) -> None:
         """Hide everything at and under a path from all but these logins (None: from none)."""
         shown = lower_logins(logins)
         if shown is None:
-            self._private.pop(prefix, None)
+            self.private_prefixes.pop(prefix, None)
         else:
-            self._private[prefix] = shown
+            self.private_prefixes[prefix] = shown
 
     def repository(
         self, name: str, permissions: Mapping[str, str] | None = None, *, private: bool = False
@@ -406,7 +406,7 @@ class GitHub:
         `permissions` are roles by login: pull, triage, push, maintain or admin.
         """
         roles = {login.lower(): role for login, role in (permissions or {}).items()}
-        self._repositories[name] = (roles, private)
+        self.repositories[name] = (roles, private)
         self.put(
             f"/repos/{name}",
             lambda login, _accept: repository_document(self, name, login),
@@ -415,27 +415,27 @@ class GitHub:
 
     def rename(self, old: str, new: str) -> None:
         """Redirect `old` and all under it to `new`, where the resources now are."""
-        self._renames[old] = new
-        self._aliases[new] = old
+        self.renames[old] = new
+        self.aliases[new] = old
 
     def alias(self, path: str, same_as: str) -> None:
         """Serve the resources under `same_as` under `path`, too."""
-        self._aliases[path] = same_as
+        self.aliases[path] = same_as
 
     def redirect(
         self, path: str, location: str, status: int = 302, *, private_to: Logins = None
     ) -> None:
         """Redirect a path, such as a download, to a URL; a path is made absolute on `api_url`."""
-        self._resources[path] = Redirect(location, status, lower_logins(private_to))
+        self.resources[path] = Redirect(location, status, lower_logins(private_to))
 
     def yes_no(self, path: str, logins: Logins = None) -> None:
         """Answer 204 to these logins (None: to all), 404 to others, never with a tag."""
         shown = lower_logins(logins)
-        self._resources[path] = YesNo({"*"} if shown is None else set(shown))
+        self.resources[path] = YesNo({"*"} if shown is None else set(shown))
 
     def statistics(self, path: str, content: Any, computing: int = 1) -> None:
         """Answer 202 to the first `computing` requests, the content to later ones."""
-        self._resources[path] = Statistics(Thing(path, content), computing)
+        self.resources[path] = Statistics(Thing(path, content), computing)
 
     # -- faults and gates
 
@@ -464,13 +464,13 @@ class GitHub:
         name = str(kind).replace(" ", "-")
         if name not in FAULTS:
             raise ValueError(f"no such fault: {kind!r}; there are {sorted(FAULTS)}")
-        fault = Fault(path, name, times, delay_s, size_bytes, login, self._faults)
-        self._faults.append(fault)
+        fault = Fault(path, name, times, delay_s, size_bytes, login, self.faults)
+        self.faults.append(fault)
         return fault
 
     def clear_faults(self) -> None:
         """Remove all faults."""
-        self._faults.clear()
+        self.faults.clear()
 
     def hold(self, path: str | None = None, *, answer_first: bool = False) -> Gate:
         """Hold requests to a path (None: all) until the gate opens.
@@ -478,7 +478,7 @@ class GitHub:
         They are answered as things are then, or, with `answer_first`, as they were on arrival.
         """
         barrier = Gate(path, answer_first, self)
-        self._gates.append(barrier)
+        self.gates.append(barrier)
         return barrier
 
     # -- counts and exchanges
@@ -496,7 +496,7 @@ class GitHub:
         for counter in (self.paid, self.free, self.limited, self.most_in_flight):
             cast("Counter[Any]", counter).clear()
         self.most_points_in_minute.clear()
-        self._points.clear()
+        self.points.clear()
         self.log.clear()
         self.mutations.clear()
         self.checks.clear()
@@ -527,16 +527,16 @@ class GitHub:
 
     # -- the course of a request
 
-    def _now(self) -> float:
-        if cast("IReactorTime | None", self._clock) is None:
+    def now(self) -> float:
+        if cast("IReactorTime | None", self.clock) is None:
             return datetime.now(UTC).timestamp()
-        return self._clock.seconds()
+        return self.clock.seconds()
 
-    def _begin(self, request: Request) -> None:
+    def begin(self, request: Request) -> None:
         if request.path.startswith("/_control/"):
             send_response(self, request, control_response(self, request), None)
             return
-        request.at = now = self._clock.seconds()
+        request.at = now = self.clock.seconds()
         request.begun = True
         authorization = request.named.get(b"authorization")
         if authorization is not None:
@@ -545,7 +545,7 @@ class GitHub:
         if request.path == "/rate_limit" and request.named.get(b"user-agent") == b"ghmirror":
             # The mirror's own check of a credential: one that is accepted is logged apart.
             self.checks.append(authorization)
-            gated = any(each.path == "/rate_limit" for each in self._gates)
+            gated = any(each.path == "/rate_limit" for each in self.gates)
             if not request.refused and not gated:
                 request.begun = False
                 send_response(self, request, response_to(self, request), None)
@@ -554,32 +554,32 @@ class GitHub:
         in_flight = self.in_flight[requester] = self.in_flight[requester] + 1
         self.most_in_flight[requester] = max(self.most_in_flight[requester], in_flight)
         kind = "graphql" if request.path == "/graphql" else "rest"
-        points = self._points.get((requester, kind))
+        points = self.points.get((requester, kind))
         if points is None:
-            points = self._points[requester, kind] = Points()
+            points = self.points[requester, kind] = Points()
         spent = points.spend(now, 1 if request.reads or kind == "graphql" else 5)
         most = self.most_points_in_minute
         most[requester, kind] = max(most[requester, kind], spent)
         if self.delay_s:
-            request.call = self._clock.callLater(self.delay_s, self._arrive, request)
+            request.call = self.clock.callLater(self.delay_s, self._arrive, request)
         else:
             self._arrive(request)
 
     def _arrive(self, request: Request) -> None:
         request.call = None
-        for barrier in self._gates:
+        for barrier in self.gates:
             if request.is_for(barrier.path):
                 if barrier.answer_first:
                     response = self._decide(request, None)
-                    barrier._wait(request, partial(send_response, self, request, response, None))
+                    barrier.wait(request, partial(send_response, self, request, response, None))
                 else:
-                    barrier._wait(request, partial(self._respond, request))
+                    barrier.wait(request, partial(self._respond, request))
                 return
         self._respond(request)
 
     def _respond(self, request: Request) -> None:
         request.call = None
-        fault = self._fault(request) if self._faults else None
+        fault = self._fault(request) if self.faults else None
         if fault is None:
             send_response(self, request, self._decide(request, None), None)
         elif fault.kind == "timeout":
@@ -592,7 +592,7 @@ class GitHub:
             request.connection.write(b"HTP/one.one banana split\r\n\r\n")
             request.connection.lose()
         elif fault.kind == "slow":
-            request.call = self._clock.callLater(
+            request.call = self.clock.callLater(
                 fault.delay_s,
                 lambda: send_response(self, request, self._decide(request, None), None),
             )
@@ -600,11 +600,11 @@ class GitHub:
             send_response(self, request, self._decide(request, fault), fault)
 
     def _fault(self, request: Request) -> Fault | None:
-        for fault in self._faults:
+        for fault in self.faults:
             if request.is_for(fault.path) and fault.login in {None, request.login}:
                 fault.seen += 1
                 if fault.times is not None and fault.seen >= fault.times:
-                    self._faults.remove(fault)
+                    self.faults.remove(fault)
                 return fault
         return None
 
@@ -700,14 +700,14 @@ class GitHub:
 
     # -- the end of a request
 
-    def _end(self, request: Request) -> None:
+    def end(self, request: Request) -> None:
         """End a request that was answered, or whose client has disconnected."""
         if request.call is not None:
             if request.call.active():
                 request.call.cancel()
             request.call = None
         if request.barrier is not None:
-            request.barrier._leave(request)
+            request.barrier.leave(request)
             request.barrier = None
         if not request.begun:
             return

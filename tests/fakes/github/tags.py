@@ -51,7 +51,7 @@ def tag_of(github: GitHub, request: Request, response: Response) -> bytes:
     if response.tag is not None:
         return response.tag
     vary = response.vary
-    counts = github._varies.get(vary or "*")
+    counts = github.variations.get(vary or "*")
     if counts is None:
         names = {name.strip().lower() for name in (vary or "*").split(",")}
         every = "*" in names
@@ -60,9 +60,9 @@ def tag_of(github: GitHub, request: Request, response: Response) -> bytes:
             every or "authorization" in names,
             every or "cookie" in names,
         )
-        github._varies[vary or "*"] = counts
+        github.variations[vary or "*"] = counts
     named = request.named
-    salt = github._salt if github.tag_rule == "other" else b""
+    salt = github.salt if github.tag_rule == "other" else b""
     key = (
         salt,
         named.get(b"accept") if counts[0] else None,

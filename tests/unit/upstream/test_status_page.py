@@ -234,7 +234,7 @@ class Reading(TestCase):
             for self.server.chunked in (False, True):
                 await self.again()
         assert not self.changes
-        await until(lambda: not self.server._connections)
+        await until(lambda: not self.server.connections)
 
     async def test_close_cancels_reading(self) -> None:
         """During a reading, or between two; nothing is logged afterwards."""
@@ -242,7 +242,7 @@ class Reading(TestCase):
         page = self.page()
         await barrier.arrived()
         page.close()
-        await until(lambda: not self.server._connections)
+        await until(lambda: not self.server.connections)
         assert not self.paused.clock.getDelayedCalls()
         assert not self.logged
         barrier.open()

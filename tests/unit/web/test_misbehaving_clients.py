@@ -259,7 +259,7 @@ class Misbehaving(TestCase):
             assert channel in self.home.site.channels, target
             self.clock.advance(1)
             await self.nothing_left()
-            assert len(self.home.github._connections) <= 2
+            assert len(self.home.github.connections) <= 2
 
     async def test_small_unread_response_leaves_an_idle_connection(self) -> None:
         """It is closed by the idle timeout."""
