@@ -101,6 +101,7 @@ class Mirror:
             self.epochs,
             self.sender,
             self.options,
+            self.metrics,
             self.now,
         )
         self._checks = CredentialChecks(

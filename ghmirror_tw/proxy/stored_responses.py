@@ -22,6 +22,7 @@ from ghmirror_tw.proxy.mirror_options import MirrorOptions
 from ghmirror_tw.proxy.mirror_response import Response
 from ghmirror_tw.proxy.request_context import Lookup
 from ghmirror_tw.store.store_interface import Deadline, IStore
+from ghmirror_tw.telemetry.metrics import Metrics
 from ghmirror_tw.upstream.accepted_credentials import CredentialRegistry
 from ghmirror_tw.upstream.byte_budget import FREE_BYTES, ByteBudgets
 from ghmirror_tw.upstream.limited_sender import Sender
@@ -40,6 +41,7 @@ class StoredResponses:
     epochs: EpochTracker
     sender: Sender
     options: MirrorOptions
+    metrics: Metrics
     now: Callable[[], float]
 
     async def look_up(self, lookup: Lookup, *, current: bool = False) -> Known:
@@ -86,6 +88,7 @@ class StoredResponses:
                 token=names.token_of(fields),
             )
             if older.grant is not None or older.refused:
+                self.metrics.former_secret()
                 # The epoch is the one under the current name.
                 self._note(lookup, evolve(older, epoch=known.epoch))
                 older = evolve(older.unvalidated(), negative=None, unstorable=False)

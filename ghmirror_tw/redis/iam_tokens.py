@@ -99,12 +99,14 @@ class IamSigner:
 class IamTokens:
     """Gives each new connection a token that is valid; *run* calls a function in a thread.
 
-    *now* returns seconds of a clock that does not go back.
+    *now* returns seconds of a clock that does not go back. *failed* is called when no token could
+    be signed.
     """
 
     signer: IamSigner
     run: Callable[[Callable[[], str]], Awaitable[str]]
     now: Callable[[], float]
+    failed: Callable[[], object] = lambda: None
     _token: str = field(init=False, default="", repr=False)
     _signed_at: float = field(init=False, default=0.0)
 
@@ -124,6 +126,7 @@ class IamTokens:
         try:
             token = await self.run(self.signer.sign)
         except Exception as error:  # noqa: BLE001 - of botocore, of a file, of a process it runs
+            self.failed()
             reason = _MEANINGS.get(type(error).__name__, type(error).__name__)
             if self._token and self._age_s < _USABLE_S:
                 _log.warn("IAM token not renewed: reason={reason}", reason=reason)

@@ -162,6 +162,18 @@ class Metrics:
         """Count a request that got the response to another request."""
         self._named["collapsed"].inc()
 
+    def dated(self) -> None:
+        """Count a response that GitHub confirmed by its date; see `[cache] validate_by_date`."""
+        self._named["dated"].inc()
+
+    def former_secret(self) -> None:
+        """Count a request whose credential has records under a former secret's name alone."""
+        self._named["former_secret"].inc()
+
+    def iam_failure(self) -> None:
+        """Count a failure to sign an IAM token for Redis."""
+        self._named["iam_failures"].inc()
+
     def unstorable(self, reason: str) -> None:
         """Count a response 200 that could not be stored."""
         self._named["unstorable"].labels(reason).inc()

@@ -159,6 +159,8 @@ class MirrorResource:
         self.in_flight -= 1
         seconds = self.reactor.seconds() - record.began
         self.metrics.request(request.method, record.status, record.outcome, seconds)
+        if record.detail == "dated":
+            self.metrics.dated()
         path = shown_path(request.uri)
         cut = len(path) > _PATH_LENGTH
         self.busiest.count(path[: _PATH_LENGTH - 3] + "..." if cut else path)

@@ -152,13 +152,15 @@ def build_redis_servers(nodes: NodeBuilder) -> IServers:
     return PrimaryAndReader(primary, replica, nodes.reactor)
 
 
-def _iam_tokens(reactor: Any, settings: Redis, threads: ContentThreads) -> IamTokens | None:
+def _iam_tokens(
+    reactor: Any, settings: Redis, threads: ContentThreads, failed: Callable[[], object]
+) -> IamTokens | None:
     """Return the tokens of IAM that are the passwords; None: there is a password, or none."""
     if not settings.iam:
         return None
     load_botocore()
     signer = IamSigner.of(settings.effective_username, settings.iam, settings.address.host)
-    return IamTokens(signer, threads.run_blocking, reactor.seconds)
+    return IamTokens(signer, threads.run_blocking, reactor.seconds, failed)
 
 
 def build_redis_records(  # noqa: PLR0913, PLR0917 - the parts that they connect
@@ -169,8 +171,12 @@ def build_redis_records(  # noqa: PLR0913, PLR0917 - the parts that they connect
     trust: Any,
     changed: Callable[[], object],
     connected: Callable[[], object] = lambda: None,
+    no_token: Callable[[], object] = lambda: None,
 ) -> RedisRecords:
-    """Return the records on the servers; see `NodeBuilder` for the other parameters."""
+    """Return the records on the servers; see `NodeBuilder` for the other parameters.
+
+    *no_token* is called when no IAM token could be signed.
+    """
     redis, cache = settings.redis, settings.cache
     # Other replicas need the exact time of a validation where responses are fresh for some time.
     # Else they need it to a hundredth of the time for which stale responses are served.
@@ -182,7 +188,7 @@ def build_redis_records(  # noqa: PLR0913, PLR0917 - the parts that they connect
         changed=changed,
         connected=connected,
         largest_bytes=cache.max_stored_size + CANDIDATE_BYTES + _DESCRIBED_BYTES,
-        iam=_iam_tokens(reactor, redis, threads),
+        iam=_iam_tokens(reactor, redis, threads, no_token),
     )
     return RedisRecords(
         build_redis_servers(nodes),

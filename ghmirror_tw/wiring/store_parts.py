@@ -141,6 +141,7 @@ def build_failover_store(  # noqa: PLR0913, PLR0917 - the parts that it connects
         trust,
         events.availability_changed,
         events.connected,
+        events.metrics.iam_failure,
     )
     events.metrics.store_available(False)
     variants = variant_cache_size(settings)

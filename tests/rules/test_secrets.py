@@ -91,6 +91,15 @@ class Secrets(TestCase):
         assert (await self.get(await self.mirror(NEW))).outcome == REVALIDATED
         assert self.github.total_paid == 0
 
+    async def test_a_metric_shows_whether_the_former_secret_is_needed(self) -> None:
+        """It counts requests until what they need has a name by the current secret."""
+        home = await self.mirror(BOTH)
+        counts = [await home.metric("ghmirror_former_secret_total")]
+        for _ in range(2):
+            await self.get(home)
+            counts.append(await home.metric("ghmirror_former_secret_total"))
+        assert counts == [0.0, 1.0, 1.0]
+
     async def test_nothing_is_written_with_an_older_secret(self) -> None:
         """No record has a former seal, or a name that only the former secret gives."""
         before = self.stored("{*}:[grxne]*")

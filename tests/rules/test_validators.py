@@ -45,6 +45,16 @@ class Validators(TestCase):
         got = await self.home.get("/nowhere", token="alice-1")
         assert (got.status, got.field("status")) == (404, "404 Not Found")
 
+    async def test_confirmations_by_date_are_counted(self) -> None:
+        """Such responses may be old in what changes without a date."""
+        home = await open_home(self, self.github, cache={"validate_by_date": ("/dated/*",)})
+        self.github.put("/dated/latest", {"downloads": 1}, last_modified=WHEN)
+        self.github.put("/thing", {"a": 1}, last_modified=WHEN)
+        for target in ("/dated/latest", "/thing"):
+            for _ in range(3):
+                assert (await home.get(target, token="alice-1")).status == 200
+        assert await home.metric("ghmirror_dated_total") == 2.0
+
     async def test_if_modified_since_applies_with_a_grant(self) -> None:
         """A client that was only ever refused has nothing that could be unmodified."""
         since = {"If-Modified-Since": LATER}

@@ -120,7 +120,13 @@ class Renewal(TestCase):
         self.addCleanup(self.threads.close)
         self.signer = Numbered()
         signer: Any = self.signer
-        self.tokens = IamTokens(signer, self.threads.run_blocking, lambda: self.at)
+        self.failures: list[float] = []
+        self.tokens = IamTokens(
+            signer,
+            self.threads.run_blocking,
+            lambda: self.at,
+            lambda: self.failures.append(self.at),
+        )
 
     async def password(self) -> str | None:
         """Return the password for a connection that is opened now."""
@@ -149,6 +155,7 @@ class Renewal(TestCase):
         assert str(caught.exception) == "no IAM token could be signed: ValueError"
         self.signer.error = None
         assert await self.password() == "token 4"
+        assert self.failures == [1700.0, 1840.0]
 
     async def test_the_reasons_for_no_token(self) -> None:
         """They name what is missing."""
