@@ -18,6 +18,11 @@ from ghmirror_tw.runtime.steady_clock import SteadyClock
 class Options(usage.Options):
     """The command-line options of `twistd ghmirror`."""
 
+    #: Otherwise Twisted shows the docstring of its script, which is a line for the shell where the
+    #: path of the script has a space.
+    longdesc = (
+        "These options follow the word ghmirror. conf/ghmirror.ini has all options of the INI file."
+    )
     optParameters = [  # noqa: RUF012 - Twisted reads this class attribute
         ["config", "c", None, "The INI file; without it, every option has its default."]
     ]

@@ -366,6 +366,28 @@ def test_invalid_configuration_reports_all_faults(tmp_path: Path) -> None:
     assert "Traceback" not in ended.stderr
 
 
+def test_usage_error_where_the_path_has_a_space(tmp_path: Path) -> None:
+    """There pip's script begins with a line for the shell, which Python reads as its docstring."""
+    script = tmp_path / "twistd"
+    script.write_text(
+        f"#!/bin/sh\n'''exec' \"{sys.executable}\" \"$0\" \"$@\"\n' '''\n"
+        "from twisted.scripts.twistd import run\nrun()\n"
+    )
+    ended = subprocess.run(
+        ["sh", str(script), "--nodaemon", "--pidfile=", "ghmirror", "--nonsense"],
+        cwd=tmp_path,
+        env=environment({"PYTHONPATH": str(ROOT)}),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert ended.returncode == 1
+    assert "exec" not in ended.stdout + ended.stderr
+    assert "conf/ghmirror.ini" in ended.stdout
+    assert ended.stdout.endswith("option --nonsense not recognized\n")
+
+
 def test_version_is_that_of_the_mirror() -> None:
     """`twistd ghmirror --version` is not Twisted's version."""
     assert run("--version").stdout == f"ghmirror {__version__}\n"
