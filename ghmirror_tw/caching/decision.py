@@ -1,4 +1,4 @@
-"""The decision what is done for a storable request, by values alone (sans-IO).
+"""Decides the next step of a storable request, as a pure function of values (sans-IO).
 
 `next_step` is a function of the request, the stored records, the state of GitHub, and the time. The
 caller takes the step. Where a step does not lead to a response, the caller adds it to *tried* and
@@ -36,7 +36,7 @@ from ghmirror_tw.caching.freshness import is_fresh
 from ghmirror_tw.caching.negative_responses import may_repeat
 from ghmirror_tw.caching.records import Known
 from ghmirror_tw.caching.timeout_backoff import TimeoutBackoff
-from ghmirror_tw.github.limit_record import LimitKind
+from ghmirror_tw.github.rate_limit import LimitKind
 
 
 @frozen

@@ -1,4 +1,4 @@
-"""Epochs: when a stored response may be sent without a request to GitHub.
+"""Epochs: what permits a stored response without a request to GitHub.
 
 Such a response (``fresh``, ``stale``) needs a permission. The store must contain it: the absence
 of a refusal is no permission.
@@ -9,7 +9,7 @@ of a refusal is no permission.
   permission of all earlier grants at once, whatever any clock shows. A lost epoch ends it as well.
   An epoch is written at once or never: after a failure another one is generated, since other
   replicas may have replaced the epoch meanwhile.
-- **History.** A random number for the content of the shared store (see `redis_history`). An epoch
+- **History.** A random number for the content of the shared store (see `loss_detection`). An epoch
   belongs to one history; a token has one epoch at a time, of any history. If the store restarts,
   is emptied, is restored from an earlier copy or gets another primary, refusals may be lost. So a
   new history begins, and all epochs end.

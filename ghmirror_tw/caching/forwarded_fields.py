@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Final
 
 from ghmirror_tw.caching.key import is_key_field
-from ghmirror_tw.github.indenting import without_indenting_names
+from ghmirror_tw.github.json_indenting import without_indenting_names
 from ghmirror_tw.http.fields import FRAMING, HOP_BY_HOP, Fields
 
 #: The `User-Agent` for a client that sends none: GitHub refuses requests without one.

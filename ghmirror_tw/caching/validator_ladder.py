@@ -37,7 +37,7 @@ from ghmirror_tw.caching.validators import (
     validating_date,
 )
 from ghmirror_tw.github.page_parameters import page_number
-from ghmirror_tw.github.sharing_breakers import Sharing
+from ghmirror_tw.github.sharing_circuit_breakers import Sharing
 from ghmirror_tw.http.request import Request
 
 

@@ -19,7 +19,7 @@ from ghmirror_tw.snapshots.snapshot_errors import (
 )
 from ghmirror_tw.snapshots.snapshot_format import Pair, Summary
 from ghmirror_tw.snapshots.snapshot_names import SnapshotName, StoredSnapshot
-from ghmirror_tw.store.record_encoding import ENTRY, GRANT, REFUSAL, REPRESENTATION, RecordKind
+from ghmirror_tw.store.record_kinds import ENTRY, GRANT, REFUSAL, REPRESENTATION, RecordKind
 from ghmirror_tw.store.record_names import parse
 from ghmirror_tw.wiring.snapshot_parts import snapshot_owner
 

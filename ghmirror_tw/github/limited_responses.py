@@ -18,7 +18,7 @@ from typing import Final
 
 from attrs import frozen
 
-from ghmirror_tw.github.limit_record import (
+from ghmirror_tw.github.rate_limit import (
     CONTENT_CREATION,
     EVERYTHING,
     LONGEST_S,

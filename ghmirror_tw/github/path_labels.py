@@ -1,4 +1,4 @@
-"""Path patterns: one pattern for all paths of an operation, such as ``/repos/*/*/issues/*``.
+"""Labels of paths: one for all paths of an operation, such as ``/repos/*/*/issues/*``.
 
 An asterisk replaces each name of a repository, user or other thing. So metrics and logs have a
 bounded number of patterns, which reveal no name.

@@ -1,4 +1,4 @@
-"""The fields that show how the mirror made a response: `Cache-Status` (RFC 9211) and older ones."""
+"""The outcome of a request, and the fields that show it: `Cache-Status` (RFC 9211), older ones."""
 
 from __future__ import annotations
 

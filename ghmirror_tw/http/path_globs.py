@@ -1,4 +1,4 @@
-"""Patterns of paths, in which `*` stands for one whole segment (RFC 3986, section 3.3)."""
+"""Globs of paths, in which `*` stands for one whole segment (RFC 3986, section 3.3)."""
 
 from __future__ import annotations
 

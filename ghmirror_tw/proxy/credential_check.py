@@ -1,4 +1,4 @@
-"""The first request of an unaccepted credential is preceded by one that validates it.
+"""Checks a credential with GitHub before its first request.
 
 `GET /rate_limit` costs no quota, and GitHub responds with 401 where it does not accept the
 credential (GitHub: REST API endpoints for rate limits). To compute the entity-tag of stored content

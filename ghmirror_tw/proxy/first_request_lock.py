@@ -1,4 +1,4 @@
-"""The first request of the fleet for a key: it holds a lock, and the others wait for its end.
+"""The lock of a key's first request in the fleet: other requests wait for its end.
 
 The lock is a lease in the store (`IStore.try_acquire`). Waiting takes `collapse_wait` at most.
 Where the holder stored nothing, one more request acquires the lock; after that each is sent
@@ -33,7 +33,7 @@ def unique_names() -> Callable[[], str]:
 
 
 @define(eq=False)
-class FirstRequest:
+class FirstRequestLock:
     """The lock of one request, and its permit; the end of a `with` block releases both.
 
     *owner* returns a new name for each lock.

@@ -23,9 +23,9 @@ from ghmirror_tw.github.link_conditions import (
 from ghmirror_tw.http.error_responses import MirrorError
 from ghmirror_tw.http.preconditions import PRECONDITIONS
 from ghmirror_tw.http.request import Request
+from ghmirror_tw.proxy.link_proofs import LinkProofs, NoPagesError, NoSuchPageError
 from ghmirror_tw.proxy.mirror_options import MirrorOptions
 from ghmirror_tw.proxy.mirror_response import NoUpstreamResponseError, Response
-from ghmirror_tw.proxy.proof_register import NoPagesError, NoSuchPageError, Proofs
 from ghmirror_tw.proxy.request_context import Lookup
 from ghmirror_tw.upstream.rate_limit_table import RateLimitedError, RateLimitTable
 from ghmirror_tw.upstream.upstream_interface import UpstreamError
@@ -45,7 +45,7 @@ class LinkProver:
     *request_page* is None within a proof, which needs no proof itself.
     """
 
-    proofs: Proofs
+    proofs: LinkProofs
     limits: RateLimitTable
     options: MirrorOptions
     request_page: RequestPage | None = None

@@ -24,7 +24,7 @@ from ghmirror_tw.upstream.upstream_interface import UpstreamError
 
 
 @define(eq=False)
-class OwnRequests:
+class LoginRequests:
     """Sends the mirror's own requests, and returns whole responses."""
 
     storable: StorableRequests

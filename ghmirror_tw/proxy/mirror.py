@@ -16,7 +16,7 @@ from attrs.setters import frozen
 from twisted.internet.interfaces import IDelayedCall
 
 from ghmirror_tw.caching.bypass import bypass_reason
-from ghmirror_tw.github.sharing_breakers import Sharing
+from ghmirror_tw.github.sharing_circuit_breakers import Sharing
 from ghmirror_tw.http.cache_status import Outcome
 from ghmirror_tw.http.request import Request
 from ghmirror_tw.proxy.allowed_users import AccessControl
@@ -24,14 +24,14 @@ from ghmirror_tw.proxy.collapsed_requests import CollapsedRequests
 from ghmirror_tw.proxy.credential_check import CredentialChecks
 from ghmirror_tw.proxy.epoch_tracking import EpochTracker
 from ghmirror_tw.proxy.first_request_lock import unique_names
-from ghmirror_tw.proxy.grant_metadata import GrantMetadataBuilder
+from ghmirror_tw.proxy.grant_metadata_builder import GrantMetadataBuilder
+from ghmirror_tw.proxy.link_proofs import LinkProofs
 from ghmirror_tw.proxy.link_prover import LinkProver, RequestPage
-from ghmirror_tw.proxy.login_requests import OwnRequests
+from ghmirror_tw.proxy.login_requests import LoginRequests
 from ghmirror_tw.proxy.mirror_options import MirrorOptions
 from ghmirror_tw.proxy.mirror_response import NoUpstreamResponseError, Response
 from ghmirror_tw.proxy.negative_storage import NegativeStorage
 from ghmirror_tw.proxy.passthrough import Passthrough
-from ghmirror_tw.proxy.proof_register import Proofs
 from ghmirror_tw.proxy.received_responses import ReceivedResponses, UnstorableReport
 from ghmirror_tw.proxy.revalidation import Revalidation, ValidatorChoice
 from ghmirror_tw.proxy.stale_fallback import StaleFallback
@@ -80,7 +80,7 @@ class Mirror:
     now: Callable[[], float] = field(init=False)
     sender: Sender = field(init=False)
     epochs: EpochTracker = field(init=False)
-    proofs: Proofs = field(init=False)
+    proofs: LinkProofs = field(init=False)
     _stored: StoredResponses = field(init=False)
     _checks: CredentialChecks = field(init=False)
     _access: AccessControl = field(init=False)
@@ -92,7 +92,7 @@ class Mirror:
         self.now = self.reactor.seconds
         self.sender = self._new_sender(owner)
         self.metrics.watch_unaccepted(lambda: self.limiter.unaccepted_in_flight)
-        self.proofs = Proofs(self.now)
+        self.proofs = LinkProofs(self.now)
         self.epochs = EpochTracker(self.store, self.credentials, self.users, self.now)
         self._stored = StoredResponses(
             self.store,
@@ -119,7 +119,7 @@ class Mirror:
             self.options,
             self.now,
         )
-        own = OwnRequests(
+        own = LoginRequests(
             internal, self._passthrough, self.credentials, self.threads, self.options, self.now
         )
         self._access = AccessControl(

@@ -21,7 +21,7 @@ from ghmirror_tw.caching.storability import (
 from ghmirror_tw.caching.validators import ValidatorKind, computed_tag, was_ignored
 from ghmirror_tw.github.operation_paging import most_items_of_page
 from ghmirror_tw.github.path_labels import path_pattern
-from ghmirror_tw.github.sharing_breakers import Sharing
+from ghmirror_tw.github.sharing_circuit_breakers import Sharing
 from ghmirror_tw.http import entity_tags, error_responses
 from ghmirror_tw.http.cache_status import Outcome
 from ghmirror_tw.http.content_codings import ContentTooLargeError, UndecodableError, estimated_size
@@ -29,7 +29,7 @@ from ghmirror_tw.http.error_responses import MirrorError
 from ghmirror_tw.http.fields import Fields
 from ghmirror_tw.http.request import Request
 from ghmirror_tw.proxy.epoch_tracking import EpochTracker
-from ghmirror_tw.proxy.grant_metadata import GrantMetadataBuilder
+from ghmirror_tw.proxy.grant_metadata_builder import GrantMetadataBuilder
 from ghmirror_tw.proxy.link_prover import LinkProver
 from ghmirror_tw.proxy.mirror_options import MirrorOptions
 from ghmirror_tw.proxy.mirror_response import CodedContent, NoUpstreamResponseError, Response

@@ -1,4 +1,4 @@
-"""A storable request while it is processed, and one exchange with GitHub for it."""
+"""The look-up of a storable request, with all that is known of it, and one exchange for it."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from ghmirror_tw.caching.records import Known
 from ghmirror_tw.caching.validator_ladder import ConditionalRequest
 from ghmirror_tw.github.rate_limit_resources import scopes_of_read
 from ghmirror_tw.http.request import Request
+from ghmirror_tw.proxy.link_proofs import Walk
 from ghmirror_tw.proxy.mirror_response import Response
-from ghmirror_tw.proxy.proof_register import Walk
 from ghmirror_tw.runtime.single_flight import Flight
 from ghmirror_tw.store.store_interface import Deadline
 from ghmirror_tw.upstream.request_queue import PermitHolder

@@ -26,13 +26,13 @@ from ghmirror_tw.caching.validators import EMPTY_DIGEST, EMPTY_FIELDS, Validator
 from ghmirror_tw.github import entity_tag_rule
 from ghmirror_tw.github.link_conditions import NO_CONDITIONS, LinkConditions
 from ghmirror_tw.github.page_parameters import page_number
-from ghmirror_tw.github.sharing_breakers import Sharing
+from ghmirror_tw.github.sharing_circuit_breakers import Sharing
 from ghmirror_tw.http.cache_status import Outcome
 from ghmirror_tw.http.content_codings import compress
 from ghmirror_tw.http.fields import Fields
 from ghmirror_tw.http.links import has_foreign_page
 from ghmirror_tw.http.request import Request
-from ghmirror_tw.proxy.grant_metadata import GrantMetadataBuilder
+from ghmirror_tw.proxy.grant_metadata_builder import GrantMetadataBuilder
 from ghmirror_tw.proxy.link_prover import LinkProver, cancel_proof
 from ghmirror_tw.proxy.mirror_response import NoUpstreamResponseError, Response
 from ghmirror_tw.proxy.received_responses import ReceivedResponses

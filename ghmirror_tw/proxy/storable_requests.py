@@ -33,7 +33,7 @@ from ghmirror_tw.http.cache_status import Outcome
 from ghmirror_tw.http.request import Request
 from ghmirror_tw.proxy.collapsed_requests import CollapsedRequests
 from ghmirror_tw.proxy.credential_check import CredentialChecks
-from ghmirror_tw.proxy.first_request_lock import FirstRequest
+from ghmirror_tw.proxy.first_request_lock import FirstRequestLock
 from ghmirror_tw.proxy.mirror_options import MirrorOptions
 from ghmirror_tw.proxy.mirror_response import Response
 from ghmirror_tw.proxy.negative_storage import repeated_response
@@ -108,13 +108,13 @@ class StorableRequests:
             lookup, known = await self._until_restored(lookup, known)
         if known.limits:
             self.stored.sender.limits.merge(lookup.requester.token, known.limits, self.stored.now())
-        with FirstRequest(self.stored, lookup, self.options.collapse_wait, self.owner) as first:
+        with FirstRequestLock(self.stored, lookup, self.options.collapse_wait, self.owner) as first:
             response = await self._take_steps(lookup, known, first)
         if lookup.key.target == _USER:
             await self._learn_login(lookup, response)
         return response
 
-    async def _take_steps(self, lookup: Lookup, known: Known, first: FirstRequest) -> Response:
+    async def _take_steps(self, lookup: Lookup, known: Known, first: FirstRequestLock) -> Response:
         """Take one step after the other, as `decision.next_step` returns them."""
         tried: set[type[Step]] = set()
         while True:

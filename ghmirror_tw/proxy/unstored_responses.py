@@ -5,11 +5,11 @@ from __future__ import annotations
 from attrs import evolve
 
 from ghmirror_tw.caching.forwarded_fields import forwarded_response_fields
-from ghmirror_tw.github.limit_record import Limit
+from ghmirror_tw.github.rate_limit import Limit
 from ghmirror_tw.http.cache_status import Outcome
 from ghmirror_tw.http.content_codings import ContentTooLargeError, UndecodableError, decoded
 from ghmirror_tw.proxy.mirror_response import CodedContent, Response
-from ghmirror_tw.upstream.complete_content import CompleteContent
+from ghmirror_tw.upstream.in_memory_content import InMemoryContent
 from ghmirror_tw.upstream.limit_in_response import LIMIT_CONTENT_BYTES
 from ghmirror_tw.upstream.upstream_interface import IncomingContent, UpstreamResponse
 
@@ -46,7 +46,7 @@ def limited_response(response: UpstreamResponse, limit: Limit, now: float) -> Re
     Where its content is missing (HEAD), or does not unpack, GitHub's usual content replaces it.
     """
     coding = coding_of(response)
-    content = response.content.content if isinstance(response.content, CompleteContent) else b""
+    content = response.content.content if isinstance(response.content, InMemoryContent) else b""
     shared = passed_on(response, CodedContent(content, coding))
     try:
         readable = bool(decoded(content, coding, LIMIT_CONTENT_BYTES))

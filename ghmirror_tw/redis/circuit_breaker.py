@@ -1,4 +1,4 @@
-"""A circuit breaker: it stops requests to a server that fails, and probes when to resume them.
+"""A circuit breaker: it stops requests to a server that fails, until a probe succeeds.
 
 https://martinfowler.com/bliki/CircuitBreaker.html. CLOSED: requests are sent. OPEN: none is sent
 until the backoff has passed. HALF_OPEN: a probe is under way, and its result decides. Only a probe

@@ -14,7 +14,7 @@ from twisted.python.failure import Failure
 from ghmirror_tw.caching.hybrid_clock import clamped
 from ghmirror_tw.caching.key import CacheKey
 from ghmirror_tw.caching.records import Entry, Grant, Known, Representation, recency_list
-from ghmirror_tw.github.limit_record import Limit
+from ghmirror_tw.github.rate_limit import Limit
 from ghmirror_tw.github.rate_limit_resources import scopes_of_read
 from ghmirror_tw.redis import Command, Purpose, Reply
 from ghmirror_tw.redis_store.needless_renewals import is_recent
@@ -22,7 +22,7 @@ from ghmirror_tw.redis_store.prepared_lookup import PreparedLookup
 from ghmirror_tw.redis_store.redis_limits import RedisLimits
 from ghmirror_tw.runtime.deferreds import gather
 from ghmirror_tw.store import record_names
-from ghmirror_tw.store.record_encoding import ENTRY, GRANT, NEGATIVE, REPRESENTATION
+from ghmirror_tw.store.record_kinds import ENTRY, GRANT, NEGATIVE, REPRESENTATION
 
 #: A list with so many entries has an order.
 _SEVERAL: Final = 2

@@ -15,9 +15,9 @@ from ghmirror_tw.caching.records import Entry, Grant, NegativeResponse, Represen
 from ghmirror_tw.redis import Command, Purpose, RedisUnavailableError, Reply
 from ghmirror_tw.redis_store import scripts
 from ghmirror_tw.redis_store.needless_renewals import is_listed
-from ghmirror_tw.redis_store.redis_keyspace import RedisKeyspace
+from ghmirror_tw.redis_store.redis_access import RedisAccess
 from ghmirror_tw.store import record_names
-from ghmirror_tw.store.record_encoding import (
+from ghmirror_tw.store.record_kinds import (
     ENTRY,
     GRANT,
     NEGATIVE,
@@ -37,7 +37,7 @@ _UNACCEPTED_S: Final = 600.0
 
 
 @define(eq=False)
-class RecordWrites(RedisKeyspace):
+class RecordWrites(RedisAccess):
     """Stores grants, entries, representations, refusals and epochs."""
 
     @property

@@ -19,7 +19,7 @@ from ghmirror_tw.redis import Command, Purpose, RedisNode, RedisUnavailableError
 from ghmirror_tw.redis_store import scripts
 from ghmirror_tw.redis_store.redis_records import RedisRecords
 from ghmirror_tw.redis_store.restore_commands import restore_command
-from ghmirror_tw.store.record_encoding import ENTRY
+from ghmirror_tw.store.record_kinds import ENTRY
 from ghmirror_tw.store.store_interface import IArchive, Pair
 
 T = TypeVar("T")

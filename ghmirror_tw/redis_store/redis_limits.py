@@ -6,16 +6,16 @@ from collections.abc import Sequence
 
 from attrs import define, evolve
 
-from ghmirror_tw.github.limit_record import Limit
+from ghmirror_tw.github.rate_limit import Limit
 from ghmirror_tw.redis import Command, Purpose, RedisUnavailableError, Reply
 from ghmirror_tw.redis_store import scripts
-from ghmirror_tw.redis_store.redis_keyspace import RedisKeyspace
+from ghmirror_tw.redis_store.redis_access import RedisAccess
 from ghmirror_tw.store import record_names
-from ghmirror_tw.store.record_encoding import limit_kind
+from ghmirror_tw.store.record_kinds import limit_kind
 
 
 @define(eq=False)
-class RedisLimits(RedisKeyspace):
+class RedisLimits(RedisAccess):
     """Stores and looks up limits.
 
     Their ends are by the clocks of other replicas, which may be ahead. So a limit ends at that time

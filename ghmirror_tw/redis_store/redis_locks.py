@@ -12,13 +12,13 @@ from attrs import define
 
 from ghmirror_tw.redis import Command, Purpose, RedisUnavailableError, Reply
 from ghmirror_tw.redis_store import scripts
-from ghmirror_tw.redis_store.redis_keyspace import RedisKeyspace
+from ghmirror_tw.redis_store.redis_access import RedisAccess
 from ghmirror_tw.store import record_names
 from ghmirror_tw.store.store_interface import LockName, LockOutcome
 
 
 @define(eq=False)
-class RedisLocks(RedisKeyspace):
+class RedisLocks(RedisAccess):
     """Acquires, renews and releases locks."""
 
     async def try_acquire(

@@ -12,7 +12,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from ghmirror_tw.redis import Command, Purpose, RedisUnavailableError
-from ghmirror_tw.redis_store.redis_history import History
+from ghmirror_tw.redis_store.loss_detection import History
 from ghmirror_tw.redis_store.redis_records import RedisRecords
 from ghmirror_tw.redis_store.scripts import Script
 from ghmirror_tw.store import record_names

@@ -9,12 +9,12 @@ from attrs import evolve
 
 from ghmirror_tw.redis import Command
 from ghmirror_tw.redis_store import scripts
-from ghmirror_tw.redis_store.redis_keyspace import RedisKeyspace
-from ghmirror_tw.store.record_encoding import ENTRY, GRANT, REFUSAL, REPRESENTATION, RecordKind
+from ghmirror_tw.redis_store.redis_access import RedisAccess
+from ghmirror_tw.store.record_kinds import ENTRY, GRANT, REFUSAL, REPRESENTATION, RecordKind
 from ghmirror_tw.store.record_names import RecordName, parse
 
 
-def restore_command(records: RedisKeyspace, name: bytes, blob: bytes) -> Command | None:
+def restore_command(records: RedisAccess, name: bytes, blob: bytes) -> Command | None:
     """Return the command that restores *blob* under *name*.
 
     None for expired records, for refusals, and for anything not sealed with this secret. Restored
@@ -26,7 +26,7 @@ def restore_command(records: RedisKeyspace, name: bytes, blob: bytes) -> Command
 
 
 def _representation(
-    records: RedisKeyspace, _: RecordName, name: bytes, blob: bytes
+    records: RedisAccess, _: RecordName, name: bytes, blob: bytes
 ) -> Command | None:
     if not records.codec.vouches_for(REPRESENTATION, name, blob):
         return None
@@ -35,7 +35,7 @@ def _representation(
     return Command((b"SET", records.key(name), sealed, b"PX", life, b"NX"))
 
 
-def _grant(records: RedisKeyspace, parsed: RecordName, name: bytes, blob: bytes) -> Command | None:
+def _grant(records: RedisAccess, parsed: RecordName, name: bytes, blob: bytes) -> Command | None:
     grant = records.codec.open(GRANT, name, blob)
     left_s = 0.0 if grant is None else min(grant.expires_at - records.now(), records.grant_life_s)
     if grant is None or left_s <= 0:
@@ -45,7 +45,7 @@ def _grant(records: RedisKeyspace, parsed: RecordName, name: bytes, blob: bytes)
     return scripts.PUT_GRANT.call(keys, sealed, records.life(left_s))
 
 
-def _entry(records: RedisKeyspace, _: RecordName, name: bytes, blob: bytes) -> Command | None:
+def _entry(records: RedisAccess, _: RecordName, name: bytes, blob: bytes) -> Command | None:
     entry = records.codec.open(ENTRY, name, blob)
     if entry is None:
         return None
@@ -54,7 +54,7 @@ def _entry(records: RedisKeyspace, _: RecordName, name: bytes, blob: bytes) -> C
 
 
 _BY_KIND: Final[
-    dict[RecordKind[Any], Callable[[RedisKeyspace, RecordName, bytes, bytes], Command | None]]
+    dict[RecordKind[Any], Callable[[RedisAccess, RecordName, bytes, bytes], Command | None]]
 ] = {
     REPRESENTATION: _representation,
     GRANT: _grant,

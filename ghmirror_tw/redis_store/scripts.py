@@ -315,7 +315,7 @@ return 1
 """
 )
 
-#: KEYS: the history (see `redis_history`). ARGV: a new history; the server's run id; the history
+#: KEYS: the history (see `loss_detection`). ARGV: a new history; the server's run id; the history
 #: that the caller has seen, and its number of beats; the life of a history in ms; the caller;
 #: whether it owes writes; a time in ms by this server's clock, or 0; how many ms a member counts
 #: after its beat; the history to store where there is none. Returns the history, its number of

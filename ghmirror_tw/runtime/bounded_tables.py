@@ -1,6 +1,6 @@
 """Bounded tables that evict the least recently used entry (LRU).
 
-In those by credential, made-up credentials evict only entries of each other.
+In `CredentialTable`, made-up credentials evict only entries of each other.
 """
 
 from __future__ import annotations

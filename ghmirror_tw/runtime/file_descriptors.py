@@ -1,4 +1,4 @@
-"""The limit of open files and connections of this process, and the share of its clients."""
+"""The limit of this process's file descriptors, and how many of them clients may use."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Objects that live as long as the process, which the garbage collector can skip.
+"""Makes the garbage collector skip objects that live as long as the process.
 
 CPython has `gc.freeze` for that. PyPy collects old objects rarely, and in steps.
 """

@@ -1,4 +1,4 @@
-"""A quorum of independent observations, before one of them changes anything for all clients.
+"""A quorum of independent observations: the condition of decisions that concern all clients.
 
 Some decisions concern every client: GitHub is unavailable, sharing is off, lists of entity-tags
 are off. No single client may cause them, for instance by polling one broken URL. So observations

@@ -2,7 +2,7 @@
 
 Python's garbage collector ignores bytes, and tuples of them. It visits objects of other classes
 again and again: some hundred thousand of them stop the process for half a second. So a record is
-kept as its payload (see `record_encoding`) behind the letter of its kind and its times. Encoded, a
+kept as its payload (see `record_kinds`) behind the letter of its kind and its times. Encoded, a
 grant or an entry takes a third of the memory of its values.
 """
 
@@ -16,7 +16,7 @@ from attrs import define, field
 
 from ghmirror_tw.caching.records import Entry, Grant, NegativeResponse, Representation
 from ghmirror_tw.http.fields import Fields
-from ghmirror_tw.store.record_encoding import (
+from ghmirror_tw.store.record_kinds import (
     ENTRY,
     EPOCH,
     GRANT,

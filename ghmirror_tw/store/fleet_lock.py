@@ -1,4 +1,4 @@
-"""Locks in the fleet: of all replicas, one request is sent for a key of which nothing is known.
+"""Locks of the fleet: one replica sends the first request for an unknown key, the others wait.
 
 A lock is a key in Redis with a lease, after which it is free again. Its holder renews the lease
 while its process lives. Requests that wait for it are notified where its holder is in the same

@@ -11,7 +11,7 @@ from ghmirror_tw.caching.key import CacheKey
 from ghmirror_tw.caching.records import Grant, NegativeResponse
 from ghmirror_tw.store.compact_records import first_time, grant_of, negative_of, short
 from ghmirror_tw.store.lru_records import LruRecords
-from ghmirror_tw.store.record_encoding import GRANT, NEGATIVE, REFUSAL
+from ghmirror_tw.store.record_kinds import GRANT, NEGATIVE, REFUSAL
 
 #: Records that may permit a response without GitHub's confirmation (see `caching.epochs`).
 _PERMITTING: Final = (GRANT, NEGATIVE)

@@ -11,7 +11,7 @@ from attrs import define, field
 from ghmirror_tw.runtime.bounded_tables import store_recent
 from ghmirror_tw.store.compact_records import epoch_of, short
 from ghmirror_tw.store.lru_records import LruRecords
-from ghmirror_tw.store.record_encoding import EPOCH
+from ghmirror_tw.store.record_kinds import EPOCH
 
 _MOST_BEGUN: Final = 1000
 

@@ -16,7 +16,7 @@ from ghmirror_tw.store.compact_records import (
     is_representation,
     size_of,
 )
-from ghmirror_tw.store.record_encoding import GRANT, NEGATIVE, REFUSAL
+from ghmirror_tw.store.record_kinds import GRANT, NEGATIVE, REFUSAL
 
 #: How many records are evicted without a pause: less than a millisecond's work.
 _EVICTED_AT_ONCE: Final = 500

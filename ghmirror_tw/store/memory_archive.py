@@ -12,10 +12,10 @@ from zope.interface import implementer
 
 from ghmirror_tw.runtime.content_threads import ContentThreads
 from ghmirror_tw.store.compact_records import Record
-from ghmirror_tw.store.record_encoding import ENTRY, GRANT, REPRESENTATION
+from ghmirror_tw.store.named_records import NamedRecords
+from ghmirror_tw.store.record_kinds import ENTRY, GRANT, REPRESENTATION
 from ghmirror_tw.store.record_names import RecordName, parse
 from ghmirror_tw.store.record_sealing import Codec
-from ghmirror_tw.store.snapshot_records import NamedRecords
 from ghmirror_tw.store.store_interface import IArchive, Pair
 
 #: The kinds of records in snapshots. A restored grant permits nothing, so no refusal is needed.

@@ -20,7 +20,7 @@ from ghmirror_tw.caching.records import (
     Representation,
     with_entry,
 )
-from ghmirror_tw.github.limit_record import Limit
+from ghmirror_tw.github.rate_limit import Limit
 from ghmirror_tw.github.rate_limit_resources import scopes_of_read
 from ghmirror_tw.runtime.bounded_tables import store_recent
 from ghmirror_tw.store.compact_records import (
@@ -32,7 +32,7 @@ from ghmirror_tw.store.local_locks import LocalLocks
 from ghmirror_tw.store.local_permissions import LocalPermissions
 from ghmirror_tw.store.local_token_epochs import LocalEpochs
 from ghmirror_tw.store.lru_records import LruRecords
-from ghmirror_tw.store.record_encoding import ENTRY, REPRESENTATION
+from ghmirror_tw.store.record_kinds import ENTRY, REPRESENTATION
 from ghmirror_tw.store.store_interface import Deadline, IStore, LockName, LockOutcome
 
 #: How long a key counts as unstorable, in seconds: no request waits for another one then.

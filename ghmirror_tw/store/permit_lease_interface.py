@@ -1,4 +1,4 @@
-"""The contract of the server that leases the permits of semaphores to replicas.
+"""The interface by which Redis leases permits of the fleet's semaphores to replicas.
 
 Each replica holds a lease on a number of permits, and uses them without asking for each. One call
 renews the lease, requests more permits, and gives back those that the replica no longer needs.

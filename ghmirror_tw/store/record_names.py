@@ -1,4 +1,4 @@
-"""The names of records where only bytes are stored: in Redis (behind a prefix), in snapshots.
+"""The names of records in Redis (behind a prefix) and in snapshots.
 
 The text in braces is the hash tag: all records of a cache key share a slot of a Redis Cluster, and
 so do those of a credential (Redis Cluster specification, hash tags).
@@ -12,7 +12,7 @@ from typing import Any, Final
 from attrs import frozen
 
 from ghmirror_tw.caching.key import CacheKey
-from ghmirror_tw.store.record_encoding import (
+from ghmirror_tw.store.record_kinds import (
     ENTRY,
     EPOCH,
     GRANT,

@@ -2,7 +2,7 @@
 
 A sealed record is ``header payload seal content``. The header's 20 bytes mean the same in every
 version, because scripts in Redis read them: magic, version, kind, flags, and two times as
-big-endian doubles. The payload is that of `record_encoding`, after its length. The seal is an HMAC
+big-endian doubles. The payload is that of `record_kinds`, after its length. The seal is an HMAC
 over name, header and payload, where there is a secret. Only a representation has content behind it,
 which its digest covers, and the payload contains the digest.
 
@@ -22,9 +22,9 @@ from typing import Any, Final, TypeAlias, TypeVar
 from attrs import field, frozen
 
 from ghmirror_tw.caching.records import Representation
-from ghmirror_tw.github.limit_record import Limit
+from ghmirror_tw.github.rate_limit import Limit
 from ghmirror_tw.runtime.recent_cache import RecentCache
-from ghmirror_tw.store.record_encoding import (
+from ghmirror_tw.store.record_kinds import (
     KINDS,
     REFUSAL,
     REPRESENTATION,

@@ -10,7 +10,7 @@ from attrs import evolve
 from ghmirror_tw.github.limited_responses import interpretation_of
 from ghmirror_tw.http.content_codings import ContentTooLargeError, UndecodableError, decoded
 from ghmirror_tw.http.request import Request
-from ghmirror_tw.upstream.complete_content import CompleteContent
+from ghmirror_tw.upstream.in_memory_content import InMemoryContent
 from ghmirror_tw.upstream.upstream_interface import UpstreamError, UpstreamResponse
 
 #: The largest content, in bytes, that is searched for a rate limit.
@@ -44,4 +44,4 @@ async def with_limit(
         raise UpstreamError(broken.reason, broken.why, response.status, broken.limit) from broken
     elif content is None:
         return response
-    return evolve(response, content=CompleteContent(content or b""))
+    return evolve(response, content=InMemoryContent(content or b""))

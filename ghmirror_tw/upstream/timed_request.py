@@ -17,8 +17,8 @@ from ghmirror_tw.http.entity_tags import without_invalid_etag
 from ghmirror_tw.http.fields import Fields
 from ghmirror_tw.http.request import Request
 from ghmirror_tw.runtime.read_before_timeout import ReadBeforeTimeout
-from ghmirror_tw.upstream.complete_content import EMPTY_CONTENT
 from ghmirror_tw.upstream.connection_error_texts import exceeded_limit, tls_error_text
+from ghmirror_tw.upstream.in_memory_content import EMPTY_CONTENT
 from ghmirror_tw.upstream.uploads import ObservedUpload
 from ghmirror_tw.upstream.upstream_interface import (
     IncomingContent,

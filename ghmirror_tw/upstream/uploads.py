@@ -1,4 +1,4 @@
-"""Requests with content: sent by treq, byte for byte as the client sent them."""
+"""Requests with content, which treq sends byte for byte as the client sent them."""
 
 from __future__ import annotations
 

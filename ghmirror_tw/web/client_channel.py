@@ -13,10 +13,10 @@ from twisted.web.http_headers import Headers
 from ghmirror_tw.http import error_responses
 from ghmirror_tw.runtime.socket_writes import LARGE_BYTES, send_now
 from ghmirror_tw.runtime.twisted_headers import lines_of
+from ghmirror_tw.web.exchange_channel import ExchangeChannel
 from ghmirror_tw.web.mirror_request import MirrorRequest
 from ghmirror_tw.web.request_head_cache import CachedHeaderBlock, LoneRequest
 from ghmirror_tw.web.response_head import head_of
-from ghmirror_tw.web.sequential_channel import ExchangeChannel
 
 #: A client is stalled that has read nothing for so long, in seconds.
 STALLED_S: Final = 5.0

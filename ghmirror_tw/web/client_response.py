@@ -6,11 +6,11 @@ from collections.abc import Hashable
 
 from attrs import field, frozen
 
-from ghmirror_tw.github.indenting import gets_indented_json
+from ghmirror_tw.github.json_indenting import gets_indented_json
 from ghmirror_tw.github.url_rewriting import BaseUrls, opaque_names
 from ghmirror_tw.http.content_codings import accepts_gzip
 from ghmirror_tw.http.fields import Fields
-from ghmirror_tw.upstream.complete_content import CompleteContent
+from ghmirror_tw.upstream.in_memory_content import InMemoryContent
 from ghmirror_tw.upstream.upstream_interface import IncomingContent
 from ghmirror_tw.web.content_conversion import Conversion
 from ghmirror_tw.web.variant_cache import Variant
@@ -78,4 +78,4 @@ class ClientResponse:
     def held(self) -> bytes:
         """The content, or the part of it that is held in memory."""
         incoming = self.incoming
-        return incoming.content if isinstance(incoming, CompleteContent) else self.content
+        return incoming.content if isinstance(incoming, InMemoryContent) else self.content

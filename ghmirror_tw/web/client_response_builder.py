@@ -7,7 +7,7 @@ from typing import Final
 from attrs import evolve, frozen
 
 from ghmirror_tw.caching.records import Representation
-from ghmirror_tw.github import shown_enterprise_version
+from ghmirror_tw.github import enterprise_version
 from ghmirror_tw.github.media_types import is_json
 from ghmirror_tw.github.url_rewriting import Rewriter
 from ghmirror_tw.http.content_codings import GzipDecompressor
@@ -16,7 +16,7 @@ from ghmirror_tw.http.preconditions import is_not_modified
 from ghmirror_tw.proxy.mirror_response import CodedContent, Response
 from ghmirror_tw.runtime.content_threads import LARGE_BYTES
 from ghmirror_tw.upstream.byte_budget import ByteBudgets
-from ghmirror_tw.upstream.complete_content import CompleteContent
+from ghmirror_tw.upstream.in_memory_content import InMemoryContent
 from ghmirror_tw.upstream.upstream_interface import IncomingContent
 from ghmirror_tw.web.client_response import ClientResponse, ClientView
 from ghmirror_tw.web.client_response_fields import client_fields
@@ -100,7 +100,7 @@ class ClientResponseBuilder:
                 if content is not None:
                     body = CodedContent(content, response.coding)
                     self.budgets.track(body, content)
-        fields = shown_enterprise_version.versioned_fields(response.fields, view.version)
+        fields = enterprise_version.versioned_fields(response.fields, view.version)
         return evolve(response, body=body, fields=fields)
 
     def _fields(
@@ -143,7 +143,7 @@ class ClientResponseBuilder:
         if not view.version and size_of(body) > LARGE_BYTES:
             if isinstance(body, Representation):
                 return await self._large(response, body, view, now)
-            return self._streamed(response, CompleteContent(body.content), body.coding, view, now)
+            return self._streamed(response, InMemoryContent(body.content), body.coding, view, now)
         rewrites = response.status != _PARTIAL and is_json(response.fields.get(b"content-type"))
         content, changed = await self.variants.whole(body, view if rewrites else None, gzip=gzip)
         coding = b"gzip" if content and gzip else None
@@ -175,7 +175,7 @@ class ClientResponseBuilder:
             response.status,
             self._fields(response, view, now, anew=variant.changed),
             length=variant.size,
-            incoming=CompleteContent(content),
+            incoming=InMemoryContent(content),
             conversion=Conversion(GzipDecompressor()),
             variant=variant,
             rewritten=rewritten,

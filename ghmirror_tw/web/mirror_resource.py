@@ -16,9 +16,9 @@ from zope.interface import implementer
 from ghmirror_tw.caching.forwarded_fields import forwarded_request_fields
 from ghmirror_tw.github.client_base_urls import BaseUrlSelector
 from ghmirror_tw.github.cors import is_preflight
-from ghmirror_tw.github.indenting import gets_indented_json, indented
+from ghmirror_tw.github.enterprise_version import VERSION_FIELD, holds_version
+from ghmirror_tw.github.json_indenting import gets_indented_json, indented
 from ghmirror_tw.github.path_labels import path_pattern
-from ghmirror_tw.github.shown_enterprise_version import VERSION_FIELD, holds_version
 from ghmirror_tw.github.url_rewriting import BaseUrls
 from ghmirror_tw.http import error_responses
 from ghmirror_tw.http.cache_status import Outcome

@@ -11,12 +11,12 @@ from twisted.logger import Logger
 from ghmirror_tw.github.path_labels import path_pattern
 from ghmirror_tw.http.targets import path_of
 from ghmirror_tw.upstream.byte_budget import FREE_BYTES, ByteBudgets
-from ghmirror_tw.upstream.complete_content import CompleteContent
+from ghmirror_tw.upstream.in_memory_content import InMemoryContent
 from ghmirror_tw.upstream.upstream_interface import UpstreamError
 from ghmirror_tw.web.client_response import ClientResponse
 from ghmirror_tw.web.content_streaming import stream
+from ghmirror_tw.web.exchange_channel import PIECE_BYTES
 from ghmirror_tw.web.mirror_request import MirrorRequest
-from ghmirror_tw.web.sequential_channel import PIECE_BYTES
 
 _log: Final = Logger(namespace="ghmirror.web")
 
@@ -57,7 +57,7 @@ class ResponseSender:
         elif response.incoming is not None:
             await self._relay(request, response)
         else:
-            content = CompleteContent(response.content)
+            content = InMemoryContent(response.content)
             await stream(request, content, None, self.reactor.callLater)
         request.finish()
 

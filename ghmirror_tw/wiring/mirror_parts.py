@@ -11,7 +11,7 @@ from ghmirror_tw.caching.credential_names import CredentialNames
 from ghmirror_tw.caching.key import server_id
 from ghmirror_tw.config.settings import Settings
 from ghmirror_tw.github.client_base_urls import BaseUrlSelector
-from ghmirror_tw.github.sharing_breakers import Sharing
+from ghmirror_tw.github.sharing_circuit_breakers import Sharing
 from ghmirror_tw.github.url_rewriting import Rewriter
 from ghmirror_tw.http.path_globs import PathGlobs
 from ghmirror_tw.proxy.mirror import Mirror

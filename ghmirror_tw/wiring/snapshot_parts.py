@@ -1,4 +1,4 @@
-"""Builds the parts that save a store as snapshots at a target, and restore it from them."""
+"""Builds and runs the parts that save a store as snapshots at a target, and restore it."""
 
 from __future__ import annotations
 

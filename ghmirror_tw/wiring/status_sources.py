@@ -1,4 +1,4 @@
-"""The parts of the status document that describe the present state of a mirror's parts."""
+"""Sources of the status document: the present state of a mirror's parts."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from attrs import frozen
 
 from ghmirror_tw import __version__
 from ghmirror_tw.config.settings import Settings
-from ghmirror_tw.github.limit_record import Limit
+from ghmirror_tw.github.rate_limit import Limit
 from ghmirror_tw.proxy.mirror import Mirror
 from ghmirror_tw.telemetry.busiest import Busiest
 from ghmirror_tw.telemetry.last_hour import LastHour

@@ -10,8 +10,8 @@ from uuid import uuid4
 from attrs import define, frozen
 
 from ghmirror_tw.config.settings import Settings
+from ghmirror_tw.redis_store.loss_detection import history_of
 from ghmirror_tw.redis_store.redis_archive import RedisArchive
-from ghmirror_tw.redis_store.redis_history import history_of
 from ghmirror_tw.redis_store.redis_semaphores import RedisSemaphores
 from ghmirror_tw.runtime.certificate_authorities import ReplaceableTrust
 from ghmirror_tw.runtime.content_threads import ContentThreads
@@ -20,8 +20,8 @@ from ghmirror_tw.store.failover import FailoverStore, Sizes
 from ghmirror_tw.store.measured_store import measured
 from ghmirror_tw.store.memory_archive import MemoryArchive
 from ghmirror_tw.store.memory_store import MemoryStore
+from ghmirror_tw.store.named_records import NamedRecords
 from ghmirror_tw.store.permit_lease_interface import IFleetSemaphores
-from ghmirror_tw.store.snapshot_records import NamedRecords
 from ghmirror_tw.telemetry.metric_catalogue import StoreFigures
 from ghmirror_tw.telemetry.metrics import Metrics
 from ghmirror_tw.wiring.redis_parts import build_redis_records, build_redis_trust

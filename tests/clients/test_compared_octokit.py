@@ -81,7 +81,7 @@ class Octokit(TestCase):
         assert both.report["missing"]["status"] == 404
         assert both.upstream == (Upstream(5, 5), Upstream(5, 5))
 
-    async def test_limit_record(self) -> None:
+    async def test_rate_limit(self) -> None:
         """The plugin calls the same handlers with the same times, without requests to GitHub."""
         for kind in ("primary", "secondary"):
             both = await self.run_both(f"{kind}-limit", "requestTwice")

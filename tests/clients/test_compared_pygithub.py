@@ -88,7 +88,7 @@ class PyGithub(TestCase):
         }
         assert both.upstream == (Upstream(4, 4), Upstream(4, 4))
 
-    async def test_limit_record(self) -> None:
+    async def test_rate_limit(self) -> None:
         """A limit raises the same each time, without further requests to GitHub."""
         for kind in ("primary-limit", "secondary-limit"):
             both = await self.run_both("limited", kind)

@@ -25,7 +25,7 @@ _BACKLOG: Final = 100
 #: Where parts of a store are that have a reactor.
 _PARTS: Final = (
     "ghmirror_tw.store.",
-    "ghmirror_tw.redis_store.redis_history",
+    "ghmirror_tw.redis_store.loss_detection",
     "ghmirror_tw.redis.server_statistics",
     "ghmirror_tw.runtime.restartable_timer",
 )

@@ -15,11 +15,11 @@ from ghmirror_tw.caching.storability import (
     reason_in_content,
     reason_in_length,
 )
+from ghmirror_tw.github.enterprise_version import with_installed_version
 from ghmirror_tw.github.graphql import is_mutation
-from ghmirror_tw.github.indenting import IndentingStream, indented
 from ghmirror_tw.github.item_count import count_items
+from ghmirror_tw.github.json_indenting import IndentingStream, indented
 from ghmirror_tw.github.media_types import is_json
-from ghmirror_tw.github.shown_enterprise_version import with_installed_version
 from ghmirror_tw.github.url_rewriting import BaseUrls, Rewriter, opaque_names
 from ghmirror_tw.http import content_codings as codings
 from ghmirror_tw.http.fields import CONTENT_FIELDS, Fields

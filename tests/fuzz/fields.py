@@ -30,10 +30,10 @@ from ghmirror_tw.caching.forwarded_fields import canonical_request_fields, forwa
 from ghmirror_tw.caching.key import CacheKey
 from ghmirror_tw.github import (
     cors,
+    enterprise_version,
     entity_tag_rule,
     graphql,
-    indenting,
-    limit_record,
+    json_indenting,
     limited_responses,
     link_conditions,
     media_types,
@@ -42,8 +42,8 @@ from ghmirror_tw.github import (
     page_parameters,
     path_credentials,
     path_labels,
+    rate_limit,
     rate_limit_resources,
-    shown_enterprise_version,
 )
 from ghmirror_tw.github.client_base_urls import BaseUrlSelector
 from ghmirror_tw.github.credentials import hashed_token, is_validated, token_in
@@ -130,7 +130,7 @@ def _facts_of(target: bytes) -> None:
             method, graphql=graphql.is_graphql(request), mutates=False
         )
         invalidation.is_write(Request(method, target, Fields()))
-        shown_enterprise_version.holds_version(method, path)
+        enterprise_version.holds_version(method, path)
     assert bypass.bypass_reason(request) == (
         "bypass"
         if rate_limit_resources.is_quota_request(request) or targets.has_secret_in_query(target)
@@ -203,7 +203,7 @@ def request_fields(raw: bytes) -> None:
     assert kept - {b"authorization", b"user-agent", b"accept-encoding"} <= {
         name for name, _ in fields if key.is_key_field(name)
     }
-    assert not indenting.gets_indented_json(canonical_request_fields(fields))
+    assert not json_indenting.gets_indented_json(canonical_request_fields(fields))
     storable = bypass.bypass_reason(request) is None
     if storable:
         assert len(fields.get_all(b"authorization")) <= 1
@@ -281,7 +281,7 @@ def response_fields(raw: bytes) -> None:
         assert etag is None
     repeated = {name for name, _ in negative_responses.repeated_fields(valid)}
     assert not {name for name in repeated if name.startswith(b"x-ratelimit-")}
-    told = shown_enterprise_version.versioned_fields(valid, b"3.17.0")
+    told = enterprise_version.versioned_fields(valid, b"3.17.0")
     if etag is not None:
         changed = told.get(b"etag")
         assert changed is not None
@@ -314,7 +314,7 @@ def limited(raw: bytes) -> None:
     head, _, content = raw.partition(b"\n\n")
     fields = fields_of(head)
     pause_s = limited_responses.retry_after(fields, _NOW)
-    assert pause_s is None or 1.0 <= pause_s <= limit_record.LONGEST_S
+    assert pause_s is None or 1.0 <= pause_s <= rate_limit.LONGEST_S
     for method, target in ((b"GET", b"/repos/o/r"), (b"POST", b"/graphql")):
         request = Request(method, target, Fields())
         resource = rate_limit_resources.resource_of(request, fields)
@@ -325,10 +325,10 @@ def limited(raw: bytes) -> None:
             assert meaning.refuses or limit is not None or status == 200
             if limit is None:
                 continue
-            assert 1.0 <= round(limit.until - _NOW, 3) <= limit_record.LONGEST_S
+            assert 1.0 <= round(limit.until - _NOW, 3) <= rate_limit.LONGEST_S
             assert limit.scope in {
-                limit_record.EVERYTHING,
-                limit_record.CONTENT_CREATION,
+                rate_limit.EVERYTHING,
+                rate_limit.CONTENT_CREATION,
                 resource,
             }
             for now in (_NOW, limit.until, limit.until + 100):
@@ -340,7 +340,7 @@ def limited(raw: bytes) -> None:
                     fields.get(b"retry-after") is None
                     or len(fields.get(b"retry-after") or b"") > 512
                 )
-                assert after is None or 1 <= int(after) <= limit_record.LONGEST_S + 1
+                assert after is None or 1 <= int(after) <= rate_limit.LONGEST_S + 1
                 assert body == content or json.loads(body)["message"]
 
 
@@ -431,9 +431,9 @@ def dates(raw: bytes) -> None:
 def user_agents(raw: bytes) -> None:
     """A `User-Agent` is spelled so that GitHub does not indent, and only then changed."""
     value = fields_of(b"user-agent: " + raw.replace(b"\n", b"")).get(b"user-agent") or b""
-    spelled = indenting.without_indenting_names(value)
-    assert not indenting.gets_indented_json(Fields(((b"user-agent", spelled),)))
-    assert indenting.without_indenting_names(spelled) == spelled
+    spelled = json_indenting.without_indenting_names(value)
+    assert not json_indenting.gets_indented_json(Fields(((b"user-agent", spelled),)))
+    assert json_indenting.without_indenting_names(spelled) == spelled
     assert spelled.replace(b"_", b"") == value.replace(b"_", b"")
 
 

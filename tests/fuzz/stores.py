@@ -15,7 +15,7 @@ from attrs import fields as attributes
 from txredisapi import ResponseError
 
 from ghmirror_tw.caching.records import Entry, Grant, NegativeResponse, Representation, digest_of
-from ghmirror_tw.github.limit_record import EVERYTHING, Limit, LimitKind
+from ghmirror_tw.github.rate_limit import EVERYTHING, Limit, LimitKind
 from ghmirror_tw.http.content_codings import compress
 from ghmirror_tw.http.fields import Fields
 from ghmirror_tw.redis.cluster_slots import SLOTS, read_redirection, read_slots
@@ -39,7 +39,7 @@ from ghmirror_tw.snapshots.snapshot_names import SnapshotName, owner_of
 from ghmirror_tw.snapshots.snapshot_reader import SnapshotReader
 from ghmirror_tw.snapshots.snapshot_writer import SnapshotWriter
 from ghmirror_tw.store import record_sealing as codecs
-from ghmirror_tw.store.record_encoding import (
+from ghmirror_tw.store.record_kinds import (
     ENTRY,
     GRANT,
     KINDS,

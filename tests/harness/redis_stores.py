@@ -12,7 +12,7 @@ from ghmirror_tw.redis.redis_node import RedisNode
 from ghmirror_tw.redis.server_endpoint import Address, Credentials
 from ghmirror_tw.redis.servers_interface import IServers
 from ghmirror_tw.redis.unsharded_servers import SingleServer
-from ghmirror_tw.redis_store.redis_history import history_of
+from ghmirror_tw.redis_store.loss_detection import history_of
 from ghmirror_tw.redis_store.redis_records import RedisRecords
 from ghmirror_tw.runtime.content_threads import ContentThreads
 from ghmirror_tw.store.failover import FailoverStore, Sizes

@@ -24,7 +24,7 @@ import pytest
 
 import ghmirror_tw
 from ghmirror_tw import caching, github, http
-from ghmirror_tw.github.indenting import IndentingStream
+from ghmirror_tw.github.json_indenting import IndentingStream
 from ghmirror_tw.github.url_rewriting import BaseUrls, Rewriter
 from ghmirror_tw.http.fields import Fields
 from ghmirror_tw.http.request import Request

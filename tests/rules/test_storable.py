@@ -8,8 +8,8 @@ from twisted.internet.protocol import Factory, Protocol
 from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import TestCase
 
-from ghmirror_tw.store.record_encoding import EPOCH, REFUSAL
-from ghmirror_tw.store.snapshot_records import NamedRecords
+from ghmirror_tw.store.named_records import NamedRecords
+from ghmirror_tw.store.record_kinds import EPOCH, REFUSAL
 from tests.harness.home import Home, open_home, reactor
 
 NO_CACHE = {"Cache-Control": "no-cache"}

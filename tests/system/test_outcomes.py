@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from twisted.trial.unittest import TestCase
 
-from ghmirror_tw.store.record_encoding import REPRESENTATION
-from ghmirror_tw.store.snapshot_records import NamedRecords
+from ghmirror_tw.store.named_records import NamedRecords
+from ghmirror_tw.store.record_kinds import REPRESENTATION
 from tests.harness.home import Home, open_home, start
 
 LIVE = "x-ratelimit-remaining"

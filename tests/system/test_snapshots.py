@@ -24,9 +24,9 @@ from ghmirror_tw.redis_store.redis_archive import RedisArchive
 from ghmirror_tw.snapshots.directory_target import TemporaryFile
 from ghmirror_tw.snapshots.snapshot_errors import FullTargetError
 from ghmirror_tw.snapshots.snapshot_names import owner_of
-from ghmirror_tw.store.record_encoding import REPRESENTATION
+from ghmirror_tw.store.named_records import NamedRecords
+from ghmirror_tw.store.record_kinds import REPRESENTATION
 from ghmirror_tw.store.record_sealing import Codec
-from ghmirror_tw.store.snapshot_records import NamedRecords
 from ghmirror_tw.store.store_interface import Pair
 from ghmirror_tw.wiring.snapshot_parts import snapshot_owner
 from tests.fakes.s3 import Fault, open_bucket

@@ -16,7 +16,7 @@ from ghmirror_tw.caching.validator_ladder import (
     shared_candidates,
 )
 from ghmirror_tw.caching.validators import EMPTY_DIGEST, Validator, ValidatorKind
-from ghmirror_tw.github.sharing_breakers import Sharing
+from ghmirror_tw.github.sharing_circuit_breakers import Sharing
 from ghmirror_tw.http.content_codings import compress
 from ghmirror_tw.http.fields import Fields
 from ghmirror_tw.http.request import Request

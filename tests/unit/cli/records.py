@@ -13,7 +13,7 @@ from ghmirror_tw.snapshots.snapshot_format import Header
 from ghmirror_tw.snapshots.snapshot_names import SnapshotName
 from ghmirror_tw.snapshots.snapshot_writer import SnapshotWriter
 from ghmirror_tw.store import record_names
-from ghmirror_tw.store.record_encoding import ENTRY, GRANT, REPRESENTATION
+from ghmirror_tw.store.record_kinds import ENTRY, GRANT, REPRESENTATION
 from ghmirror_tw.store.record_sealing import Codec
 from ghmirror_tw.store.store_interface import Pair
 from tests.unit.store.contract import ALICE, BOB, entry, grant, held

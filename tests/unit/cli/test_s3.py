@@ -13,7 +13,7 @@ from twisted.trial.unittest import TestCase
 
 from ghmirror_tw.caching.key import CacheKey
 from ghmirror_tw.store import record_names
-from ghmirror_tw.store.record_encoding import GRANT
+from ghmirror_tw.store.record_kinds import GRANT
 from tests.fakes.s3 import ENVIRONMENT, KEY_ID, Bucket, Fault, open_bucket
 from tests.fakes.s3 import SECRET as S3_SECRET
 from tests.harness.redis_servers import start_redis

@@ -9,7 +9,7 @@ import pytest
 from ghmirror_tw.snapshots.snapshot_format import Pair
 from ghmirror_tw.snapshots.snapshot_reader import SnapshotReader
 from ghmirror_tw.store import record_names
-from ghmirror_tw.store.record_encoding import GRANT
+from ghmirror_tw.store.record_kinds import GRANT
 from ghmirror_tw.store.record_sealing import Codec
 from tests.harness.redis_servers import RedisServer
 from tests.unit.cli.command import Operator

@@ -9,14 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ghmirror_tw.github.limit_record import (
+from ghmirror_tw.github.limited_responses import Interpretation, interpretation_of
+from ghmirror_tw.github.rate_limit import (
     CONTENT_CREATION,
     EVERYTHING,
     LONGEST_S,
     Limit,
     LimitKind,
 )
-from ghmirror_tw.github.limited_responses import Interpretation, interpretation_of
 from ghmirror_tw.http.fields import Fields
 from ghmirror_tw.http.request import Request
 

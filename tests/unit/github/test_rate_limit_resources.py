@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ghmirror_tw.github.limit_record import (
+from ghmirror_tw.github.rate_limit import (
     CONTENT_CREATION,
 )
 from ghmirror_tw.github.rate_limit_resources import (

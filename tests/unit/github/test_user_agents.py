@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ghmirror_tw.github.indenting import without_indenting_names
+from ghmirror_tw.github.json_indenting import without_indenting_names
 
 
 def test_names_with_indented_json_are_split() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ghmirror_tw.github.limit_record import Limit, LimitKind
+from ghmirror_tw.github.rate_limit import Limit, LimitKind
 from ghmirror_tw.http.cache_status import Outcome
 from ghmirror_tw.proxy.mirror_response import CodedContent
 from ghmirror_tw.proxy.unstored_responses import usual_limit_response

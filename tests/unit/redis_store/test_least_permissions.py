@@ -21,8 +21,8 @@ from ghmirror_tw.redis.sentinel_servers import Sentinels
 from ghmirror_tw.redis.server_endpoint import Address, Credentials
 from ghmirror_tw.redis.servers_interface import Purpose, RedisUnavailableError
 from ghmirror_tw.redis.unsharded_servers import SingleServer
+from ghmirror_tw.redis_store.loss_detection import History
 from ghmirror_tw.redis_store.redis_archive import RedisArchive
-from ghmirror_tw.redis_store.redis_history import History
 from ghmirror_tw.redis_store.redis_records import RedisRecords
 from ghmirror_tw.redis_store.redis_semaphores import RedisSemaphores
 from ghmirror_tw.runtime.content_threads import ContentThreads

@@ -7,12 +7,12 @@ from typing import Any
 from twisted.trial.unittest import TestCase
 
 from ghmirror_tw.caching.key import CacheKey
-from ghmirror_tw.github.limit_record import EVERYTHING, Limit, LimitKind
+from ghmirror_tw.github.rate_limit import EVERYTHING, Limit, LimitKind
 from ghmirror_tw.redis.unsharded_servers import PrimaryAndReader, SingleServer
 from ghmirror_tw.store import record_names
 from ghmirror_tw.store import write_behind_queue as write_behind_module
 from ghmirror_tw.store.failover import FailoverStore
-from ghmirror_tw.store.record_encoding import GRANT
+from ghmirror_tw.store.record_kinds import GRANT
 from ghmirror_tw.store.store_interface import Deadline
 from tests.harness.home import reactor, until
 from tests.harness.redis_servers import start_redis

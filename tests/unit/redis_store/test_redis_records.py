@@ -9,13 +9,13 @@ from attrs import evolve
 from twisted.trial.unittest import TestCase
 
 from ghmirror_tw.caching.records import RECENCY_LENGTH
-from ghmirror_tw.github.limit_record import Limit, LimitKind
+from ghmirror_tw.github.rate_limit import Limit, LimitKind
 from ghmirror_tw.redis.cluster_slots import slot_of_tag
 from ghmirror_tw.redis.unsharded_servers import SingleServer
 from ghmirror_tw.redis_store.redis_archive import RedisArchive
 from ghmirror_tw.store import record_names
 from ghmirror_tw.store.failover import FailoverStore
-from ghmirror_tw.store.record_encoding import REFUSAL, REPRESENTATION, limit_kind
+from ghmirror_tw.store.record_kinds import REFUSAL, REPRESENTATION, limit_kind
 from ghmirror_tw.store.record_sealing import VERSION, Codec
 from ghmirror_tw.store.remote_interface import EpochWrite
 from ghmirror_tw.store.store_interface import Deadline, LockName, LockOutcome

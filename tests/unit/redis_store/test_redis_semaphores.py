@@ -13,7 +13,7 @@ from zope.interface.verify import verifyObject
 
 from ghmirror_tw.redis.servers_interface import RedisUnavailableError
 from ghmirror_tw.redis.unsharded_servers import SingleServer
-from ghmirror_tw.redis_store.redis_history import History
+from ghmirror_tw.redis_store.loss_detection import History
 from ghmirror_tw.redis_store.redis_records import RedisRecords
 from ghmirror_tw.redis_store.redis_semaphores import RedisSemaphores
 from ghmirror_tw.runtime.content_threads import ContentThreads

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from ghmirror_tw.caching.records import Entry, Grant
 from ghmirror_tw.runtime.recent_cache import RecentCache
-from ghmirror_tw.store.record_encoding import ENTRY, GRANT
+from ghmirror_tw.store.record_kinds import ENTRY, GRANT
 from ghmirror_tw.store.record_sealing import Codec
 from tests.unit.store.test_record_sealing import ENTRIES, GRANTS, SECRETS
 

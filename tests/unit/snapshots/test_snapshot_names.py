@@ -15,7 +15,7 @@ from ghmirror_tw.snapshots.snapshot_names import (
     owner_of,
 )
 from ghmirror_tw.snapshots.snapshot_writer import SnapshotWriter
-from ghmirror_tw.store.record_encoding import REFUSAL
+from ghmirror_tw.store.record_kinds import REFUSAL
 from ghmirror_tw.store.record_names import RecordName
 from ghmirror_tw.store.record_sealing import Codec
 

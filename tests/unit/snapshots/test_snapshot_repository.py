@@ -29,7 +29,7 @@ from ghmirror_tw.snapshots.snapshot_errors import (
 from ghmirror_tw.snapshots.snapshot_format import BLOCK_BYTES, MAGIC, START, VERSION, Header, Pair
 from ghmirror_tw.snapshots.snapshot_names import SnapshotName, StoredSnapshot
 from ghmirror_tw.snapshots.snapshot_repository import SnapshotRepository
-from ghmirror_tw.store.record_encoding import REFUSAL
+from ghmirror_tw.store.record_kinds import REFUSAL
 from ghmirror_tw.store.record_sealing import Codec
 from tests.unit.snapshots.test_snapshot_format import written
 

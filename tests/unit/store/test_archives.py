@@ -18,10 +18,10 @@ from ghmirror_tw.runtime.content_threads import ContentThreads
 from ghmirror_tw.store import record_names
 from ghmirror_tw.store.memory_archive import MemoryArchive
 from ghmirror_tw.store.memory_store import MemoryStore
-from ghmirror_tw.store.record_encoding import ENTRY, GRANT, REFUSAL, REPRESENTATION
+from ghmirror_tw.store.named_records import NamedRecords
+from ghmirror_tw.store.record_kinds import ENTRY, GRANT, REFUSAL, REPRESENTATION
 from ghmirror_tw.store.record_names import RecordName, parse
 from ghmirror_tw.store.record_sealing import VERSION, Codec
-from ghmirror_tw.store.snapshot_records import NamedRecords
 from ghmirror_tw.store.store_interface import Deadline, IArchive, Pair
 from tests.harness.home import reactor
 from tests.harness.redis_servers import start_redis

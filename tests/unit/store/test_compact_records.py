@@ -18,7 +18,7 @@ from ghmirror_tw.store.compact_records import (
     short,
     size_of,
 )
-from ghmirror_tw.store.record_encoding import (
+from ghmirror_tw.store.record_kinds import (
     ENTRY,
     EPOCH,
     GRANT,

@@ -14,9 +14,9 @@ from ghmirror_tw.caching.records import Known
 from ghmirror_tw.store import local_token_epochs
 from ghmirror_tw.store.measured_store import measured
 from ghmirror_tw.store.memory_store import UNSTORABLE_S, MemoryStore
-from ghmirror_tw.store.record_encoding import GRANT, REFUSAL, REPRESENTATION
+from ghmirror_tw.store.named_records import NamedRecords
+from ghmirror_tw.store.record_kinds import GRANT, REFUSAL, REPRESENTATION
 from ghmirror_tw.store.record_names import RecordName
-from ghmirror_tw.store.snapshot_records import NamedRecords
 from ghmirror_tw.store.store_interface import Deadline, IStore, LockOutcome
 from tests.harness.home import reactor
 from tests.unit.store.contract import (

@@ -17,7 +17,7 @@ from ghmirror_tw.caching.records import Entry, Grant, Representation, digest_of
 from ghmirror_tw.caching.representation_from_response import representation_of
 from ghmirror_tw.http.content_codings import compress
 from ghmirror_tw.http.fields import Fields
-from ghmirror_tw.store.record_encoding import (
+from ghmirror_tw.store.record_kinds import (
     ENTRY,
     EPOCH,
     GRANT,

@@ -14,14 +14,14 @@ from zope.interface import implementer
 
 from ghmirror_tw.caching.credential_names import CredentialNames
 from ghmirror_tw.caching.decision import AVAILABLE, UpstreamState
-from ghmirror_tw.github.limit_record import LimitKind
+from ghmirror_tw.github.rate_limit import LimitKind
 from ghmirror_tw.http.fields import Fields
 from ghmirror_tw.http.request import Request
 from ghmirror_tw.proxy.first_request_lock import unique_names
 from ghmirror_tw.store.memory_store import MemoryStore
 from ghmirror_tw.upstream.accepted_credentials import CredentialRegistry
-from ghmirror_tw.upstream.complete_content import CompleteContent
 from ghmirror_tw.upstream.github_breaker import GitHubBreaker
+from ghmirror_tw.upstream.in_memory_content import InMemoryContent
 from ghmirror_tw.upstream.limited_sender import Sender
 from ghmirror_tw.upstream.rate_limit_table import RateLimitedError
 from ghmirror_tw.upstream.rate_limiter import RateLimiter
@@ -109,7 +109,7 @@ class Sending(SynchronousTestCase):
         return Deferred.fromCoroutine(self.sender.send(self.outgoing(*args, **more)))
 
     def respond(self, status: int, *fields: tuple[bytes, bytes], content: bytes = b"{}") -> None:
-        response = UpstreamResponse(status, Fields((JSON, *fields)), CompleteContent(content))
+        response = UpstreamResponse(status, Fields((JSON, *fields)), InMemoryContent(content))
         self.github.responses[-1].callback(response)
 
     def fail_by_timeout(self, *args: Any, **more: Any) -> None:
@@ -185,7 +185,7 @@ class Sending(SynchronousTestCase):
         self.send()
         self.github.responses[-1].callback(
             UpstreamResponse(
-                200, Fields(((b"content-type", b"text/html"),)), CompleteContent(b"<p>")
+                200, Fields(((b"content-type", b"text/html"),)), InMemoryContent(b"<p>")
             )
         )
         assert not self.credentials.is_accepted(token)

@@ -11,7 +11,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import ILogObserver, LogEvent, globalLogPublisher
 from twisted.trial.unittest import TestCase
 
-from ghmirror_tw.web import sequential_channel
+from ghmirror_tw.web import exchange_channel
 from tests.harness.home import Home, open_home, start, until
 
 #: What is sent (with HOST in place of the mirror's own), and the status of the answer.
@@ -67,7 +67,7 @@ class BadRequests(TestCase):
 
     async def test_bad_requests_get_a_json_error(self) -> None:
         """Nothing of them reaches GitHub."""
-        self.patch(sequential_channel, "CLOSE_TIMEOUT_S", 0.05)
+        self.patch(exchange_channel, "CLOSE_TIMEOUT_S", 0.05)
         home = await open_home(self, server={"max_request_size": 1_000_000})
         for sent, status in BAD:
             closing = sent.replace(b"Host: HOST", b"Host: %s" % home.url[7:].encode())

@@ -35,8 +35,8 @@ from ghmirror_tw.runtime.socket_writes import SEVERAL
 from ghmirror_tw.upstream import http_client
 from ghmirror_tw.web.client_channel import MirrorChannel
 from ghmirror_tw.web.client_connections import RESERVED_CONNECTIONS
+from ghmirror_tw.web.exchange_channel import CLIENT_TIMEOUT_S, CLOSE_TIMEOUT_S, PIECE_BYTES
 from ghmirror_tw.web.mirror_request import MirrorRequest
-from ghmirror_tw.web.sequential_channel import CLIENT_TIMEOUT_S, CLOSE_TIMEOUT_S, PIECE_BYTES
 from tests.harness.certificates import Authority
 from tests.harness.home import Home, Raw, Received, open_home, start, until
 from tests.harness.running import start_mirror

@@ -8,7 +8,7 @@ import pytest
 from twisted.trial.unittest import TestCase
 
 from ghmirror_tw.github.cors import EXPOSED, ON_PREFLIGHT
-from ghmirror_tw.web import sequential_channel
+from ghmirror_tw.web import exchange_channel
 from ghmirror_tw.web.response_head import head_of
 from tests.harness.home import Home, open_home
 
@@ -87,7 +87,7 @@ class Heads(TestCase):
     home: Home
 
     async def setUp(self) -> None:  # type: ignore[override]  # trial waits for it
-        self.patch(sequential_channel, "CLOSE_TIMEOUT_S", 0.05)
+        self.patch(exchange_channel, "CLOSE_TIMEOUT_S", 0.05)
         self.home = await open_home(self, cache={"max_stored_size": 2000})
         self.github = self.home.github
         self.github.put("/thing", {"a": 1})

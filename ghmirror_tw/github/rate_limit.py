@@ -1,4 +1,4 @@
-"""Rate limits of GitHub that are in force, and the responses that report them.
+"""A rate limit that GitHub has reported: its kind, scope and end, and responses that repeat it.
 
 A primary limit applies to one resource of a credential. A secondary limit has a scope: requests
 that create content, one resource, or the whole credential (GitHub: rate limits).

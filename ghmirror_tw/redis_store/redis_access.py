@@ -15,7 +15,7 @@ from ghmirror_tw.redis_store.prepared_lookup import PreparedLookup
 from ghmirror_tw.runtime.content_threads import ContentThreads
 from ghmirror_tw.runtime.recent_cache import RecentCache
 from ghmirror_tw.store import record_names
-from ghmirror_tw.store.record_encoding import EPOCH
+from ghmirror_tw.store.record_kinds import EPOCH
 from ghmirror_tw.store.record_sealing import Codec
 
 #: Lives are extended by up to this part, so that records stored together do not expire together.
@@ -26,7 +26,7 @@ _CACHED_SEALS: Final = 65_536
 
 
 @define(eq=False)
-class RedisKeyspace:
+class RedisAccess:
     """Access to the records on *servers*; it fails with `RedisUnavailableError`.
 
     *now* returns seconds since the epoch. *ttl_s*: how long an unused representation is stored.
@@ -45,9 +45,9 @@ class RedisKeyspace:
     #: How long a negative response may be repeated; 0: none is.
     negative_for_s: float = 0.0
     chance: Callable[[], float] = field(factory=lambda: random.Random().random)  # noqa: S311 - jitter
-    #: The current history of the servers (see `redis_history`); None while it is not known.
+    #: The current history of the servers (see `loss_detection`); None while it is not known.
     history: bytes | None = field(init=False, default=None)
-    #: How far the servers' clocks are ahead of *now*, in seconds, at most (see `redis_history`).
+    #: How far the servers' clocks are ahead of *now*, in seconds, at most (see `loss_detection`).
     server_ahead_s: float | None = field(init=False, default=None)
     _prefix: bytes = field(init=False)
     # By the names of key and credential, which contain no secrets.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ghmirror_tw.github.sharing_breakers import RETRY_S, WINDOW_S, Sharing
+from ghmirror_tw.github.sharing_circuit_breakers import RETRY_S, WINDOW_S, Sharing
 
 
 def test_sharing_is_off_after_enough_counterevidence_for_an_hour() -> None:

@@ -1,4 +1,4 @@
-"""Trust in computed entity-tags and in lists of them: a circuit breaker for each.
+"""Circuit breakers for computed entity-tags, and for lists of them, which GitHub may ignore.
 
 GitHub's rule for entity-tags is observed, not promised, and a list in `If-None-Match` may not be
 honoured. Each response that ignores a tag is counterevidence. Enough of it switches sharing, or

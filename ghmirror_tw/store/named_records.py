@@ -1,4 +1,4 @@
-"""The records of a memory store by their names in snapshots."""
+"""A memory store's records, read and restored by the names that they have in snapshots."""
 
 from __future__ import annotations
 

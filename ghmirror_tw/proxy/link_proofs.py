@@ -63,7 +63,7 @@ class Walk:
 
 
 @define(eq=False)
-class Proofs:
+class LinkProofs:
     """Recent proofs for pages of lists.
 
     All pages of one walk share a proof. A page that was sent since needs a new one.

@@ -1,4 +1,4 @@
-"""The version that the mirror shows as a GitHub Enterprise Server.
+"""The version of GitHub Enterprise Server that the mirror claims to be.
 
 Clients take every host but GitHub.com for such a server. To learn its version they request `/meta`
 below `/api/v3`, whose `installed_version` holds it (GitHub Enterprise Server: meta endpoint), or

@@ -16,7 +16,7 @@ from ghmirror_tw.redis.sentinel_servers import Sentinels
 from ghmirror_tw.redis.server_endpoint import Address, Credentials
 from ghmirror_tw.redis.servers_interface import IServers
 from ghmirror_tw.redis.unsharded_servers import SingleServer
-from ghmirror_tw.redis_store import redis_history as history_module
+from ghmirror_tw.redis_store import loss_detection as history_module
 from ghmirror_tw.store import record_names
 from ghmirror_tw.store import write_behind_queue as write_behind_module
 from ghmirror_tw.store.failover import FailoverStore

@@ -1,4 +1,4 @@
-"""The content of a response of GitHub's that is complete, as incoming content."""
+"""Content that is in memory already, with the interface of content that is still received."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ghmirror_tw.upstream.byte_budget import GrowingReservation
 
 
 @define(eq=False)
-class CompleteContent:
+class InMemoryContent:
     """Content in memory in full, which can be collected or streamed again and again."""
 
     content: bytes = field(repr=False)
@@ -51,7 +51,7 @@ class CompleteContent:
 
 
 @define(eq=False)
-class EmptyContent(CompleteContent):
+class EmptyContent(InMemoryContent):
     """The content of a response that has none: it is complete with its fields."""
 
     content: bytes = b""

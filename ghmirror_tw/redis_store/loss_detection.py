@@ -1,4 +1,4 @@
-"""The history of Redis: it shows whether records may have been lost, and counts the mirrors.
+"""Detects that Redis may have lost records: a random id of its content, renewed by heartbeats.
 
 A Redis server loses records when it restarts from an earlier copy or from none, when it is emptied,
 and when a replica becomes its primary that had not received everything. The *history* is a random

@@ -1,4 +1,4 @@
-"""The metadata of the grant that a response gives: its times, its login and its epoch."""
+"""Builds the metadata of the grant that a response gives: its times, its login and its epoch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One exchange after the other on a client's connection, with backpressure in both directions.
+"""A client's connection: one exchange after the other, with backpressure in both directions.
 
 Content of a request is read only while a consumer takes it. The next request waits until the client
 has taken the response to this one. A client has `CLIENT_TIMEOUT_S` for each step, whether it sends

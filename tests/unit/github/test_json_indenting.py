@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ghmirror_tw.github.indenting import IndentingStream, gets_indented_json, indented
+from ghmirror_tw.github.json_indenting import IndentingStream, gets_indented_json, indented
 from ghmirror_tw.http.fields import Fields
 
 texts = st.text(max_size=8) | st.sampled_from(['"', "\\", '\\"', "{", "[],:", " ", "\n"])
