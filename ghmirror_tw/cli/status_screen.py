@@ -42,7 +42,7 @@ class Screen:
             head.append(f"\n{problem}", style="bold red")
         wide = console.width >= _WIDE
         requests = Text(f"requests a minute {bars}", style="cyan", no_wrap=True)
-        state = _draw(view.state, len(view.state.rows))
+        state = _draw(view.state, len(view.state.rows), wrap=True)
         if wide:
             grid = Table.grid(expand=True, padding=(0, 2))
             grid.add_column(ratio=1)
@@ -59,21 +59,28 @@ def _stack(sections: Sequence[Section], most: int) -> Group:
     return Group(*(part for each in sections for part in (_draw(each, most), Text())))
 
 
-def _draw(section: Section, most: int) -> Group:
-    """Return the first *most* rows of a table, below its header."""
+def _draw(section: Section, most: int, *, wrap: bool = False) -> Group:
+    """Return the first *most* rows of a table, below its header.
+
+    Of a table that is too wide, the column with the longest cell is cut; *wrap*: it is wrapped.
+    """
     if not section.rows:
         empty = Text(section.title, style="bold").append(f" {section.empty}", style="not bold dim")
         return Group(empty)
+    shown = section.rows[:most]
+    columns = range(len(section.header))
+    widest = max(columns, key=lambda number: max(len(row[number]) for row in shown))
     table = Table.grid(padding=(0, 2, 0, 0))
-    for number in range(len(section.header)):
+    for number in columns:
         justify: Any = "right" if number in section.right else "left"
-        table.add_column(justify=justify, no_wrap=True, overflow="ellipsis")
+        # rich narrows columns that wrap before others; the cells themselves do not wrap
+        table.add_column(justify=justify, no_wrap=number != widest)
     if any(section.header):
         heads = (
             Text(name, style="bold" if name == section.title else "dim") for name in section.header
         )
         table.add_row(*heads)
-    for row in section.rows[:most]:
-        table.add_row(*map(Text, row))
+    for row in shown:
+        table.add_row(*[Text(each, overflow="ellipsis", no_wrap=not wrap) for each in row])
     more = len(section.rows) - most
     return Group(table, Text(f"and {more:,} more", style="dim")) if more > 0 else Group(table)

@@ -130,10 +130,16 @@ def _headline(status: StatusFields) -> str:
     sharing = "on" if status["sharing"]["enabled"] else "off"
     up = value_formatting.period(status["at"] - status["started_at"])
     return (
-        f"{_word(status['replica'])}: {_word(status['state'])}, version "
+        f"{_word(status['replica'])}: {_word(_state_in_short(status))}, version "
         f"{_word(status['version'])}, up {up}, {_count(status['in_flight'])} in flight, "
         f"sharing {sharing}"
     )
+
+
+def _state_in_short(status: StatusFields) -> str:
+    """Return the state in the words of the status page."""
+    available = status["github"]["available"] and status["store"]["available"]
+    return status["state"] if status["state"] != "ready" or available else "degraded"
 
 
 def _quota(status: StatusFields) -> Section:

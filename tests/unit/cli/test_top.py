@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from io import StringIO
 from pathlib import Path
 from threading import Thread
 from typing import Any
 
 import pytest
+from rich.console import Console
+from rich.live import Live
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
 from ghmirror_tw.cli.admin_client import TIMEOUT_S, AdminAddress, StatusClient, admin_address
 from ghmirror_tw.cli.output import CommandError
+from ghmirror_tw.cli.status_screen import Screen
 from ghmirror_tw.cli.status_tables import sparkline, status_view
 from ghmirror_tw.config.settings import Settings
 from tests.harness.redis_servers import free_port
@@ -278,6 +283,25 @@ def test_the_first_screen_has_what_matters(operator: Operator, url: str) -> None
     assert "Busiest paths" not in shown
 
 
+def test_a_narrow_screen_cuts_long_cells_alone(scene: Scene) -> None:
+    """Labels and figures stay whole; the reasons of failures take more lines."""
+    told = with_everything(scene)
+    reason = "s3://bucket/ghmirror: writing: access is denied to the credentials in use (Denied)"
+    told["snapshots"]["save"]["error"] = reason
+    told["paths"]["paid"][0]["operation"] = "GET /repos/*/*" + "/contents" * 9
+    shown = StringIO()
+    console = Console(file=shown, width=80, height=40)
+    with Live(console=console, auto_refresh=False) as live:
+        Screen(live).show(status_view(told), "", "")
+    lines = shown.getvalue().splitlines()
+    assert max(map(len, lines)) <= 80
+    for label in ("GitHub  ", "store  ", "rate limits  ", "snapshots    save failed: s3://bucket/"):
+        assert any(line.startswith(label) for line in lines), label
+    assert reason in " ".join(" ".join(lines).split())
+    (paid,) = (line for line in lines if "/contents/contents" in line)
+    assert re.fullmatch(r" *[0-9.]+ %  GET /repos/.+…", paid)
+
+
 def test_a_reader_that_ends_early_is_no_error(operator: Operator, url: str) -> None:
     """As `head` does."""
     process = operator.start("top", "--url", url)
@@ -398,10 +422,29 @@ def state_of(told: Any) -> dict[str, str]:
     return {row[0]: row[1] for row in (*view.state.rows, *rows)}
 
 
+@pytest.mark.parametrize(
+    ("state", "github", "store", "word"),
+    [
+        ("ready", True, True, "ready"),
+        ("ready", False, True, "degraded"),
+        ("ready", True, False, "degraded"),
+        ("shutting down", True, False, "shutting down"),
+    ],
+)
+def test_the_state_has_the_word_of_the_page(
+    scene: Scene, state: str, github: bool, store: bool, word: str
+) -> None:
+    """A mirror whose GitHub or Redis is unavailable is not called ready."""
+    told = scene.figures
+    told["state"] = state
+    told["github"]["available"], told["store"]["available"] = github, store
+    assert f": {word}, version " in status_view(told).headline
+
+
 def test_failures_are_shown(scene: Scene) -> None:
     """What is away, what failed, what is not known; and nothing of it can draw on a terminal."""
     told = with_everything(scene)
-    assert status_view(told).headline.startswith("a\\x1b[31m\\nb: ready")
+    assert status_view(told).headline.startswith("a\\x1b[31m\\nb: degraded, version")
     state = state_of(told)
     foreign = "3 snapshots not used: of another credential_secret or api_url"
     assert snapshots_of(told) == ["save failed: file:///x: no space\\x1b[31m", foreign]
