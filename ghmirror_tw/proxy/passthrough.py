@@ -86,7 +86,7 @@ class Passthrough:
         # so none of them may end what permits stale responses to the others.
         writes = outgoing.writes and request.authorization is not None
 
-        def sending() -> None:
+        def sending(_: float) -> None:
             nonlocal is_sent
             is_sent = True
             if writes:

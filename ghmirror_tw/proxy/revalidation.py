@@ -160,7 +160,7 @@ class Revalidation:
             conditional.as_sent(lookup.request),
             lookup.requester,
             lookup.deadline,
-            sending=lambda: lookup.flight.note_sent(epochs.now()),
+            sending=lookup.flight.note_sent,
             permit_holder=lookup.permit_holder,
         )
         try:

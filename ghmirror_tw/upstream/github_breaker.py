@@ -98,7 +98,8 @@ class GitHubBreaker:
         if not limited:
             self._last_good_at = now
             self._page_is_overruled = True
-        self._update(now)
+        if self._is_open:  # no response opens it
+            self._update(now)
 
     def note_failure(
         self, observation: Observation, sent_at: float, now: float, reason: int | str

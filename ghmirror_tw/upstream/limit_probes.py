@@ -49,11 +49,6 @@ class LimitProbe:
             on_end()
 
 
-def without_limits(credential: str, scopes: tuple[str, ...]) -> LimitProbe:
-    """Return the probe of a request while no limit of any credential is known: of none."""
-    return LimitProbe(LimitCheck(credential, scopes, 0, ()))
-
-
 @define(eq=False)
 class LimitProbes:
     """Admits requests past limits that have ended, one of the fleet that shares *store* first.

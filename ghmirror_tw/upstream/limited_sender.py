@@ -13,8 +13,10 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Final, Protocol
 
 from attrs import define, field
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from ghmirror_tw.caching.acceptance_evidence import response_shows_acceptance
 from ghmirror_tw.caching.decision import AVAILABLE, UpstreamState
@@ -32,9 +34,9 @@ from ghmirror_tw.store.store_interface import IStore
 from ghmirror_tw.upstream.accepted_credentials import CredentialRegistry
 from ghmirror_tw.upstream.github_breaker import GitHubBreaker
 from ghmirror_tw.upstream.limit_in_response import with_limit
-from ghmirror_tw.upstream.limit_probes import LimitProbe, LimitProbes, without_limits
+from ghmirror_tw.upstream.limit_probes import LimitProbe, LimitProbes
 from ghmirror_tw.upstream.quota_accounting import QuotaAccounting, QuotaMetrics
-from ghmirror_tw.upstream.rate_limit_table import RateLimitedError, RateLimitTable
+from ghmirror_tw.upstream.rate_limit_table import LimitCheck, RateLimitedError, RateLimitTable
 from ghmirror_tw.upstream.rate_limiter import RateLimiter
 from ghmirror_tw.upstream.request_cost import READ_POINTS, points_of, spends
 from ghmirror_tw.upstream.request_queue import Permit
@@ -45,6 +47,7 @@ from ghmirror_tw.upstream.upstream_interface import IUpstream, UpstreamError, Up
 #: GitHub times out after some ten seconds, with one of these statuses.
 _TIMED_OUT: Final = frozenset({502, 504})
 _TIMED_OUT_S: Final = 8.0
+_OK: Final = 200
 _NOTHING: Final = nullcontext()
 
 _log: Final = Logger(namespace="ghmirror.mirror")
@@ -99,32 +102,30 @@ class Sender:
         rate limit is in force, and nothing is sent. Raises `UpstreamError` without a usable
         response, and a `MirrorError` where no permit is free in time.
         """
-        token, scopes = outgoing.requester.token, outgoing.scopes
+        token = outgoing.requester.token
         # A rate limited request does not wait for a permit. A limit that begins while a request
         # waits applies to it as well.
         if self.limits.any_known:
-            limit = self.limits.applying(token, scopes, self.now())
+            limit = self.limits.applying(token, outgoing.scopes, self.now())
             if limit is not None:
                 raise RateLimitedError(limit)
         if spends(outgoing.request):
             self.limiter.quota_reserve.check(token, outgoing.resource)
         permit = outgoing.permit_holder.take() or await self.acquire(outgoing)
         try:
-            probe = (
-                await self._probes.admit(token, scopes)
-                if self.limits.any_known
-                else without_limits(token, scopes)
-            )
+            if not self.limits.any_known:
+                return await self._exchange(outgoing, permit, None)
+            probe = await self._probes.admit(token, outgoing.scopes)
             try:
-                return await self._send(outgoing, permit, probe)
+                return await self._exchange(outgoing, permit, probe)
             finally:
                 probe.end()
         except BaseException:
             permit.release()
             raise
 
-    async def acquire(self, outgoing: OutgoingRequest) -> Permit:
-        """Acquire a permit. Raises a `MirrorError` where none is free in time.
+    def acquire(self, outgoing: OutgoingRequest) -> Deferred[Permit]:
+        """Acquire a permit. Fails with a `MirrorError` where none is free in time.
 
         All tokens that GitHub has not accepted share two queues.
         """
@@ -134,48 +135,35 @@ class Sender:
         points = READ_POINTS
         if not outgoing.is_read:
             points = points_of(request, mutates=outgoing.writes)
-        try:
-            entering = self.limiter.acquire(
-                outgoing.requester.token,
-                outgoing.resource,
-                points,
-                timeout_s=outgoing.deadline - self.now(),
-                unaccepted=unaccepted,
-            )
-            if not entering.called:
-                self.github.reclaim_stalled()
-            return await entering
-        except MirrorError:
-            if unaccepted:
-                self.metrics.unaccepted_overloaded()
-            raise
+        entering = self.limiter.acquire(
+            outgoing.requester.token,
+            outgoing.resource,
+            points,
+            timeout_s=outgoing.deadline - self.now(),
+            unaccepted=unaccepted,
+        )
+        if not entering.called:
+            self.github.reclaim_stalled()
+        if unaccepted:
+            entering.addErrback(self._note_overload)
+        return entering
 
-    async def _send(
-        self, outgoing: OutgoingRequest, permit: Permit, probe: LimitProbe
-    ) -> UpstreamResponse:
-        token, answered = outgoing.requester.token, False
-        accepted = self.credentials.is_accepted(token)
-        self.accounting.note_sent(token, accepted=accepted)
-        try:
-            outgoing.sending()
-            response = await self._exchange(outgoing, permit, probe.check.strikes)
-            answered = True
-            accepted = accepted or self._note_acceptance(outgoing, permit, response)
-            response = self.accounting.note_response(outgoing, response, accepted=accepted)
-            self._note_limit(outgoing, probe, response)
-            return response
-        finally:
-            self.accounting.note_end(token, answered=answered)
+    def _note_overload(self, failure: Failure) -> Failure:
+        if failure.check(MirrorError):
+            self.metrics.unaccepted_overloaded()
+        return failure
 
     async def _exchange(
-        self, outgoing: OutgoingRequest, permit: Permit, strikes: int
+        self, outgoing: OutgoingRequest, permit: Permit, probe: LimitProbe | None
     ) -> UpstreamResponse:
-        """Send a request, and note its failure or its response for health and backoff."""
-        request, began = outgoing.request, self.now()
+        """Send a request; learn from its response, or from its failure."""
+        request, token, began = outgoing.request, outgoing.requester.token, self.now()
+        accepted = self.credentials.is_accepted(token)
         timeout_s = min(outgoing.deadline - began, outgoing.within_s)
-        status: int | str = "cancelled"
+        outgoing.sending(began)
+        self.accounting.note_sent(token, accepted=accepted)
+        upload = outgoing.upload
         try:
-            upload = outgoing.upload
             response = await self.github.send(
                 request,
                 None if upload is None else upload.producer(),
@@ -183,33 +171,41 @@ class Sender:
                 permit.release,
                 lambda: permit.is_wanted,
             )
-            status = response.status
-            if status in MAY_BE_LIMITED:
+            if response.status in MAY_BE_LIMITED:
+                strikes = 0 if probe is None else probe.check.strikes
                 response = await with_limit(request, response, self.now, strikes)
-        except UpstreamError as error:
-            status = error.reason
-            # A timeout of a request with little time left is no failure of GitHub.
-            cut_short = error.reason == "timeout" and timeout_s < self.timeout_s / 2
-            self._note_failure(outgoing, error, began, cut_short=cut_short)
+        except BaseException as error:
+            self.accounting.note_failure(token)
+            self._note_failure(outgoing, error, began, timeout_s)
             raise
-        finally:
-            self.metrics.upstream(request.method, status, self.now() - began)
-        self._note_health(outgoing, response, began)
+        ended = self.now()
+        self.metrics.upstream(request.method, response.status, ended - began)
+        self._note_health(outgoing, response, began, ended)
+        accepted = accepted or self._note_acceptance(outgoing, permit, response)
+        response = self.accounting.note_response(outgoing, response, accepted=accepted)
+        self._note_limit(outgoing, probe, response)
         return response
 
     def _note_failure(
-        self, outgoing: OutgoingRequest, error: UpstreamError, began: float, *, cut_short: bool
+        self, outgoing: OutgoingRequest, error: BaseException, began: float, timeout_s: float
     ) -> None:
+        """Note that a request got no response, for health and backoff."""
+        ended = self.now()
+        reason = error.reason if isinstance(error, UpstreamError) else "cancelled"
+        self.metrics.upstream(outgoing.request.method, reason, ended - began)
+        if not isinstance(error, UpstreamError):
+            return
+        # A timeout of a request with little time left is no failure of GitHub.
+        cut_short = reason == "timeout" and timeout_s < self.timeout_s / 2
         if not error.is_local_limit and not cut_short and not is_quota_request(outgoing.request):
-            observation = self._observation(outgoing)
-            self.github_breaker.note_failure(observation, began, self.now(), error.reason)
-        if error.reason == "timeout":
+            self.github_breaker.note_failure(self._observation(outgoing), began, ended, reason)
+        if reason == "timeout":
             self._note_timeout(outgoing, began, cut_short=cut_short)
 
     def _note_health(
-        self, outgoing: OutgoingRequest, response: UpstreamResponse, began: float
+        self, outgoing: OutgoingRequest, response: UpstreamResponse, began: float, ended: float
     ) -> None:
-        request, ended = outgoing.request, self.now()
+        request = outgoing.request
         if response.status in _TIMED_OUT and ended - began >= _TIMED_OUT_S:
             self._note_timeout(outgoing, began)
         elif self.backoffs.any_known:
@@ -221,7 +217,7 @@ class Sender:
         if response.status >= 500:  # noqa: PLR2004
             observation = self._observation(outgoing)
             self.github_breaker.note_failure(observation, began, ended, response.status)
-        elif not _is_foreign(request, response):
+        elif response.status != _OK or not _is_foreign(request, response):
             self.github_breaker.note_response(limited=response.limited, now=ended)
 
     def _note_timeout(
@@ -259,16 +255,21 @@ class Sender:
         return self.credentials.is_accepted(token)
 
     def _note_limit(
-        self, outgoing: OutgoingRequest, probe: LimitProbe, response: UpstreamResponse
+        self, outgoing: OutgoingRequest, probe: LimitProbe | None, response: UpstreamResponse
     ) -> None:
-        """Note the rate limit that a response reports, or that the probe has met none."""
+        """Note the rate limit that a response reports, or that the probe has met none.
+
+        *probe*: None where no limit of any credential was known when the request was sent.
+        """
         limit, token = response.limit, outgoing.requester.token
         if response.status >= 500:  # noqa: PLR2004
             return
         if limit is None:
-            self._probes.note_passed(probe)
+            if probe is not None:
+                self._probes.note_passed(probe)
             return
-        self.limits.set(probe.check, limit)
+        check = LimitCheck(token, outgoing.scopes, 0, ()) if probe is None else probe.check
+        self.limits.set(check, limit)
         if self.credentials.is_accepted(token):
             self.store.set_limit(token, limit)
             if limit.kind is LimitKind.SECONDARY:
@@ -309,7 +310,7 @@ class Sender:
 
 def _is_foreign(request: Request, response: UpstreamResponse) -> bool:
     """Tell whether a response is a maintenance page of a load balancer, and not GitHub's."""
-    if response.status != 200 or request.method not in READ_METHODS:  # noqa: PLR2004
+    if response.status != _OK or request.method not in READ_METHODS:
         return False
     accept, content_type = request.fields.get(b"accept"), response.fields.get(b"content-type")
     return not is_as_accepted(accept, content_type)

@@ -58,24 +58,25 @@ class QuotaAccounting:
         """Note that a request is sent; *accepted*: GitHub has accepted the token."""
         self._charges.note_sent(token, accepted=accepted)
 
-    def note_end(self, token: str, *, answered: bool) -> None:
-        """Note that a request has ended, with a response or without."""
-        self._charges.note_end(token, answered=answered)
+    def note_failure(self, token: str) -> None:
+        """Note that a request has ended without a response."""
+        self._charges.note_end(token, answered=False)
 
     def note_response(
         self, outgoing: OutgoingRequest, response: UpstreamResponse, *, accepted: bool
     ) -> UpstreamResponse:
         """Note the quota that a response reports; return it, marked if it is a charged 304."""
-        request, token = outgoing.request, outgoing.requester.token
+        request, token, fields = outgoing.request, outgoing.requester.token, response.fields
         if accepted:
-            self.quotas.note(token, outgoing.resource, response.fields)
-        remaining = whole_number(response.fields.get(b"x-ratelimit-remaining"))
-        reset = whole_number(response.fields.get(b"x-ratelimit-reset"))
+            self.quotas.note(token, outgoing.resource, fields)
+        remaining = whole_number(fields.get(b"x-ratelimit-remaining"))
+        reset = whole_number(fields.get(b"x-ratelimit-reset"))
         if remaining is None or reset is None:
+            self._charges.note_end(token, answered=True)
             return response
         user = self.user(outgoing.requester)
-        resource = named_resource(response.fields) or outgoing.resource
-        limit = whole_number(response.fields.get(b"x-ratelimit-limit"))
+        resource = named_resource(fields) or outgoing.resource
+        limit = whole_number(fields.get(b"x-ratelimit-limit"))
         self.metrics.quota(user, resource, remaining, limit, reset)
         alone = not self.limiter.is_shared(token)
         if accepted:
@@ -83,6 +84,7 @@ class QuotaAccounting:
         one_less = self._charges.note_response(
             token, resource, remaining, reset, self.now(), alone=alone
         )
+        self._charges.note_end(token, answered=True)
         if response.status != 304 or request.authorization is None:  # noqa: PLR2004
             if not is_quota_request(request):
                 self.metrics.spent(user)

@@ -48,9 +48,9 @@ class OutgoingRequest:
     """A request that is sent to GitHub once.
 
     *deadline*: until when its response must have begun, in seconds since the epoch. *writes*: the
-    request may change later responses of GitHub. *sending* is called just before the request is
-    sent. *permit_holder* may hold the permit that it needs. *within_s*: the longest time from then
-    to the response.
+    request may change later responses of GitHub. *sending* is called with the time just before the
+    request is sent. *permit_holder* may hold the permit that it needs. *within_s*: the longest time
+    from then to the response.
     """
 
     request: Request
@@ -58,18 +58,20 @@ class OutgoingRequest:
     deadline: float
     upload: Upload | None = None
     writes: bool = False
-    sending: Callable[[], object] = do_nothing
+    sending: Callable[[float], object] = do_nothing
     permit_holder: PermitHolder = field(factory=PermitHolder)
     within_s: float = inf
     #: The resource of GitHub's quota that it is charged to.
     resource: str = field(init=False)
-    #: The scopes of the rate limits that apply to it.
-    scopes: tuple[str, ...] = field(init=False)
 
     def __attrs_post_init__(self) -> None:
         request = self.request
         object.__setattr__(self, "resource", resource_of_path(request.path, request.method))
-        object.__setattr__(self, "scopes", limit_scopes(request, writes=self.writes))
+
+    @property
+    def scopes(self) -> tuple[str, ...]:
+        """The scopes of the rate limits that apply to it."""
+        return limit_scopes(self.request, writes=self.writes)
 
     @property
     def is_read(self) -> bool:

@@ -150,7 +150,7 @@ class Sending(SynchronousTestCase):
     def test_a_failure_before_the_request_releases_the_slot(self) -> None:
         """As of the callback just before it is sent."""
 
-        def fail() -> None:
+        def fail(_: float) -> None:
             raise ZeroDivisionError
 
         self.failureResultOf(self.send(sending=fail), ZeroDivisionError)
@@ -160,9 +160,7 @@ class Sending(SynchronousTestCase):
     def test_a_slot_that_was_acquired_in_advance_is_used(self) -> None:
         """Only one is acquired for a request."""
         outgoing = self.outgoing()
-        outgoing.permit_holder.permit = self.successResultOf(
-            Deferred.fromCoroutine(self.sender.acquire(outgoing))
-        )
+        outgoing.permit_holder.permit = self.successResultOf(self.sender.acquire(outgoing))
         sending = Deferred.fromCoroutine(self.sender.send(outgoing))
         assert self.limiter.in_flight == 1
         self.respond(200)
