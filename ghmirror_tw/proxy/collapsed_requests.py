@@ -74,42 +74,40 @@ class CollapsedRequests:
         Where a response cannot be shared, each request is sent by itself.
         """
         for last in (False, True):
-            response = await self._join(lookup, process, last=last)
-            if response is not None:
-                return response
-        response, _ = await self.flights.join(object(), lambda: process(lookup), lookup.flight)
+            current, name = lookup, self._flight_of(lookup)
+            if self.flights.under_way(name):
+                current = await self._until_joinable(lookup)
+                name = self._flight_of(current)
+            if not self.flights.under_way(name):
+                break
+            shared = await self._shared(current, name, process, last=last)
+            if shared is not None:
+                return shared
+        else:
+            current, name = lookup, object()
+        current.flight.began_at = self.stored.epochs.tick()
+        response, _ = await self.flights.join(name, lambda: process(current), current.flight)
         return response
 
-    async def _join(self, lookup: Lookup, process: Process, *, last: bool) -> Response | None:
-        """Return the response of a flight; None where the request has to be sent again.
+    async def _shared(
+        self, lookup: Lookup, name: Hashable, process: Process, *, last: bool
+    ) -> Response | None:
+        """Return the response of a flight under way; None where the request has to be sent again.
 
-        After a joined flight broke off, it is sent again, unless this is the *last* attempt.
+        After the flight broke off, it is sent again, unless this is the *last* attempt.
         """
-        current, name = lookup, self._flight_of(lookup)
-        joins = self.flights.under_way(name)
-        if joins:
-            current = await self._until_joinable(lookup)
-            name = self._flight_of(current)
-            joins = self.flights.under_way(name)
-        if joins:
-            self.metrics.collapsed()
-        else:
-            current.flight.began_at = self.stored.epochs.tick()
+        self.metrics.collapsed()
         try:
-            response, first = await self.flights.join(
-                name, lambda: process(current), current.flight
-            )
+            response, first = await self.flights.join(name, lambda: process(lookup), lookup.flight)
         except NoUpstreamResponseError as error:
-            if joins and not last and error.reason == "broken-answer":
+            if not last and error.reason == "broken-answer":
                 return None
-            if joins and isinstance(error.fallback, Response):
+            if isinstance(error.fallback, Response):
                 shared = evolve(error.fallback, collapsed=True)
                 raise NoUpstreamResponseError(error.reason, error.status, shared) from error
             raise
         if not first and response.incoming is not None:
             return None
-        if not joins:
-            return response
         return None if _must_not_share(lookup, response) else evolve(response, collapsed=True)
 
     def _flight_of(self, lookup: Lookup) -> Hashable:

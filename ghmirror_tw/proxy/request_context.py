@@ -55,7 +55,7 @@ class Lookup:
 
     def __attrs_post_init__(self) -> None:
         identity = (
-            self.key,
+            self.key.name,
             self.requester.credential,
             self.generation,
             self.requires_validation,

@@ -134,9 +134,17 @@ class Revalidation:
         proof = self.links.prove_alongside(lookup, known, own, self.metadata.epochs.now())
         try:
             while True:
-                exchange = await self._send(lookup, known, conditional)
-                if exchange.response.status != _NOT_MODIFIED:
+                sent_at = self.metadata.epochs.tick()
+                try:
+                    response = await self.sender.send(_outgoing(lookup, conditional))
+                except UpstreamError as error:
+                    self._note_refusal(lookup, error, sent_at)
+                    raise
+                exchange = Exchange(lookup, known, conditional, response, sent_at)
+                if response.status != _NOT_MODIFIED:
                     return await self.received.take(exchange)
+                if response.content.length != 0:
+                    await response.content.collect(0)
                 confirmed, conditional = await self._confirm(exchange, proof)
                 if confirmed is not None:
                     return confirmed
@@ -151,36 +159,20 @@ class Revalidation:
             if proof is not None:
                 cancel_proof(proof)
 
-    async def _send(
-        self, lookup: Lookup, known: Known, conditional: ConditionalRequest
-    ) -> Exchange:
-        epochs = self.metadata.epochs
-        sent_at = epochs.tick()
-        outgoing = OutgoingRequest(
-            conditional.as_sent(lookup.request),
-            lookup.requester,
-            lookup.deadline,
-            sending=lookup.flight.note_sent,
-            permit_holder=lookup.permit_holder,
-        )
-        try:
-            response = await self.sender.send(outgoing)
-        except UpstreamError as error:
-            if error.status is not None:
-                epochs.note_refusal(lookup.request, lookup.requester, error.status, sent_at)
-            raise
-        if response.status == _NOT_MODIFIED:
-            if response.content.length != 0:
-                await response.content.collect(0)
-            if not conditional.conditional:
-                raise UpstreamError("broken-answer", "304 to an unconditional request")
-        return Exchange(lookup, known, conditional, response, sent_at)
+    def _note_refusal(self, lookup: Lookup, error: UpstreamError, sent_at: float) -> None:
+        """Note what GitHub has refused, where the head of its response was received."""
+        if error.status is not None:
+            self.metadata.epochs.note_refusal(
+                lookup.request, lookup.requester, error.status, sent_at
+            )
 
     async def _confirm(
         self, exchange: Exchange, proof: Deferred[bool | None] | None
     ) -> tuple[Response | None, ConditionalRequest]:
         """Return the stored response that a 304 confirms, or the next conditional request."""
         conditional, lookup, known = exchange.conditional, exchange.lookup, exchange.known
+        if not conditional.conditional:
+            raise UpstreamError("broken-answer", "304 to an unconditional request")
         fields = forwarded_response_fields(exchange.response.fields)
         etag = fields.get(b"etag")
         validator = conditional.confirmed(etag)
@@ -238,6 +230,16 @@ class Revalidation:
         if proof is not None and validator.kind in {ValidatorKind.OWN, ValidatorKind.DATED}:
             return bool(await proof)
         return bool(await self.links.prove(exchange.lookup, exchange.known, conditions))
+
+
+def _outgoing(lookup: Lookup, conditional: ConditionalRequest) -> OutgoingRequest:
+    return OutgoingRequest(
+        conditional.as_sent(lookup.request),
+        lookup.requester,
+        lookup.deadline,
+        sending=lookup.flight.note_sent,
+        permit_holder=lookup.permit_holder,
+    )
 
 
 def _response(

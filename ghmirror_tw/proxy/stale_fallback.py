@@ -28,6 +28,25 @@ from ghmirror_tw.runtime.single_flight import SingleFlight
 _log: Final = Logger(namespace="ghmirror.mirror")
 
 
+def _stop(timer: ReadBeforeTimeout, late: list[Deferred[None]]) -> None:
+    """Stop the task in *late*, or the *timer* that has not begun it."""
+    if late:
+        late[0].cancel()
+    else:
+        timer.cancel()
+
+
+def _with_metadata(stale: Response, failed: Response | MirrorError) -> Response:
+    """Return a stale response, with the metadata of the failed one that it replaces."""
+    if not isinstance(failed, Response):
+        return stale
+    return evolve(
+        stale,
+        upstream_seconds=failed.upstream_seconds,
+        request_id=failed.fields.get(b"x-github-request-id"),
+    )
+
+
 def _detached(lookup: Lookup) -> Hashable:
     """Return the name of the detached flight for a request."""
     return "detached", lookup.identity, lookup.head
@@ -49,27 +68,29 @@ class StaleFallback:
         """
         if step.probes_backoff:
             self.stored.sender.backoffs.begin_probe(lookup.key.name, self.stored.now())
-        if not step.stale_if_error:
-            return await self.revalidation.run(lookup, known)
+        late: list[Deferred[None]] = []
+        timer = self._stale_timer(lookup, late) if step.stale_while_waiting else None
         try:
-            if step.stale_while_waiting:
-                return await self._validated_in_time(lookup, known)
+            name = _detached(lookup)
+            if timer is not None and self.flights.under_way(name):
+                await self.flights.ended(name)
+                if lookup.flight.detached:
+                    raise CancelledError  # no caller is left
             return await self.revalidation.run(lookup, known)
         except NoUpstreamResponseError as error:
-            if lookup.flight.detached:
+            if timer is not None:
+                _stop(timer, late)
+                timer = None
+            if not step.stale_if_error or lookup.flight.detached:
                 raise
             # Even without a grant in *known*: a lagging reader may not have had it.
             stale = await self.stored.stale(lookup, error.reason, error.status)
             if stale is None:
                 raise
-            failed = error.fallback
-            if not isinstance(failed, Response):
-                return stale
-            return evolve(
-                stale,
-                upstream_seconds=failed.upstream_seconds,
-                request_id=failed.fields.get(b"x-github-request-id"),
-            )
+            return _with_metadata(stale, error.fallback)
+        finally:
+            if timer is not None:
+                _stop(timer, late)
 
     async def at_once(self, lookup: Lookup, known: Known, step: ServeStale) -> Response | None:
         """Return a stale response without waiting for GitHub; None: there is none.
@@ -83,26 +104,13 @@ class StaleFallback:
                 self.flights.detach(_detached(lookup), lambda: self.revalidation.run(lookup, known))
         return stale
 
-    async def _validated_in_time(self, lookup: Lookup, known: Known) -> Response:
-        """Return GitHub's response; after `stale_after`, the callers receive a stale one."""
-        late: list[Deferred[None]] = []
-        timer = ReadBeforeTimeout(
+    def _stale_timer(self, lookup: Lookup, late: list[Deferred[None]]) -> ReadBeforeTimeout:
+        """After `stale_after`, begin to send the callers a stale response, by a task in *late*."""
+        return ReadBeforeTimeout(
             self.call_later,
             max(lookup.stale_at - self.stored.now(), 0.0),
             lambda: late.append(Deferred.fromCoroutine(self._respond_stale(lookup))),
         )
-        try:
-            name = _detached(lookup)
-            if self.flights.under_way(name):
-                await self.flights.ended(name)
-                if lookup.flight.detached:
-                    raise CancelledError  # no caller is left
-            return await self.revalidation.run(lookup, known)
-        finally:
-            if late:
-                late[0].cancel()
-            else:
-                timer.cancel()
 
     async def _respond_stale(self, lookup: Lookup) -> None:
         """Send a stale response to the callers of the flight; without one, they wait for GitHub."""

@@ -108,17 +108,30 @@ class StorableRequests:
             lookup, known = await self._until_restored(lookup, known)
         if known.limits:
             self.stored.sender.limits.merge(lookup.requester.token, known.limits, self.stored.now())
-        with FirstRequestLock(self.stored, lookup, self.options.collapse_wait, self.owner) as first:
-            response = await self._take_steps(lookup, known, first)
+        step = self._next_step(lookup, known, set())
+        if isinstance(step, Validate):
+            response = await self._validated(lookup, known, step)
+        else:
+            with FirstRequestLock(
+                self.stored, lookup, self.options.collapse_wait, self.owner
+            ) as first:
+                response = await self._take_steps(lookup, known, step, first)
         if lookup.key.target == _USER:
             await self._learn_login(lookup, response)
         return response
 
-    async def _take_steps(self, lookup: Lookup, known: Known, first: FirstRequestLock) -> Response:
+    def _validated(
+        self, lookup: Lookup, known: Known, step: Validate
+    ) -> Coroutine[Deferred[Any], Any, Response]:
+        lookup = self.stored.epochs.in_current_generation(lookup)
+        return self.fallback.validate(lookup, known, step)
+
+    async def _take_steps(
+        self, lookup: Lookup, known: Known, step: Step, first: FirstRequestLock
+    ) -> Response:
         """Take one step after the other, as `decision.next_step` returns them."""
         tried: set[type[Step]] = set()
         while True:
-            step = self._next_step(lookup, known, tried)
             tried.add(type(step))
             response: Response | None = None
             match step:
@@ -141,10 +154,10 @@ class StorableRequests:
                 case Reject():
                     raise error_responses.backed_off(step.retry_after_s)
                 case Validate():
-                    lookup = self.stored.epochs.in_current_generation(lookup)
-                    return await self.fallback.validate(lookup, known, step)
+                    return await self._validated(lookup, known, step)
             if response is not None:
                 return response
+            step = self._next_step(lookup, known, tried)
 
     async def _hit(
         self, lookup: Lookup, known: Known, step: ServeFresh | RepeatNegative

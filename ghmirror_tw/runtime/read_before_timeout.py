@@ -30,9 +30,6 @@ class ReadBeforeTimeout:
     _delayed: IDelayedCall = field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        self._begin()
-
-    def _begin(self) -> None:
         self._steps_left = self.steps
         self._delayed = self.call_later(self.delay_s / self.steps, self._step)
 
@@ -51,7 +48,7 @@ class ReadBeforeTimeout:
         """Begin the delay again."""
         self._delayed.cancel()
         self.delay_s = delay_s
-        self._begin()
+        self.__attrs_post_init__()
 
     def cancel(self) -> None:
         """Do not call."""

@@ -7,6 +7,7 @@ ends when its last caller leaves, unless it is detached: then it continues witho
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Hashable
+from functools import partial
 from typing import Any, Generic, Protocol, Self, TypeAlias, TypeVar
 
 from attrs import define, field
@@ -124,7 +125,8 @@ class SingleFlight(Generic[R]):
         """
         new = Flight() if flight is None else flight
         joined = self._flights.setdefault(name, new)
-        caller = self._caller(joined)
+        caller: Deferred[tuple[R, bool]] = Deferred(partial(self._leave, joined))
+        joined.callers.append(caller)
         if joined is new:
             self._start(new, name, run)
         return caller
@@ -167,18 +169,13 @@ class SingleFlight(Generic[R]):
         flight.task = Deferred.fromCoroutine(run())
         flight.task.addBoth(self._end, flight)
 
-    def _caller(self, flight: Flight[R]) -> Deferred[tuple[R, bool]]:
-        def leave(caller: Deferred[tuple[R, bool]]) -> None:
-            if caller in flight.callers:
-                flight.callers.remove(caller)
-            if not flight.callers and not flight.detached:
-                self._remove(flight)
-                if flight.task is not None:
-                    flight.task.cancel()
-
-        caller: Deferred[tuple[R, bool]] = Deferred(leave)
-        flight.callers.append(caller)
-        return caller
+    def _leave(self, flight: Flight[R], caller: Deferred[tuple[R, bool]]) -> None:
+        if caller in flight.callers:
+            flight.callers.remove(caller)
+        if not flight.callers and not flight.detached:
+            self._remove(flight)
+            if flight.task is not None:
+                flight.task.cancel()
 
     def _remove(self, flight: Flight[R]) -> None:
         """Let no other caller join a flight."""
