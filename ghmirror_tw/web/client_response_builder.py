@@ -63,18 +63,29 @@ class ClientResponseBuilder:
         if view.version:
             response = await self._versioned(response, view)
         body = response.body
-        if isinstance(body, (Representation, CodedContent)):
-            if response.storable and self._is_not_modified(response, view):
-                anew = view.gzip or self._may_change(response, view)
-                fields = self._fields(response, view, now, anew=anew)
-                return ClientResponse(_NOT_MODIFIED, fields.without(_DESCRIBING))
-            if response.status in _WITHOUT_CONTENT:
+        if not isinstance(body, (Representation, CodedContent)):
+            if body is None or response.status in _WITHOUT_CONTENT or view.is_head:
                 return self._empty(response, view, now)
-            whole = await self._whole(response, body, view, now)
-            return _without_content(whole) if view.is_head else whole
-        if body is None or response.status in _WITHOUT_CONTENT or view.is_head:
+            return self._streamed(response, body, response.coding, view, now)
+        if response.storable and self._is_not_modified(response, view):
+            anew = view.gzip or self._may_change(response, view)
+            fields = self._fields(response, view, now, anew=anew)
+            return ClientResponse(_NOT_MODIFIED, fields.without(_DESCRIBING))
+        if response.status in _WITHOUT_CONTENT:
             return self._empty(response, view, now)
-        return self._streamed(response, body, response.coding, view, now)
+        if not view.version and size_of(body) > LARGE_BYTES:
+            whole = await self._large(response, body, view, now)
+        else:
+            is_json_whole = response.status != _PARTIAL and is_json(
+                response.fields.get(b"content-type")
+            )
+            rewriting = view if is_json_whole else None
+            sent = self.variants.cached(body, rewriting, gzip=view.gzip)
+            if sent is None:
+                sent = await self.variants.whole(body, rewriting, gzip=view.gzip)
+            original = body.packed if isinstance(body, Representation) else body.content
+            whole = self._whole(response, sent, original, view, now)
+        return _without_content(whole) if view.is_head else whole
 
     def _empty(self, response: Response, view: ClientView, now: float) -> ClientResponse:
         """Return a response without content, or to HEAD."""
@@ -132,31 +143,31 @@ class ClientResponseBuilder:
             view.indents or self.rewriter.changes(view.base, view.path)
         )
 
-    async def _whole(
+    def _whole(
+        self,
+        response: Response,
+        sent: tuple[bytes, bool],
+        original: bytes,
+        view: ClientView,
+        now: float,
+    ) -> ClientResponse:
+        content, changed = sent
+        coding = b"gzip" if content and view.gzip else None
+        anew = changed or coding is not None
+        fields = self._fields(response, view, now, anew=anew, coding=coding)
+        rewritten = content is not original
+        return ClientResponse(response.status, fields, content, len(content), rewritten=rewritten)
+
+    async def _large(
         self,
         response: Response,
         body: Representation | CodedContent,
         view: ClientView,
         now: float,
     ) -> ClientResponse:
-        gzip = view.gzip
-        if not view.version and size_of(body) > LARGE_BYTES:
-            if isinstance(body, Representation):
-                return await self._large(response, body, view, now)
-            return self._streamed(response, InMemoryContent(body.content), body.coding, view, now)
-        rewrites = response.status != _PARTIAL and is_json(response.fields.get(b"content-type"))
-        content, changed = await self.variants.whole(body, view if rewrites else None, gzip=gzip)
-        coding = b"gzip" if content and gzip else None
-        anew = changed or coding is not None
-        fields = self._fields(response, view, now, anew=anew, coding=coding)
-        original = body.packed if isinstance(body, Representation) else body.content
-        rewritten = content is not original
-        return ClientResponse(response.status, fields, content, len(content), rewritten=rewritten)
-
-    async def _large(
-        self, response: Response, body: Representation, view: ClientView, now: float
-    ) -> ClientResponse:
         """Return large stored content as gzip, which is unpacked while it is sent if need be."""
+        if isinstance(body, CodedContent):
+            return self._streamed(response, InMemoryContent(body.content), body.coding, view, now)
         variant = Variant(None, changed=False, size=body.size)
         if response.status != _PARTIAL and self._may_change(response, view):
             variant = await self.variants.large(body, view)

@@ -187,13 +187,21 @@ class MirrorResource:
     # One request.
 
     async def _respond(self, request: MirrorRequest, record: _RequestRecord) -> None:
+        """Send the response to a request, whatever fails."""
         try:
-            response = await self._response(request, record)
+            try:
+                response = await self._response(request, record)
+            except Exception as error:
+                if isinstance(error, CancelledError) and request.fault is None:
+                    raise
+                response = self._error_response(error, request, record)
             if record.enterprise and self.enterprise_version:
                 fields = response.fields.with_line(VERSION_FIELD, self.enterprise_version)
                 response = evolve(response, fields=fields)
             record.status = response.status
-            await self._send(request, response, record)
+            last = self.closing is not None or request.channel.is_reserved
+            if not self._sender.send_whole(request, response, last=last):
+                await self._stream(request, response, record)
         except GeneratorExit:
             raise
         except BaseException as error:  # noqa: BLE001 - the last one that can catch it
@@ -205,27 +213,35 @@ class MirrorResource:
         self._end(request, record)
 
     async def _response(self, request: MirrorRequest, record: _RequestRecord) -> ClientResponse:
-        """Return the response to a request, whatever fails."""
+        """Return the mirror's response to a request."""
+        _check_credential(request.fields)
+        if is_preflight(request.method, request.fields):
+            record.outcome = Outcome.PASS
+            return preflight_response(self.reactor.seconds())
+        forwarded, view = self._forwarded(request, record)
+        assert record.requester is not None
+        response = await self.mirror.respond(forwarded, record.requester, request.upload)
+        record.note(response)
         try:
-            _check_credential(request.fields)
-            if is_preflight(request.method, request.fields):
-                record.outcome = Outcome.PASS
-                return preflight_response(self.reactor.seconds())
-            return await self._mirrored(request, record)
-        except CancelledError:
-            if request.fault is None:
-                raise
+            return await self.response_builder.build(response, view, self.reactor.seconds())
+        except BaseException:
             record.outcome = Outcome.ERROR
-            return self._error_response(request.fault, request, record)
-        except Exception as error:  # noqa: BLE001 - the client receives an error response to any
-            return self._error_response(error, request, record)
+            if response.incoming is not None:
+                response.incoming.abort()
+            raise
 
     def _error_response(
         self, error: Exception, request: MirrorRequest, record: _RequestRecord
     ) -> ClientResponse:
-        """Return the error response to a request; note its reason."""
+        """Return the error response to a request; note its reason.
+
+        A request is cancelled for the fault in its content, where it has one.
+        """
+        record.outcome = Outcome.ERROR
         shown: MirrorError
-        if isinstance(error, MirrorError):
+        if isinstance(error, CancelledError) and request.fault is not None:
+            shown = request.fault
+        elif isinstance(error, MirrorError):
             shown = error
         elif isinstance(error, NoSuchPathError):
             shown = error_responses.no_such_path(error.message)
@@ -241,7 +257,10 @@ class MirrorResource:
         body = indented(shown.body()) if gets_indented_json(request.fields) else shown.body()
         return error_response(shown, body, self.reactor.seconds())
 
-    async def _mirrored(self, request: MirrorRequest, record: _RequestRecord) -> ClientResponse:
+    def _forwarded(
+        self, request: MirrorRequest, record: _RequestRecord
+    ) -> tuple[Request, ClientView]:
+        """Return a request as it is forwarded, and what selects its variant of the response."""
         target = parse_target(request.uri)
         record.enterprise = bool(target.prefix)
         trusted = bool(self.trusted_proxies) and is_trusted(
@@ -252,7 +271,7 @@ class MirrorResource:
         fields = request.fields
         sent = fields.memoised(forwarded_request_fields)
         forwarded_request = Request(request.method, target.target, sent)
-        record.requester = requester = self.mirror.credentials.requester(sent)
+        record.requester = self.mirror.credentials.requester(sent)
         version = b""
         if record.enterprise and holds_version(request.method, forwarded_request.path):
             version = self.enterprise_version
@@ -261,15 +280,7 @@ class MirrorResource:
             without = sent.without(PRECONDITIONS)
             forwarded_request = evolve(forwarded_request, fields=without)
         view = ClientView(request.method, base, fields, version, forwarded_request.path)
-        response = await self.mirror.respond(forwarded_request, requester, request.upload)
-        record.note(response)
-        try:
-            return await self.response_builder.build(response, view, self.reactor.seconds())
-        except BaseException:
-            record.outcome = Outcome.ERROR
-            if response.incoming is not None:
-                response.incoming.abort()
-            raise
+        return forwarded_request, view
 
     def _check(self, request: MirrorRequest) -> None:
         """Raise `MirrorError` for a request that is not forwarded."""
@@ -315,24 +326,24 @@ class MirrorResource:
             trusted=trusted,
         )
 
-    async def _send(
+    async def _stream(
         self, request: MirrorRequest, response: ClientResponse, record: _RequestRecord
     ) -> None:
-        """Send a response, or an error response if it breaks off before its first byte."""
-        last = self.closing is not None or request.channel.is_reserved
+        """Stream a response, or send an error response if it breaks off before its first byte."""
         try:
-            await self._sender.send(request, response, last=last)
+            await self._sender.stream(request, response)
         except BrokenResponseError as error:
             record.outcome = Outcome.ERROR
             _drop_frames(error)
             request.abort()
         except UpstreamError as error:
-            record.outcome = Outcome.ERROR
             for name in {name for name, _ in response.fields} | {b"content-length"}:
                 request.responseHeaders.removeHeader(name)
             response = self._error_response(error, request, record)
             record.status = response.status
-            await self._sender.send(request, response, last=last)
+            last = self.closing is not None or request.channel.is_reserved
+            if not self._sender.send_whole(request, response, last=last):
+                await self._sender.stream(request, response)
 
 
 def _log_failure(request: MirrorRequest) -> None:

@@ -32,20 +32,25 @@ class ResponseSender:
     reactor: IReactorTime
     budgets: ByteBudgets
 
-    async def send(self, request: MirrorRequest, response: ClientResponse, *, last: bool) -> None:
-        """Send *response*; *last*: the connection is closed after it.
+    def send_whole(self, request: MirrorRequest, response: ClientResponse, *, last: bool) -> bool:
+        """Send *response* in one piece; return False where it has to be streamed.
 
-        Raises `UpstreamError` if it breaks off before its first byte, else `BrokenResponseError`.
+        *last*: the connection is closed after it.
         """
         if last:
             request.responseHeaders.setRawHeaders(b"connection", [b"close"])
             request.channel.persistent = False
         self._count_held(request, response)
         whole = response.incoming is None and len(response.content) <= PIECE_BYTES
-        if whole and request.send_response(
+        return whole and request.send_response(
             response.status, response.fields, response.content, response.length
-        ):
-            return
+        )
+
+    async def stream(self, request: MirrorRequest, response: ClientResponse) -> None:
+        """Send *response* piece by piece, after `send_whole` has returned False.
+
+        Raises `UpstreamError` if it breaks off before its first byte, else `BrokenResponseError`.
+        """
         request.setResponseCode(response.status)
         for name, value in response.fields:
             request.responseHeaders.addRawHeader(name, value)

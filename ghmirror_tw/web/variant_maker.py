@@ -48,22 +48,27 @@ class VariantMaker:
         init=False, eq=False, factory=lambda: SingleFlight(_drop)
     )
 
+    def cached(
+        self, body: Representation | CodedContent, view: ClientView | None, *, gzip: bool
+    ) -> tuple[bytes, bool] | None:
+        """Return what `whole` would, if it is cached."""
+        if not isinstance(body, Representation):
+            return None
+        variant = self.variants.get(_key(body, view, gzip=gzip))
+        return None if variant is None else (variant.content_of(body), variant.changed)
+
     async def whole(
         self, body: Representation | CodedContent, view: ClientView | None, *, gzip: bool
     ) -> tuple[bytes, bool]:
-        """Return content as it is sent, and whether its bytes differ from GitHub's.
+        """Make a variant; return content as it is sent, and whether it differs from GitHub's.
 
         *view*: None for content that is not rewritten.
         """
-        if not isinstance(body, Representation):
-            return await self._make(size_of(body), body, view, gzip=gzip)
-        key = VariantKey(body.digest, () if view is None else view.variant_key, gzip)
-        variant = self.variants.get(key)
-        if variant is None:
-            content, changed = await self._make(body.size, body, view, gzip=gzip)
+        content, changed = await self._make(size_of(body), body, view, gzip=gzip)
+        if isinstance(body, Representation):
             variant = Variant(None if content is body.packed else content, changed)
-            self.variants.store(key, variant)
-        return variant.content_of(body), variant.changed
+            self.variants.store(_key(body, view, gzip=gzip), variant)
+        return content, changed
 
     async def large(self, body: Representation, view: ClientView) -> Variant:
         """Return the gzip variant of large stored content, made by a single flight."""
@@ -135,6 +140,10 @@ class VariantMaker:
             packed.append(packs.compress(step))
         packed.append(packs.flush())
         return Variant(b"".join(packed), changed=True, size=size)
+
+
+def _key(body: Representation, view: ClientView | None, *, gzip: bool) -> VariantKey:
+    return VariantKey(body.digest, () if view is None else view.variant_key, gzip)
 
 
 def _drop(_: object) -> None:
