@@ -18,7 +18,7 @@ from twisted.web.http_headers import Headers
 from twisted.web.iweb import IAgentEndpointFactory
 from zope.interface import implementer
 
-from ghmirror_tw.cli.output import CommandError, Status
+from ghmirror_tw.cli.command_errors import CommandError, Status
 from ghmirror_tw.config.settings import Settings
 from ghmirror_tw.runtime.certificate_authorities import trust_root
 from ghmirror_tw.runtime.single_flight import Wait

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from ghmirror_tw.cli import value_formatting
+from ghmirror_tw.cli.command_errors import Status
 from ghmirror_tw.cli.command_runner import command_errors
-from ghmirror_tw.cli.output import Output, Status
+from ghmirror_tw.cli.output import Output
 from ghmirror_tw.config.exposures import exposures
 from ghmirror_tw.config.option import ConfigError
 from ghmirror_tw.config.settings_loader import read_settings

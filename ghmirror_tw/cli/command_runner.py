@@ -14,7 +14,8 @@ from twisted.logger import ILogObserver, LogEvent, LogLevel, formatEvent, global
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from ghmirror_tw.cli.output import CommandError, Output, Status
+from ghmirror_tw.cli.command_errors import CommandError, Status
+from ghmirror_tw.cli.output import Output
 from ghmirror_tw.config.option import ConfigError
 from ghmirror_tw.redis import RedisUnavailableError
 from ghmirror_tw.snapshots.lease import LeaseLostError

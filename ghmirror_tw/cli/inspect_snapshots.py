@@ -8,8 +8,8 @@ from typing import Any, Final
 from attrs import define, field
 
 from ghmirror_tw.cli import value_formatting
+from ghmirror_tw.cli.command_errors import CommandError, Status
 from ghmirror_tw.cli.command_runner import snapshot_error_code
-from ghmirror_tw.cli.output import CommandError, Status
 from ghmirror_tw.cli.snapshot_context import SnapshotContext
 from ghmirror_tw.snapshots.snapshot_errors import (
     NoSuchSnapshotError,
@@ -18,7 +18,8 @@ from ghmirror_tw.snapshots.snapshot_errors import (
     UnusableError,
 )
 from ghmirror_tw.snapshots.snapshot_format import Pair, Summary
-from ghmirror_tw.snapshots.snapshot_names import SnapshotName, StoredSnapshot
+from ghmirror_tw.snapshots.snapshot_names import SnapshotName
+from ghmirror_tw.snapshots.target_interface import StoredSnapshot
 from ghmirror_tw.store.record_kinds import ENTRY, GRANT, REFUSAL, REPRESENTATION, RecordKind
 from ghmirror_tw.store.record_names import parse
 from ghmirror_tw.wiring.snapshot_parts import snapshot_owner

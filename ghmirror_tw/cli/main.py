@@ -9,7 +9,8 @@ from typing import Any, Final, NoReturn, TypeVar
 import click
 
 from ghmirror_tw import __version__
-from ghmirror_tw.cli.output import CommandError, Output, Status
+from ghmirror_tw.cli.command_errors import CommandError, Status
+from ghmirror_tw.cli.output import Output
 
 F = TypeVar("F", bound=Callable[..., Any])
 

@@ -1,4 +1,4 @@
-"""The output of commands: results on stdout, messages and progress on stderr, exit statuses."""
+"""The output of commands: results on stdout, messages and progress on stderr."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Sequence
-from enum import IntEnum
+from collections.abc import Callable
 from typing import Any, Final, Protocol
 
 import click
 from attrs import define, field
 
 from ghmirror_tw.cli import value_formatting
+from ghmirror_tw.cli.command_errors import CommandError
 
 #: The colours of verdicts on a terminal.
 _COLOURS: Final = {"whole": "green", "damaged": "red", "fault": "red", "warning": "yellow"}
@@ -35,49 +35,6 @@ _HINTS: Final = {
     "other-secret": "use the [cache] credential_secret of the mirror that has written it",
     "internal": "run the command again with --verbose, and report what it prints",
 }
-
-
-class Status(IntEnum):
-    """Exit statuses; `main` explains them in its help."""
-
-    OK = 0
-    #: The examined object has a fault, or the operation was not performed.
-    FAULT = 1
-    #: The command line or the configuration cannot be used.
-    USAGE = 2
-    #: The store, the target or the mirror cannot be reached, or refuses.
-    UNREACHABLE = 3
-    #: Ctrl-C; by the convention of shells, SIGTERM is 143.
-    INTERRUPTED = 130
-
-
-class CommandError(Exception):
-    """A command failed: *code* is a word for programs, *message* a line for people.
-
-    *faults* are those of a configuration, a line each. No text contains a secret.
-    """
-
-    def __init__(
-        self, code: str, message: str, status: int = Status.FAULT, faults: Sequence[str] = ()
-    ) -> None:
-        super().__init__(message)
-        self.code = code
-        self.message = message
-        self.status = int(status)
-        self.faults = list(faults)
-
-    @property
-    def document(self) -> dict[str, Any]:
-        """The error as JSON."""
-        error: dict[str, Any] = {"code": self.code, "message": self.message}
-        if self.faults:
-            error["faults"] = self.faults
-        return {"error": error}
-
-    @property
-    def lines(self) -> list[str]:
-        """The error as lines."""
-        return self.faults or [self.message]
 
 
 class Progress(Protocol):

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from ghmirror_tw.cli import value_formatting
+from ghmirror_tw.cli.command_errors import CommandError, Status
 from ghmirror_tw.cli.inspect_snapshots import snapshot_fields
-from ghmirror_tw.cli.output import CommandError, Status
 from ghmirror_tw.cli.snapshot_context import SnapshotContext
 from ghmirror_tw.snapshots.lease import LEASE_S, RESTORE, release, run_with_lease
 from ghmirror_tw.snapshots.restorer import restore_records

@@ -13,15 +13,16 @@ from attrs import define, evolve, field
 from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
+from ghmirror_tw.cli.command_errors import CommandError, Status
 from ghmirror_tw.cli.command_runner import command_errors, run_in_reactor
-from ghmirror_tw.cli.output import CommandError, Output, Progress, Status
+from ghmirror_tw.cli.output import Output, Progress
 from ghmirror_tw.config.settings import Settings
 from ghmirror_tw.config.settings_loader import read_settings
 from ghmirror_tw.redis_store.redis_archive import RedisArchive
 from ghmirror_tw.runtime.content_threads import ContentThreads
-from ghmirror_tw.snapshots.snapshot_names import SnapshotName, StoredSnapshot
+from ghmirror_tw.snapshots.snapshot_names import SnapshotName
 from ghmirror_tw.snapshots.snapshot_repository import SnapshotRepository
-from ghmirror_tw.snapshots.target_interface import ITarget
+from ghmirror_tw.snapshots.target_interface import ITarget, StoredSnapshot
 from ghmirror_tw.store.store_interface import Pair
 from ghmirror_tw.wiring.redis_parts import build_redis_records, build_redis_trust
 from ghmirror_tw.wiring.snapshot_parts import TargetAccess, build_codec, server_of

@@ -13,8 +13,9 @@ from twisted.internet.task import deferLater
 
 from ghmirror_tw.cli import value_formatting
 from ghmirror_tw.cli.admin_client import StatusClient, admin_address
+from ghmirror_tw.cli.command_errors import CommandError, Status
 from ghmirror_tw.cli.command_runner import command_errors, run_in_reactor
-from ghmirror_tw.cli.output import CommandError, Output, Status
+from ghmirror_tw.cli.output import Output
 from ghmirror_tw.cli.quit_key import quit_key
 from ghmirror_tw.cli.status_tables import Section, StatusView, sparkline, status_view
 from ghmirror_tw.config.settings_loader import read_settings

@@ -20,7 +20,7 @@ from ghmirror_tw.http.request import Request
 from ghmirror_tw.proxy.request_context import Lookup
 from ghmirror_tw.store.store_interface import IStore
 from ghmirror_tw.upstream.accepted_credentials import CredentialRegistry
-from ghmirror_tw.upstream.logins import Users
+from ghmirror_tw.upstream.logins import LoginCache
 from ghmirror_tw.upstream.request_to_send import Requester
 
 
@@ -30,7 +30,7 @@ class EpochTracker:
 
     store: IStore
     credentials: CredentialRegistry
-    users: Users
+    users: LoginCache
     now: Callable[[], float]
     generations: Generations = field(factory=Generations)
     _clock: HybridClock = field(init=False)

@@ -48,7 +48,7 @@ from ghmirror_tw.upstream.accepted_credentials import CredentialRegistry
 from ghmirror_tw.upstream.byte_budget import ByteBudgets
 from ghmirror_tw.upstream.github_breaker import GitHubBreaker
 from ghmirror_tw.upstream.limited_sender import Sender
-from ghmirror_tw.upstream.logins import Users
+from ghmirror_tw.upstream.logins import LoginCache
 from ghmirror_tw.upstream.rate_limit_table import RateLimitedError
 from ghmirror_tw.upstream.rate_limiter import RateLimiter
 from ghmirror_tw.upstream.request_to_send import Requester, Upload
@@ -68,7 +68,7 @@ class Mirror:
     github: IUpstream
     threads: ContentThreads
     credentials: CredentialRegistry
-    users: Users
+    users: LoginCache
     metrics: Metrics
     options: MirrorOptions = field(on_setattr=frozen)
     sharing: Sharing
@@ -119,11 +119,11 @@ class Mirror:
             self.options,
             self.now,
         )
-        own = LoginRequests(
+        logins = LoginRequests(
             internal, self._passthrough, self.credentials, self.threads, self.options, self.now
         )
         self._access = AccessControl(
-            self.users, own.send, self.options, self.github_breaker, self.now, self.call_later
+            self.users, logins.login, self.options, self.github_breaker, self.now, self.call_later
         )
 
     def _new_sender(self, owner: Callable[[], str]) -> Sender:

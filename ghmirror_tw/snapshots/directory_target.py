@@ -24,14 +24,14 @@ from ghmirror_tw.snapshots.snapshot_errors import (
     PermanentTargetError,
     TargetError,
 )
-from ghmirror_tw.snapshots.snapshot_names import (
+from ghmirror_tw.snapshots.snapshot_names import SnapshotName
+from ghmirror_tw.snapshots.target_interface import (
     CHUNK_BYTES,
     LEFTOVER_S,
-    SnapshotName,
+    ITarget,
     StoredSnapshot,
     newest_first,
 )
-from ghmirror_tw.snapshots.target_interface import ITarget
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -6,7 +6,8 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final, TypeVar
 
-from ghmirror_tw.snapshots.snapshot_names import SnapshotName, StoredSnapshot, newest_first
+from ghmirror_tw.snapshots.snapshot_names import SnapshotName
+from ghmirror_tw.snapshots.target_interface import StoredSnapshot, newest_first
 
 T = TypeVar("T")
 

@@ -14,14 +14,14 @@ from zope.interface import implementer
 from ghmirror_tw.snapshots.aws_service import AwsService, call_aws, code_of, is_interruption
 from ghmirror_tw.snapshots.blocking_threads import BlockingThreads
 from ghmirror_tw.snapshots.snapshot_errors import TargetError
-from ghmirror_tw.snapshots.snapshot_names import (
+from ghmirror_tw.snapshots.snapshot_names import SnapshotName
+from ghmirror_tw.snapshots.target_interface import (
     CHUNK_BYTES,
     LEFTOVER_S,
-    SnapshotName,
+    ITarget,
     StoredSnapshot,
     newest_first,
 )
-from ghmirror_tw.snapshots.target_interface import ITarget
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -9,12 +9,6 @@ from typing import Final
 
 from attrs import frozen
 
-#: The bytes of one read.
-CHUNK_BYTES: Final = 256 * 1024
-
-#: The age from which an unfinished write counts as interrupted by a crash, in seconds.
-LEFTOVER_S: Final = 86_400.0
-
 _OWNER: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}", re.ASCII)
 _NAME: Final = re.compile(
     rf"ghmirror-(?P<owner>{_OWNER.pattern})-(?P<time>\d{{8}}T\d{{6}})\.(?P<ms>\d{{3}})Z\.snap",
@@ -65,25 +59,3 @@ class SnapshotName:
             return None
         seconds = (at - _EPOCH) // timedelta(seconds=1)
         return cls(match["owner"], seconds * 1000 + int(match["ms"])) if seconds >= 0 else None
-
-
-@frozen
-class StoredSnapshot:
-    """A snapshot at a target; *written_at* is in seconds by the clock of the target."""
-
-    name: SnapshotName
-    size_bytes: int
-    written_at: float = 0.0
-
-    @property
-    def order(self) -> tuple[float, int, str]:
-        """The sort key: the target's time, then the name.
-
-        The time in a name is that of a replica, whose clock may be wrong.
-        """
-        return (self.written_at, self.name.at_ms, self.name.owner)
-
-
-def newest_first(stored: list[StoredSnapshot]) -> tuple[StoredSnapshot, ...]:
-    """Return snapshots of all owners, newest first."""
-    return tuple(sorted(stored, key=lambda each: each.order, reverse=True))

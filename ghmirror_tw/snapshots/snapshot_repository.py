@@ -22,9 +22,10 @@ from ghmirror_tw.snapshots.snapshot_errors import (
     UnusableError,
 )
 from ghmirror_tw.snapshots.snapshot_format import LARGEST_BYTES, Header, Pair, Summary
-from ghmirror_tw.snapshots.snapshot_names import SnapshotName, StoredSnapshot
+from ghmirror_tw.snapshots.snapshot_names import SnapshotName
 from ghmirror_tw.snapshots.snapshot_reader import SnapshotReader
 from ghmirror_tw.snapshots.snapshot_writer import SnapshotWriter
+from ghmirror_tw.snapshots.target_interface import StoredSnapshot
 from ghmirror_tw.store.record_sealing import Codec
 
 _log: Final = Logger(namespace="ghmirror.snapshots")

@@ -1,14 +1,43 @@
-"""The interface of targets: places where snapshots are stored."""
+"""The interface of targets, where snapshots are stored, and what they return."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Coroutine
-from typing import Any
+from typing import Any, Final
 
+from attrs import frozen
 from twisted.internet.defer import Deferred
 from zope.interface import Attribute, Interface
 
-from ghmirror_tw.snapshots.snapshot_names import SnapshotName, StoredSnapshot
+from ghmirror_tw.snapshots.snapshot_names import SnapshotName
+
+#: The bytes of one read.
+CHUNK_BYTES: Final = 256 * 1024
+
+#: The age from which an unfinished write counts as interrupted by a crash, in seconds.
+LEFTOVER_S: Final = 86_400.0
+
+
+@frozen
+class StoredSnapshot:
+    """A snapshot at a target; *written_at* is in seconds by the clock of the target."""
+
+    name: SnapshotName
+    size_bytes: int
+    written_at: float = 0.0
+
+    @property
+    def order(self) -> tuple[float, int, str]:
+        """The sort key: the target's time, then the name.
+
+        The time in a name is that of a replica, whose clock may be wrong.
+        """
+        return (self.written_at, self.name.at_ms, self.name.owner)
+
+
+def newest_first(stored: list[StoredSnapshot]) -> tuple[StoredSnapshot, ...]:
+    """Return snapshots of all owners, newest first."""
+    return tuple(sorted(stored, key=lambda each: each.order, reverse=True))
 
 
 class ITarget(Interface):

@@ -22,13 +22,8 @@ from ghmirror_tw.telemetry.busiest import Busiest
 from ghmirror_tw.telemetry.histograms import LabelledHistogram, ObservationCounter
 from ghmirror_tw.telemetry.logs import scrub
 from ghmirror_tw.telemetry.metric_catalogue import BUCKETS, CATALOGUE, StoreFigures
-from ghmirror_tw.telemetry.metric_collectors import (
-    USER_SERIES,
-    BudgetCollector,
-    RecentSeries,
-    StoreCollector,
-    WithoutCreated,
-)
+from ghmirror_tw.telemetry.metric_collectors import BudgetCollector, StoreCollector, WithoutCreated
+from ghmirror_tw.telemetry.user_series import USER_SERIES, RecentSeries
 from ghmirror_tw.upstream.byte_budget import ByteBudget
 
 #: Methods that are labels of their own (RFC 9110, section 9; RFC 5789); all others are ``OTHER``.

@@ -64,7 +64,7 @@ class _LoginRecord:
 
 
 @define(eq=False)
-class Users:
+class LoginCache:
     """The logins of credentials; a *credential* is a name made by ``CredentialNames``.
 
     Times are seconds since the epoch. Only fresh responses from GitHub may be noted here, never

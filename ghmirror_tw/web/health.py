@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from http import HTTPStatus
 from typing import Any, Final
 
-from attrs import define, frozen
+from attrs import define
 from twisted.web.resource import Resource
 
-from ghmirror_tw.http.request import READ_METHODS
 from ghmirror_tw.http.targets import path_of
+from ghmirror_tw.web.own_pages import NOT_FOUND, TEXT, Page, prepare
 
 _HEALTH: Final = frozenset({b"/healthz", b"/readyz"})
-_TEXT: Final = b"text/plain; charset=utf-8"
-JSON: Final = b"application/json; charset=utf-8"
 
 
 @define
@@ -42,59 +39,19 @@ class Readiness:
         return "ready"
 
 
-@frozen
-class Page:
-    """A response to a request for a page of the mirror's own."""
-
-    status: int
-    media_type: bytes
-    content: bytes
-    #: Fields besides those of all pages.
-    fields: tuple[tuple[bytes, bytes], ...] = ()
-
-
-_NOT_FOUND: Final = Page(
-    HTTPStatus.NOT_FOUND,
-    JSON,
-    json.dumps(
-        {"message": "Not Found", "documentation_url": "https://docs.github.com/rest"}
-    ).encode(),
-)
-
-_NOT_ALLOWED: Final = Page(HTTPStatus.METHOD_NOT_ALLOWED, _TEXT, b"GET or HEAD only\n")
-
-
 def is_health(target: bytes) -> bool:
     """Tell whether a request target asks for a health check."""
     return path_of(target) in _HEALTH
 
 
-def page_of(path: bytes, readiness: Readiness) -> Page | None:
+def health_page(path: bytes, readiness: Readiness) -> Page | None:
     """Return the page at *path* on both listeners; None: there is none."""
     if path == b"/healthz":
-        return Page(HTTPStatus.OK, _TEXT, b"ok\n")
+        return Page(HTTPStatus.OK, TEXT, b"ok\n")
     if path == b"/readyz":
         status = HTTPStatus.OK if readiness.ready else HTTPStatus.SERVICE_UNAVAILABLE
-        return Page(status, _TEXT, readiness.reason.encode() + b"\n")
+        return Page(status, TEXT, readiness.reason.encode() + b"\n")
     return None
-
-
-def prepare(request: Any, page: Page) -> bytes:
-    """Set the status and the fields of the response to *request*; return its content.
-
-    Methods other than GET and HEAD are refused on existing pages.
-    """
-    if page is not _NOT_FOUND and request.method not in READ_METHODS:
-        page = _NOT_ALLOWED
-        request.setHeader(b"Allow", b"GET, HEAD")
-    request.setResponseCode(page.status)
-    request.setHeader(b"Content-Type", page.media_type)
-    request.setHeader(b"Content-Length", b"%d" % len(page.content))
-    request.setHeader(b"Cache-Control", b"no-store")
-    request.setHeader(b"X-Content-Type-Options", b"nosniff")
-    for name, value in page.fields:
-        request.setHeader(name, value)
-    return page.content
 
 
 class Health(Resource):
@@ -109,7 +66,7 @@ class Health(Resource):
     def render(self, request: Any) -> bytes:
         """Return the content of the response to *request*."""
         path = request.uri.partition(b"?")[0]
-        return prepare(request, self._page(path, request.getHeader(b"accept")) or _NOT_FOUND)
+        return prepare(request, self._page(path, request.getHeader(b"accept")) or NOT_FOUND)
 
     def _page(self, path: bytes, accept: bytes | None) -> Page | None:  # noqa: ARG002 - see Admin
-        return page_of(path, self._readiness)
+        return health_page(path, self._readiness)

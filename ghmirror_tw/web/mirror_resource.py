@@ -37,7 +37,7 @@ from ghmirror_tw.telemetry.metrics import Metrics
 from ghmirror_tw.upstream.byte_budget import ByteBudgets
 from ghmirror_tw.upstream.request_to_send import Requester
 from ghmirror_tw.upstream.upstream_interface import UpstreamError
-from ghmirror_tw.web import health
+from ghmirror_tw.web import health, own_pages
 from ghmirror_tw.web.access_log import AccessLog, LoggedRequest, shown_path
 from ghmirror_tw.web.client_address import client_address, is_trusted, peer_of
 from ghmirror_tw.web.client_response import ClientResponse, ClientView
@@ -134,9 +134,9 @@ class MirrorResource:
 
     def render(self, request: MirrorRequest) -> int:
         """Begin the response to *request*."""
-        page = health.page_of(path_of(request.uri), self.readiness)
+        page = health.health_page(path_of(request.uri), self.readiness)
         if page is not None:
-            request.write(health.prepare(request, page))
+            request.write(own_pages.prepare(request, page))
             request.finish()
             return NOT_DONE_YET
         record = _RequestRecord(self.reactor.seconds())

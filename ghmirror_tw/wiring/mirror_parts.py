@@ -27,7 +27,7 @@ from ghmirror_tw.upstream.accepted_credentials import CredentialRegistry
 from ghmirror_tw.upstream.byte_budget import ByteBudgets
 from ghmirror_tw.upstream.github_breaker import GitHubBreaker
 from ghmirror_tw.upstream.http_client import Origin, UpstreamClient
-from ghmirror_tw.upstream.logins import Users
+from ghmirror_tw.upstream.logins import LoginCache
 from ghmirror_tw.upstream.rate_limiter import RateLimiter
 from ghmirror_tw.upstream.status_page import StatusPage
 from ghmirror_tw.web.access_log import AccessLog
@@ -182,7 +182,7 @@ def _build_mirror(  # noqa: PLR0913, PLR0917 - the parts that it connects
         client,
         threads,
         CredentialRegistry(CredentialNames.by(secrets, server_id(settings.github.api_url))),
-        Users(),
+        LoginCache(),
         metrics,
         _mirror_options(settings),
         Sharing(configured=settings.cache.share),

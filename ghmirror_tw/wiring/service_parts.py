@@ -14,10 +14,11 @@ from twisted.python.logfile import LogFile
 
 from ghmirror_tw.config.settings import Server, Settings
 from ghmirror_tw.runtime.file_descriptors import max_client_connections, raise_descriptor_limit
-from ghmirror_tw.service import Listener, MirrorService, SharingPorts, with_backlog
+from ghmirror_tw.service import MirrorService
 from ghmirror_tw.telemetry import logs
 from ghmirror_tw.web.admin_site import admin_site
 from ghmirror_tw.web.client_connections import MirrorSite
+from ghmirror_tw.web.listeners import Listener, SharingPorts, with_backlog
 from ghmirror_tw.web.mirror_request import MirrorRequest
 from ghmirror_tw.wiring.mirror_parts import build_mirror_parts
 from ghmirror_tw.wiring.settings_reload import SettingsReload

@@ -33,10 +33,10 @@ from twisted.web.http_headers import Headers
 from twisted.web.iweb import IBodyProducer
 
 from ghmirror_tw.config.settings import Settings
-from ghmirror_tw.service import BACKLOG
 from ghmirror_tw.store.failover import FailoverStore
 from ghmirror_tw.web.admin_site import admin_site
 from ghmirror_tw.web.client_connections import MirrorSite
+from ghmirror_tw.web.listeners import BACKLOG
 from ghmirror_tw.web.mirror_request import MirrorRequest
 from ghmirror_tw.wiring.mirror_parts import MirrorParts, build_mirror_parts
 from tests.fakes.github import GitHub

@@ -6,7 +6,7 @@ import re
 
 from twisted.trial.unittest import TestCase
 
-from ghmirror_tw.telemetry.metric_collectors import USER_SERIES
+from ghmirror_tw.telemetry.user_series import USER_SERIES
 from tests.harness.home import open_home
 
 RESOURCE = re.compile(r'^ghmirror_quota_remaining\{resource="([^"]*)"', re.MULTILINE)

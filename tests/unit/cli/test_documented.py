@@ -8,7 +8,8 @@ from textwrap import dedent
 import pytest
 
 from ghmirror_tw.cli import check_config, command_runner, snapshot_context
-from ghmirror_tw.cli.output import CommandError, Output, Status
+from ghmirror_tw.cli.command_errors import CommandError, Status
+from ghmirror_tw.cli.output import Output
 from ghmirror_tw.snapshots.snapshot_errors import SnapshotError, UnusableError
 from tests.harness.running import ROOT
 from tests.unit.cli.command import Operator

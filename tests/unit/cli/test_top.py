@@ -19,7 +19,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
 from ghmirror_tw.cli.admin_client import TIMEOUT_S, AdminAddress, StatusClient, admin_address
-from ghmirror_tw.cli.output import CommandError
+from ghmirror_tw.cli.command_errors import CommandError
 from ghmirror_tw.cli.status_screen import Screen
 from ghmirror_tw.cli.status_tables import sparkline, status_view
 from ghmirror_tw.config.settings import Settings

@@ -33,7 +33,7 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import TestCase
 
 from ghmirror_tw.cli.admin_client import AdminAddress, StatusClient
-from ghmirror_tw.cli.output import CommandError
+from ghmirror_tw.cli.command_errors import CommandError
 from ghmirror_tw.redis.server_endpoint import Credentials
 from ghmirror_tw.runtime.certificate_authorities import trust_root
 from ghmirror_tw.runtime.verified_tls import ServerIdentityError, VerifiedTLS, names_host

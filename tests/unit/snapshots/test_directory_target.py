@@ -24,8 +24,8 @@ from zope.interface.verify import verifyObject
 from ghmirror_tw.snapshots.blocking_threads import BlockingThreads
 from ghmirror_tw.snapshots.directory_target import DirectoryTarget, TemporaryFile
 from ghmirror_tw.snapshots.snapshot_errors import NoSuchSnapshotError, TargetError
-from ghmirror_tw.snapshots.snapshot_names import CHUNK_BYTES, LEFTOVER_S, SnapshotName
-from ghmirror_tw.snapshots.target_interface import ITarget
+from ghmirror_tw.snapshots.snapshot_names import SnapshotName
+from ghmirror_tw.snapshots.target_interface import CHUNK_BYTES, LEFTOVER_S, ITarget
 from tests.harness.running import ROOT
 
 reactor: Any = global_reactor

@@ -23,8 +23,8 @@ from ghmirror_tw.snapshots.aws_service import AwsService
 from ghmirror_tw.snapshots.blocking_threads import BlockingThreads
 from ghmirror_tw.snapshots.s3_target import FETCHED_BYTES, S3Target
 from ghmirror_tw.snapshots.snapshot_errors import NoSuchSnapshotError, TargetError
-from ghmirror_tw.snapshots.snapshot_names import CHUNK_BYTES, LEFTOVER_S, SnapshotName
-from ghmirror_tw.snapshots.target_interface import ITarget
+from ghmirror_tw.snapshots.snapshot_names import SnapshotName
+from ghmirror_tw.snapshots.target_interface import CHUNK_BYTES, LEFTOVER_S, ITarget
 from tests.fakes.s3 import KEY_ID, PART_BYTES, SECRET, Bucket, Fault, S3Request, open_bucket
 from tests.harness.running import ROOT
 

@@ -8,13 +8,9 @@ from hypothesis import strategies as st
 
 from ghmirror_tw.snapshots.retention import shrunk, superseded
 from ghmirror_tw.snapshots.snapshot_format import Header
-from ghmirror_tw.snapshots.snapshot_names import (
-    SnapshotName,
-    StoredSnapshot,
-    newest_first,
-    owner_of,
-)
+from ghmirror_tw.snapshots.snapshot_names import SnapshotName, owner_of
 from ghmirror_tw.snapshots.snapshot_writer import SnapshotWriter
+from ghmirror_tw.snapshots.target_interface import StoredSnapshot, newest_first
 from ghmirror_tw.store.record_kinds import REFUSAL
 from ghmirror_tw.store.record_names import RecordName
 from ghmirror_tw.store.record_sealing import Codec

@@ -27,8 +27,9 @@ from ghmirror_tw.snapshots.snapshot_errors import (
     TruncatedError,
 )
 from ghmirror_tw.snapshots.snapshot_format import BLOCK_BYTES, MAGIC, START, VERSION, Header, Pair
-from ghmirror_tw.snapshots.snapshot_names import SnapshotName, StoredSnapshot
+from ghmirror_tw.snapshots.snapshot_names import SnapshotName
 from ghmirror_tw.snapshots.snapshot_repository import SnapshotRepository
+from ghmirror_tw.snapshots.target_interface import StoredSnapshot
 from ghmirror_tw.store.record_kinds import REFUSAL
 from ghmirror_tw.store.record_sealing import Codec
 from tests.unit.snapshots.test_snapshot_format import written

@@ -13,8 +13,8 @@ from twisted.internet.task import Clock
 from twisted.logger import ILogObserver, globalLogPublisher
 from zope.interface import implementer
 
-from ghmirror_tw.telemetry.metric_collectors import USER_IDLE_S, USER_SERIES
 from ghmirror_tw.telemetry.metrics import Metrics
+from ghmirror_tw.telemetry.user_series import USER_IDLE_S, USER_SERIES
 
 
 @pytest.fixture

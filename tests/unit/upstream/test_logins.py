@@ -22,8 +22,8 @@ from ghmirror_tw.upstream.logins import (
     DISPLAYED_S,
     FRESH_S,
     BadCredentialError,
+    LoginCache,
     LoginUnknownError,
-    Users,
 )
 
 ALLOWED = frozenset({"octocat", "Hubot"})
@@ -77,14 +77,14 @@ class LoginTests(SynchronousTestCase):
 
     def test_noted_login_is_returned(self) -> None:
         """By the name of the credential."""
-        users = Users()
+        users = LoginCache()
         users.note_login("c1", "octocat", 1.0)
         assert users.login("c1", 2.0) == "octocat"
         assert users.login("c2", 2.0) is None
 
     def test_later_result_replaces_earlier_one(self) -> None:
         """A result of an earlier request changes nothing."""
-        users = Users()
+        users = LoginCache()
         users.note_login("c1", "renamed", 5.0)
         users.note_login("c1", "octocat", 4.0)
         assert users.login("c1", 5.0) == "renamed"
@@ -93,7 +93,7 @@ class LoginTests(SynchronousTestCase):
 
     def test_login_is_displayed_while_credential_is_used(self) -> None:
         """However old it is."""
-        users = Users()
+        users = LoginCache()
         users.note_login("c1", "octocat", 0.0)
         for day in range(1, 20):
             assert users.login("c1", day * DISPLAYED_S) == "octocat"
@@ -101,7 +101,7 @@ class LoginTests(SynchronousTestCase):
 
     def test_peeking_is_no_use_of_the_credential(self) -> None:
         """A page that shows logins extends none of them."""
-        users = Users(capacity=2)
+        users = LoginCache(capacity=2)
         users.note_login("c1", "one", 0.0)
         users.note_login("c2", "two", 1.0)
         assert users.peek_login("c1", DISPLAYED_S) == "one"
@@ -113,7 +113,7 @@ class LoginTests(SynchronousTestCase):
 
     def test_least_recently_used_login_is_evicted(self) -> None:
         """At the capacity."""
-        users = Users(capacity=2)
+        users = LoginCache(capacity=2)
         users.note_login("c1", "one", 0.0)
         users.note_login("c2", "two", 1.0)
         users.login("c1", 2.0)
@@ -126,7 +126,7 @@ class MayUseTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         self.clock = Clock()
-        self.users = Users()
+        self.users = LoginCache()
         self.github = GitHub()
 
     def check(
@@ -156,7 +156,7 @@ class MayUseTests(SynchronousTestCase):
     def test_listed_user_is_allowed(self) -> None:
         """Whatever the case of the login on either side."""
         for login, listed in (("octocat", "octocat"), ("HUBOT", "Hubot"), ("Mona", "mona")):
-            self.users = Users()
+            self.users = LoginCache()
             self.github.login = login
             assert self.may_use(frozenset({listed, "other"})) is True
 
@@ -397,7 +397,7 @@ class MayUseTests(SynchronousTestCase):
 
     def test_evicted_credential_still_gets_its_result(self) -> None:
         """The caller that waited for it."""
-        self.users = Users(capacity=0)
+        self.users = LoginCache(capacity=0)
         assert self.may_use() is True
 
 

@@ -12,7 +12,7 @@ from zope.interface.verify import verifyObject
 
 from ghmirror_tw.telemetry.metrics import Metrics
 from ghmirror_tw.web.admin_site import Admin
-from ghmirror_tw.web.health import Health, Readiness, page_of
+from ghmirror_tw.web.health import Health, Readiness, health_page
 
 READY = Readiness(listening=True, restored=True)
 PARTS = ("/", "/page.css", "/page.js", "/page.svg", "/status.json")
@@ -37,9 +37,9 @@ class ReadinessTests(TestCase):
 
     def test_main_listener_has_two_pages(self) -> None:
         """All other paths are forwarded."""
-        healthy = page_of(b"/healthz", Readiness())
-        ready = page_of(b"/readyz", READY)
-        unready = page_of(b"/readyz", Readiness())
+        healthy = health_page(b"/healthz", Readiness())
+        ready = health_page(b"/readyz", READY)
+        unready = health_page(b"/readyz", Readiness())
         assert healthy is not None
         assert ready is not None
         assert unready is not None
@@ -47,7 +47,7 @@ class ReadinessTests(TestCase):
         assert (ready.status, ready.content) == (200, b"ready\n")
         assert (unready.status, unready.content) == (503, b"not listening yet\n")
         for path in (b"/", b"/metrics", b"/healthz/", b"/user"):
-            assert page_of(path, READY) is None
+            assert health_page(path, READY) is None
 
 
 class PageTests(TestCase):
