@@ -1,11 +1,11 @@
-"""The tables of capacity in docs/deployment.rst, from figures that were measured.
+"""Writes the tables of capacity in docs/deployment.rst, from measured figures.
 
     python -m benchmarks.trace --json trace.json
     python -m benchmarks.capacity trace.json
 
 The first command needs a machine with nothing else to do. The second one writes cores and pods by
 requests per second, by the CPU time of a request in the fleet trace, that of Redis included. Pods
-are those of the HorizontalPodAutoscaler. Memory of Redis is from ``benchmarks.sizing``, whose
+are those of the HorizontalPodAutoscaler. Memory of Redis is from ``benchmarks.redis_memory``, whose
 figures do not depend on the machine's load.
 """
 
@@ -28,7 +28,7 @@ SUBJECT: Final = "mirror, Redis"
 #: Of the HorizontalPodAutoscaler: 70 % of the half core that a pod requests, and three pods.
 CORES_A_POD: Final = 0.35
 LEAST_PODS: Final = 3
-#: Bytes, as docs/redis.rst has them by ``benchmarks.sizing``.
+#: Bytes, as docs/redis.rst has them by ``benchmarks.redis_memory``.
 GRANT: Final = 400
 REPRESENTATION: Final = 1_230
 LIST: Final = 500
@@ -49,7 +49,7 @@ def grid(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def cores(found: dict[str, Any]) -> str:
-    """Return the table of cores and pods, from what ``benchmarks.trace --json`` wrote."""
+    """Return the table of cores and pods, from the JSON of ``benchmarks.trace``."""
     (row,) = [each for each in found["tables"]["trace"] if each["subject"] == SUBJECT]
     busy = {rate: rate * row["cpu_us"] / 1e6 for rate in RATES}
     rows = [
@@ -90,7 +90,7 @@ def with_cores(page: str, table: str) -> str:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Write the table of cores into the page."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.capacity", description=__doc__)
-    parser.add_argument("trace", type=Path, help="what benchmarks.trace --json wrote")
+    parser.add_argument("trace", type=Path, help="the JSON of benchmarks.trace")
     found = json.loads(parser.parse_args(arguments).trace.read_text())
     PAGE.write_text(with_cores(PAGE.read_text(), cores(found)))
 

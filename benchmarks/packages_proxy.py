@@ -1,10 +1,10 @@
-"""A validating proxy made of packages: uvicorn, httpx and hishel, with no more than their options.
+"""A validating proxy made of packages: uvicorn, httpx and hishel, configured by their options.
 
     python -m benchmarks.packages_proxy PORT GITHUB_URL
 
-That is what a team writes in Python in an afternoon. It validates each GET with GitHub, since each
-request that it sends has `Cache-Control: no-cache`. Each credential has stored responses of its
-own: it is part of the key.
+It is the simplest alternative to a mirror in Python. It validates each GET with GitHub, since each
+request that it sends has `Cache-Control: no-cache`. The credential is part of the cache key, so
+that stored responses are not shared.
 """
 
 from __future__ import annotations
@@ -70,15 +70,17 @@ class Proxy:
             extensions={"caching": {"key": key}},
         )
         content = response.content
-        kept = _end_to_end(response.headers.raw, _HOP_BY_HOP | _DECODED)
+        fields = _end_to_end(response.headers.raw, _HOP_BY_HOP | _DECODED)
         if response.status_code != httpx.codes.NOT_MODIFIED:
-            kept.append((b"content-length", b"%d" % len(content)))
-        await send({"type": "http.response.start", "status": response.status_code, "headers": kept})
+            fields.append((b"content-length", b"%d" % len(content)))
+        await send(
+            {"type": "http.response.start", "status": response.status_code, "headers": fields}
+        )
         await send({"type": "http.response.body", "body": content})
 
 
 def main() -> None:
-    """Serve until a signal ends it."""
+    """Serve until a signal."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("port", type=int)
     parser.add_argument("github_url")

@@ -1,4 +1,4 @@
-"""Writes docs/performance.rst, with plots, from what `benchmarks.speed` has found out.
+"""Writes docs/performance.rst, with plots, from the results of `benchmarks.speed`.
 
 python -m benchmarks.performance speed.json
 """
@@ -16,8 +16,8 @@ import matplotlib as mpl
 from attrs import define, field
 from matplotlib.figure import Figure
 
-from benchmarks.results import BESIDE, NEEDED
-from benchmarks.revalidating import (
+from benchmarks.results import NEEDED, OTHER_PYTHON
+from benchmarks.revalidation import (
     MEMORY,
     OTHER_MEMORY,
     OTHER_REDIS,
@@ -32,7 +32,7 @@ _INTRODUCTION: Final = """\
 Performance
 ===========
 
-What a validated GET costs, measured by a program that anyone can run::
+The cost of a validated GET, measured by a program that is easy to run::
 
     make bench PYPY=pypy3 BENCH='--json speed.json'
     .venv/bin/python -m benchmarks.performance speed.json
@@ -44,9 +44,9 @@ included, as Linux counts it. GitHub's stand-in is an nginx that knows the entit
 """
 
 _ON_PYPY: Final = """\
-The mirror runs on PyPy, and on CPython where it says so, with the same code; bars are for the
-mirror on PyPy. Before it is measured there it is driven for 20 seconds, in which PyPy compiles.
-Without ``PYPY=pypy3`` all is measured on CPython, and judged there.
+Mirrors run on PyPy, and on CPython where the name says so, with the same code. The thresholds are
+for PyPy. Before a measurement there is load for 20 seconds, in which PyPy compiles. Without
+``PYPY=pypy3`` all is measured on CPython, and the thresholds are for CPython.
 """
 
 _TEXTS: Final = {
@@ -59,10 +59,10 @@ Traffic like that of a fleet of bots. 48 clients, each with a connection, a cred
 a fifth of which are pages of lists with ``Link``. A third of the clients send ``If-None-Match`` for
 what they have. Content is 23 kB of JSON.
 
-The mirror and Varnish validate each GET with GitHub. nginx stores nothing and passes each through.
+The mirror and Varnish validate each GET with GitHub. nginx stores nothing and forwards each.
 *Python packages* is a validating proxy made of an ASGI server, an HTTP client and a cache library.
-*upstream* is the number of requests to GitHub for a response, *paid* the number of those that were
-no 304. The mirror proves ``Link`` by requests of its own, which are part of *upstream*.
+*upstream* is the number of requests to GitHub for a response, *paid* the number of those without a
+304. The mirror proves ``Link`` by requests of its own, which are part of *upstream*.
 """,
     "revalidated": """\
 Revalidated GETs
@@ -70,16 +70,16 @@ Revalidated GETs
 
 500 URLs with 23 kB of JSON each, requested by wrk with one credential and ``Accept-Encoding:
 gzip``. The mirror and Varnish validate each one with GitHub, which sends a 304. nginx stores
-nothing and passes each 200 through. The mirror rewrites URLs in the content; the others leave it as
-it is. A round lasts some seconds, or 50 ms for each connection if that is longer, so that the first
-response of each connection is not among the slowest hundredth. *Twisted alone* is no mirror. It is
-the least that sockets and Twisted's reactor take, with two dictionaries and without rules.
+nothing and forwards each 200. The mirror rewrites URLs in the content; the others do not change it.
+A round lasts some seconds, or 50 ms for each connection if that is longer, so that the first
+response of each connection is not among the slowest hundredth. *Twisted alone* is no mirror: it is
+the cost of sockets and Twisted's reactor, with two dictionaries and without rules.
 """,
     "latency": """\
 Latency that is added
 ---------------------
 
-To a response of GitHub that takes 100 ms, at a steady rate. Requests are sent at their time,
+To a response of GitHub that takes 100 ms, at a steady rate. Requests are sent when they are due,
 whether or not earlier ones have ended, and their latency counts from then. The percentiles of
 requests that go to GitHub directly, at the same rate, are subtracted.
 """,
@@ -90,37 +90,37 @@ Size of content
 The same GETs by size of content, before compression.
 """,
     "stored": """\
-What is stored
+Stored records
 --------------
 
-The same GETs with so many more representations in the memory store, each with one grant. Memory is
-what the process has grown by for each, without the compressed content. PyPy takes and gives back
-more than 100 MB at a time, which hides that: what each takes is to be measured on CPython.
+The same GETs with further representations in the memory store, each with one grant. Memory is the
+growth of the process for each, without the compressed content. PyPy allocates more than 100 MB at a
+time, so that this figure is valid only on CPython.
 """,
     "credentials": """\
 Credentials
 -----------
 
-The same GETs of 10 resources, by so many credentials that have each been granted all of them.
+The same GETs of 10 resources, by the number of credentials, each with grants for all of them.
 """,
     "misses": """\
 Misses
 ------
 
-What has never been requested before: a 200, which is stored.
+Requests without a stored response: each has a 200, which is stored.
 """,
     "passing": """\
-Passing on
-----------
+Passthrough
+-----------
 
-1 MB that is neither stored nor rewritten.
+Content of 1 MB that is neither stored nor rewritten.
 """,
     "layers": """\
-Where the time goes
--------------------
+CPU time by layer
+-----------------
 
-By samples of the mirror's stacks on CPython during revalidated GETs, over TLS to GitHub. What a
-layer calls that is none, such as Python's own library, counts for the layer.
+By samples of the mirror's stacks on CPython during revalidated GETs, over TLS to GitHub. Code
+outside all layers, such as the standard library, counts for its caller.
 """,
 }
 _COLORS: Final = {
@@ -136,13 +136,13 @@ _OTHERS: Final = "#8d96a3"
 
 @define(eq=False)
 class Page:
-    """The page as far as it is written, and the folder beside it for its plots."""
+    """The lines of the page, and the directory for it and its plots."""
 
     docs: Path
     lines: list[str] = field(factory=list)
 
     def text(self, text: str) -> None:
-        """Add a paragraph, or several."""
+        """Add one or more paragraphs."""
         self.lines += [text.rstrip("\n"), ""]
 
     def table(self, head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
@@ -159,8 +159,8 @@ class Page:
         )
         self.lines += [rule, first, rule, *others, rule, ""]
 
-    def plot(self, name: str, what: str, draw: Callable[[Any], None]) -> None:
-        """Draw a plot and show it; *what* is said where it can't be seen."""
+    def plot(self, name: str, description: str, draw: Callable[[Any], None]) -> None:
+        """Draw a plot, and add it with its *description* as alternative text."""
         figure = Figure(figsize=(8.5, 3.6), layout="constrained")
         axes = figure.subplots()
         draw(axes)
@@ -170,13 +170,13 @@ class Page:
         axes.grid(visible=True, alpha=0.3)
         folder = self.docs / "performance"
         folder.mkdir(exist_ok=True)
-        # the same figures make the same file
+        # equal figures result in equal files
         with mpl.rc_context({"svg.hashsalt": name}):
             figure.savefig(folder / f"{name}.svg", metadata={"Date": None})
-        self.lines += [f".. image:: performance/{name}.svg", f"   :alt: {what}", ""]
+        self.lines += [f".. image:: performance/{name}.svg", f"   :alt: {description}", ""]
 
     def write(self) -> None:
-        """Write it."""
+        """Write the page."""
         (self.docs / "performance.rst").write_text("\n".join(self.lines).rstrip("\n") + "\n")
 
 
@@ -208,7 +208,7 @@ def _lines(axes: Any, rows: Sequence[Found], x: str, y: str, *, log_y: bool = Tr
 
 
 def _rows(page: Page, rows: Sequence[Found], by: str | None = None) -> None:
-    """Add a table of measurements, with what they were measured by in front."""
+    """Add a table of measurements, with the column *by* after the first one."""
     head = (
         "subject",
         *([by] if by else []),
@@ -290,7 +290,7 @@ def _revalidated(page: Page, rows: list[Found]) -> None:
         axes.set_yscale("log")
         axes.set_xticks(connections, connections)
         axes.minorticks_off()
-        axes.set_xlabel("connections, all of which ask as fast as they are answered")
+        axes.set_xlabel("connections, each without a pause between requests")
         axes.set_ylabel("ms")
 
     page.plot("cpu", "CPU time a request, by connections", cpu)
@@ -346,11 +346,11 @@ def _stored(page: Page, rows: list[Found]) -> None:
         ],
     )
     draw = _by_count(rows, "representations stored")
-    page.plot("stored", "CPU time a request, by what is stored", draw)
+    page.plot("stored", "CPU time a request, by stored representations", draw)
 
 
 def _by_count(rows: list[Found], counted: str) -> Callable[[Any], None]:
-    """Return what draws the CPU time against how many there are of what is *counted*."""
+    """Return a function that draws the CPU time by the number of the objects *counted*."""
 
     def draw(axes: Any) -> None:
         same = [{**row, "subject": MEMORY} for row in rows]
@@ -404,7 +404,7 @@ def write(found: Found, docs: Path) -> None:
     """Write the page and its plots into a directory."""
     page = Page(docs)
     page.text(_INTRODUCTION)
-    if BESIDE in found["programs"]:
+    if OTHER_PYTHON in found["programs"]:
         page.text(_ON_PYPY)
     of = f", of commit {found['commit']}" if found["commit"] else ""
     page.text("Measured with ``{command}``\nat {when}{of}, with:".format(**found, of=of))
@@ -412,15 +412,15 @@ def write(found: Found, docs: Path) -> None:
         page.lines.append(f"- {name}: {value}")
     page.lines.append("")
     if not found["options"]["urls"]:
-        page.text("In the content there was nothing to rewrite.")
+        page.text("The content has no URLs to rewrite.")
     judged = [each for each in found["figures"] if each["most"] is not None]
     if judged:
-        page.text("Bars\n----\n\nWhat must not be passed, and whether it was.")
+        page.text("Thresholds\n----------\n\nThe most that is permitted, and the comparison.")
         page.table(
-            ("bar", "measured", "at most", ""),
+            ("threshold", "measured", "at most", ""),
             [
                 (
-                    each["what"].strip(),
+                    each["name"].strip(),
                     f"{_number(each['value'])} {each['unit']}".strip(),
                     f"{each['most']:,g}",
                     "holds" if each["holds"] else "MISSED",
@@ -436,17 +436,17 @@ def write(found: Found, docs: Path) -> None:
 
 
 def read(path: Path) -> Found:
-    """Return what the benchmark has written. Raises `ValueError` with what is wrong."""
+    """Return the results in a file. Raises `ValueError` with the fault of the file."""
     try:
         found: Any = json.loads(path.read_text())
     except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"it can't be read: {error}") from error
+        raise ValueError(f"it cannot be read: {error}") from error
     except json.JSONDecodeError as error:
         raise ValueError(f"it is not JSON: {error}") from error
     missing = [name for name in NEEDED if not isinstance(found, dict) or name not in found]
     if missing:
         raise ValueError(
-            f"it is not what python -m benchmarks.speed --json writes: no {', '.join(missing)}"
+            f"it is not a file of python -m benchmarks.speed --json: missing {', '.join(missing)}"
         )
     written: Found = found
     return written
@@ -459,8 +459,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("results", type=Path, help="what --json has written")
-    parser.add_argument("--docs", type=Path, default=ROOT / "docs", help="where the page goes")
+    parser.add_argument("results", type=Path, help="the file of --json")
+    parser.add_argument("--docs", type=Path, default=ROOT / "docs", help="directory of the page")
     options = parser.parse_args(arguments)
     if not options.docs.is_dir():
         parser.error(f"argument --docs: there is no directory {options.docs}")

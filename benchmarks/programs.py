@@ -1,4 +1,4 @@
-"""Programs that listen on a port, each in a process group and a directory of its own."""
+"""Server programs, each in a process group and a directory of its own."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from typing import Final, Self
 
 _START_S: Final = 60.0
 _END_S: Final = 10.0
-_LOOK_S: Final = 0.02
+_POLL_S: Final = 0.02
 _PATH: Final = os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"))
-"""Servers of Debian's are where not everybody looks for programs."""
+"""Debian installs servers in directories that are not in the PATH of each user."""
 
 _NGINX: Final = """\
 daemon off;
@@ -40,17 +40,17 @@ keepalive_requests 1000000000;
 
 
 def nginx(folder: Path, http: str) -> list[str]:
-    """Write the configuration of an nginx with one worker; return how it is started."""
+    """Write the configuration of an nginx with one worker; return the command."""
     config = folder / "nginx.conf"
     config.write_text(_NGINX.format(folder=folder, http=http))
     return ["nginx", "-c", str(config)]
 
 
 def find(name: str) -> str:
-    """Return where a program is; stop this one if it isn't there."""
+    """Return the path of a program; exit if it is missing."""
     path = shutil.which(name, path=_PATH)
     if path is None:
-        raise SystemExit(f"{name} is not installed: make bench does that")
+        raise SystemExit(f"{name} is not installed; make bench installs it")
     return path
 
 
@@ -67,7 +67,7 @@ class Program:
         self._process: subprocess.Popen[bytes] | None = None
 
     def command(self) -> Sequence[str]:
-        """Write its configuration into its folder; return how it is started."""
+        """Write the configuration into the folder; return the command."""
         raise NotImplementedError
 
     def __enter__(self) -> Self:
@@ -106,7 +106,7 @@ class Program:
             try:
                 socket.create_connection(("127.0.0.1", self.port)).close()
             except ConnectionRefusedError:
-                time.sleep(_LOOK_S)
+                time.sleep(_POLL_S)
             else:
                 return
         raise SystemExit(f"{self.name} does not listen:\n{self._log.read_text()}")

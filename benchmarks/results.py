@@ -1,4 +1,4 @@
-"""What a benchmark has found out: figures beside their bars, and tables, as JSON at last."""
+"""The results of a benchmark: figures with their thresholds, and tables, written as JSON."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from typing import Any, Final
 
 from attrs import asdict, define, field, has
 
-from benchmarks.bars import Bars
+from benchmarks.interpreters import OWN, interpreter_name
 from benchmarks.programs import find
-from benchmarks.python import OWN, named
+from benchmarks.thresholds import Thresholds
 from tests.harness.running import PYTHON, ROOT
 
 _VERSIONS: Final = {
@@ -26,34 +26,34 @@ _VERSIONS: Final = {
     "wrk": ("wrk", "-v"),
 }
 
-BESIDE: Final = "beside it"
-"""What the other Python is called, where mirrors are measured on two."""
+OTHER_PYTHON: Final = "other Python"
+"""The label of the second Python, where mirrors are measured on two."""
 
 _VERSION: Final = re.compile(r"\d+(?:\.\d+)+")
 NEEDED: Final = ("command", "options", "when", "commit", "machine", "programs", "figures", "tables")
-"""What `Results.write` writes."""
+"""The names in the JSON that `Results.write` writes."""
 
 
 @define(eq=False)
 class Results:
-    """Tables by the part that they belong to, and figures with what they were judged to be."""
+    """Tables by the name of their part, and figures compared with their thresholds."""
 
-    bars: Bars = field(factory=Bars)
+    thresholds: Thresholds = field(factory=Thresholds)
     tables: dict[str, Any] = field(factory=dict)
     figures: list[dict[str, Any]] = field(factory=list)
 
     def figure(
-        self, part: str, what: str, value: float, unit: str = "", *, most: float | None = None
+        self, part: str, name: str, value: float, unit: str = "", *, most: float | None = None
     ) -> None:
-        """Print a figure with its bar, if any, and remember both."""
-        self.bars.figure(what, value, unit, most=most)
+        """Print a figure with its threshold, if it has one, and add it to the results."""
+        self.thresholds.figure(name, value, unit, most=most)
         holds = None if most is None else value <= most
         self.figures.append(
-            {"part": part, "what": what, "value": value, "unit": unit, "most": most, "holds": holds}
+            {"part": part, "name": name, "value": value, "unit": unit, "most": most, "holds": holds}
         )
 
     def write(self, path: Path, command: str, options: dict[str, Any]) -> None:
-        """Write all of it, with the machine and the programs that it comes from."""
+        """Write all results, with the machine and the versions of the programs."""
         found = {
             "command": command,
             "options": options,
@@ -71,20 +71,20 @@ class Results:
 
 
 def _output_of(*command: str) -> str:
-    """Return what a program says, on whatever channel."""
+    """Return the output of a program on stdout and stderr."""
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     return (done.stdout + done.stderr).strip()
 
 
 def _commit() -> str:
-    """Return which commit this is, and whether there is more; empty where there is none."""
+    """Return the present commit, and whether files differ from it; empty without git."""
     if not (ROOT / ".git").exists() or shutil.which("git") is None:
         return ""
     return _output_of("git", "-C", str(ROOT), "describe", "--always", "--dirty")
 
 
 def machine() -> dict[str, str]:
-    """Name the machine."""
+    """Describe the machine."""
     models = [
         line.partition(":")[2].strip()
         for line in Path("/proc/cpuinfo").read_text().splitlines()
@@ -99,10 +99,10 @@ def machine() -> dict[str, str]:
 
 
 def programs() -> dict[str, str]:
-    """Name the versions of what was measured, and measured with."""
-    found = {"Python": named()}
+    """Return the versions of the programs."""
+    found = {"Python": interpreter_name()}
     if PYTHON != OWN:
-        found[BESIDE] = named(OWN)
+        found[OTHER_PYTHON] = interpreter_name(OWN)
     for name, (program, flag) in _VERSIONS.items():
         output = _output_of(find(program), flag)
         version = _VERSION.search(output)

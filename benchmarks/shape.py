@@ -1,11 +1,11 @@
-"""The shape of the code: how much there is, how large its pieces are, what one request passes.
+"""The size of the code and of its parts, and the calls of one request.
 
     python -m benchmarks.shape
     python -m benchmarks.shape --json shape.json
 
-The way of a request is counted in this process: a confirmed GET, sent after another one on the
-same connection, is traced with `sys.setprofile`. A call is a function of the package that is
-entered; a coroutine that is resumed is counted once.
+A confirmed GET, which is sent after another one on the same connection, is traced in this process
+with `sys.setprofile`. A call is an entry into a function of the package; a coroutine counts once,
+however often it is resumed.
 """
 
 from __future__ import annotations
@@ -38,15 +38,15 @@ ROOT: Final = Path(__file__).resolve().parent.parent
 PACKAGE: Final = "ghmirror_tw"
 LARGE_CLASS: Final = 250
 LARGE_FUNCTION: Final = 40
-#: A table that is made by a program.
-_MADE: Final = "pagination_table.py"
+#: A generated table.
+_GENERATED: Final = "pagination_table.py"
 _Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
 def files(folder: str) -> list[Path]:
     """Return the Python files below a folder of the repository."""
     paths = sorted((ROOT / folder).rglob("*.py"))
-    return [path for path in paths if "node_modules" not in path.parts and path.name != _MADE]
+    return [path for path in paths if "node_modules" not in path.parts and path.name != _GENERATED]
 
 
 def code_lines(text: str) -> int:
@@ -80,12 +80,12 @@ def definitions(kind: Any) -> Iterator[tuple[str, ast.ClassDef | _Function]]:
 
 
 def length(node: ast.ClassDef | _Function) -> int:
-    """Return how many lines a definition has."""
+    """Return the number of lines of a definition."""
     return (node.end_lineno or 0) - node.lineno + 1
 
 
 def over(kind: Any, most: int) -> list[str]:
-    """Return the definitions above so many lines, the largest first."""
+    """Return the definitions with more lines than *most*, the largest first."""
     large = [
         (length(node), module, node.name)
         for module, node in definitions(kind)
@@ -95,13 +95,13 @@ def over(kind: Any, most: int) -> list[str]:
 
 
 def used_twice() -> list[str]:
-    """Return the class names that stand for several classes; underscores do not count."""
+    """Return the names of several classes; leading underscores are ignored."""
     names = Counter(node.name.lstrip("_") for _, node in definitions(ast.ClassDef))
     return sorted(name for name, count in names.items() if count > 1)
 
 
 def privates() -> int:
-    """Return how often tests reach into the private attributes of something else."""
+    """Count the uses of private attributes of other objects in tests."""
     found = 0
     for path in files("tests"):
         for node in ast.walk(ast.parse(path.read_text())):
@@ -112,8 +112,8 @@ def privates() -> int:
 
 
 @define
-class Way:
-    """What one request passes: calls, coroutines and modules of the package."""
+class CallCounter:
+    """The calls, coroutines and modules of the package in one request."""
 
     calls: int = 0
     coroutines: int = 0
@@ -134,15 +134,15 @@ class Way:
         self.modules.add(name)
 
 
-class Client(Protocol):
-    """A client with one connection, which is outside of what is counted."""
+class UncountedClient(Protocol):
+    """A client with one connection, whose own calls are not counted."""
 
     def __init__(self) -> None:
         self.received = b""
         self.complete: Deferred[None] = Deferred()
 
     def dataReceived(self, data: bytes) -> None:
-        """Note that the response is complete; it has a chunk or content that ends so."""
+        """Detect the end of the response by its last bytes."""
         self.received += data
         if self.received.endswith((b"}", b"\r\n0\r\n\r\n")):
             complete, self.complete = self.complete, Deferred()
@@ -162,7 +162,7 @@ class Client(Protocol):
 
 
 class _Cleanups:
-    """What `open_home` takes for a test."""
+    """The part of a test case that `open_home` uses."""
 
     def __init__(self) -> None:
         self.calls: list[tuple[Callable[..., Any], Any]] = []
@@ -171,17 +171,17 @@ class _Cleanups:
         self.calls.append((call, args))
 
 
-async def way(**sections: Any) -> Way:
-    """Return what a confirmed GET passes in a mirror with *sections*."""
+async def count_calls(**sections: Any) -> CallCounter:
+    """Count the calls of a confirmed GET in a mirror with *sections*."""
     cleanups: Any = _Cleanups()
     home = await open_home(cleanups, **sections)
     home.github.put("/repos/o/r", {"name": "r"})
     endpoint = TCP4ClientEndpoint(reactor, "127.0.0.1", home.port)
-    client = await connectProtocol(endpoint, Client())
+    client = await connectProtocol(endpoint, UncountedClient())
     for _ in range(5):
         await client.get()
-    passed = Way()
-    sys.setprofile(passed.note)
+    counter = CallCounter()
+    sys.setprofile(counter.note)
     try:
         received = await client.get()
     finally:
@@ -190,11 +190,11 @@ async def way(**sections: Any) -> Way:
     client.transport.loseConnection()
     for call, args in reversed(cleanups.calls):
         await call(*args)
-    return passed
+    return counter
 
 
 def figures() -> dict[str, Any]:
-    """Return the figures of the files."""
+    """Return the figures of the source files."""
     own, tests = files(PACKAGE), files("tests")
     return {
         "modules": len(own),
@@ -212,14 +212,14 @@ async def _measure(found: dict[str, Any]) -> None:
     with RedisServer() as server:
         host, port = server.address
         redis = {"url": f"redis://{host}:{port}"}
-        ways = {
-            "memory": await way(),
-            "redis": await way(cache={"backend": "redis"}, redis=redis),
+        counters = {
+            "memory": await count_calls(),
+            "redis": await count_calls(cache={"backend": "redis"}, redis=redis),
         }
-    for store, passed in ways.items():
-        found[f"confirmed GET, {store}: calls"] = passed.calls
-        found[f"confirmed GET, {store}: coroutines"] = passed.coroutines
-        found[f"confirmed GET, {store}: modules"] = len(passed.modules)
+    for store, counter in counters.items():
+        found[f"confirmed GET, {store}: calls"] = counter.calls
+        found[f"confirmed GET, {store}: coroutines"] = counter.coroutines
+        found[f"confirmed GET, {store}: modules"] = len(counter.modules)
 
 
 def main() -> None:

@@ -1,21 +1,21 @@
-"""What saving and restoring a store takes, and what clients notice of it.
+"""The cost of saving and restoring a store, for the process and for its clients.
 
     python -m benchmarks.snapshot --count 100000
 
-A memory store and a Redis store hold so many representations of 2 kB to 200 kB, mostly small, each
-granted to two credentials, and clients ask for what is known at a steady rate. The store is saved
-to a directory and to S3 (moto's server), and an empty one is restored from each. Printed are
+A memory store and a Redis store have many representations of 2 kB to 200 kB, mostly small, each
+with grants of two credentials. Clients request stored responses at a fixed rate. The store is saved
+to a directory and to S3 (moto's server), and an empty one is restored from each. It prints
 
-- seconds, and records and megabytes in a second, as they are kept; how much smaller that is than
-  the content;
-- the most memory that the process took above the store's own: what it grew by, at most, without
-  what the same records take when they come otherwise;
-- for how long the reactor was held up: by how much a timer that is due each millisecond came late
-  at most, without the time that the process waited for a CPU (and with it);
-- the 99th percentile of the clients' requests, beside the same load just before.
+- the duration, and records and megabytes in a second; the size of the content by that of the
+  snapshot;
+- the peak memory of the process above the store's own: its growth without that of the same records
+  when they are stored without a snapshot;
+- the largest delay of the reactor: of a timer that is due each millisecond, without the time in
+  which the process waited for a CPU, and with it;
+- the 99th percentile of the clients' requests, with the same load just before for comparison.
 
-The default is to hold fewer representations than the bars are for, so that it takes a few minutes.
-The exit status is 1 if a bar is missed, or a request failed.
+By default there are fewer representations than the thresholds are for, so that it lasts a few
+minutes. The exit status is 1 if a threshold is exceeded, or a request failed.
 """
 
 from __future__ import annotations
@@ -33,10 +33,13 @@ from pathlib import Path
 
 from attrs import define, field, frozen
 
-from benchmarks.bars import MIB, Bars
-from benchmarks.driving import Load, Question, StandIn, Tally, end_in_order, poll_all
-from benchmarks.figures import Spread, forget_most, resident
-from benchmarks.watched_mirror import WatchedMirror
+from benchmarks.github_process import GitHubProcess
+from benchmarks.instrumented_mirror import InstrumentedMirror
+from benchmarks.load_generator import Load, Request, Tally, request_concurrently
+from benchmarks.percentiles import Spread
+from benchmarks.process_control import exit_cleanly_on_signals
+from benchmarks.process_usage import reset_peak, resident
+from benchmarks.thresholds import MIB, Thresholds
 from ghmirror_tw.snapshots.aws_service import AwsAccess
 from tests.fakes.s3 import ENVIRONMENT, serving
 from tests.harness.redis_servers import RedisServer
@@ -44,14 +47,14 @@ from tests.harness.running import ROOT
 
 FULL = 100_000
 MEMORY_MIB = 64
-HELD_UP_MS = 50
+REACTOR_DELAY_MS = 50
 RESOURCES, USERS = 50, 4
 BEFORE_S = 4.0
 
 
 @frozen
 class Target:
-    """Where snapshots are kept."""
+    """A target of snapshots."""
 
     name: str
     url: str
@@ -60,15 +63,15 @@ class Target:
 
 @define(eq=False)
 class Snapshot:
-    """Saves and restores, and judges what is measured meanwhile."""
+    """Saves and restores stores under load."""
 
-    github: StandIn
+    github: GitHubProcess
     options: argparse.Namespace
     targets: Sequence[Target]
-    bars: Bars = field(factory=Bars)
+    thresholds: Thresholds = field(factory=Thresholds)
 
-    def start(self, redis: RedisServer | None) -> WatchedMirror:
-        """Start a mirror; with *redis* on that."""
+    def start(self, redis: RedisServer | None) -> InstrumentedMirror:
+        """Start a mirror on *redis*, or on the memory store."""
         sections: dict[str, dict[str, object]] = {
             "github": {"api_url": self.github.url},
             "cache": {"credential_secret": "of the benchmark"},
@@ -78,10 +81,10 @@ class Snapshot:
         if redis is not None:
             sections["cache"]["backend"] = "redis"
             sections["redis"] = {"url": "redis://{}:{}".format(*redis.address)}
-        return WatchedMirror(sections, ENVIRONMENT)
+        return InstrumentedMirror(sections, ENVIRONMENT)
 
-    def questions(self) -> Iterator[Question]:
-        """Return, without end, what is asked."""
+    def requests(self) -> Iterator[Request]:
+        """Return an endless sequence of requests."""
         rng = random.Random(1)
         while True:
             yield (
@@ -89,15 +92,15 @@ class Snapshot:
                 f"token{rng.randrange(USERS)}",
             )
 
-    def warm(self, mirror: WatchedMirror) -> None:
-        """Have a mirror know all that is asked."""
+    def warm(self, mirror: InstrumentedMirror) -> None:
+        """Request each resource with each credential once."""
         everything = [
             (f"/repos/bench/repo-{resource}", f"token{user}")
             for resource in range(RESOURCES)
             for user in range(USERS)
         ]
         tally = Tally()
-        asyncio.run(poll_all(mirror.url, everything, 8, tally))
+        asyncio.run(request_concurrently(mirror.url, everything, 8, tally))
         if tally.failed:
             raise SystemExit(f"warming failed: {dict(tally.statuses)}")
 
@@ -126,51 +129,59 @@ class Snapshot:
                 what = f"{name}, restoring from {target.name}"
                 self.measure(what, mirror, "restore", target, filled["plain"], own)
 
-    def measure(  # noqa: PLR0917 - each is another thing
-        self, what: str, mirror: WatchedMirror, order: str, target: Target, plain: int, own: int
+    def measure(  # noqa: PLR0917
+        self,
+        what: str,
+        mirror: InstrumentedMirror,
+        command: str,
+        target: Target,
+        plain: int,
+        own: int,
     ) -> None:
-        """Have it done under load, and print what was measured.
+        """Execute a command under load, and print the results.
 
-        *plain* bytes are the content of it all; by *own* bytes the process has to grow.
+        *plain*: bytes of content; *own*: bytes by which the store itself grows.
         """
-        with Load([mirror.url], self.questions, self.options.rate) as load:
-            time.sleep(BEFORE_S / 4)  # connections are made
-            mirror.control("held_up")
+        with Load([mirror.url], self.requests, self.options.rate) as load:
+            time.sleep(BEFORE_S / 4)  # connections are opened
+            mirror.control("reactor_delay")
             time.sleep(BEFORE_S)
         calm = load.tallies[mirror.url]
-        without = mirror.control("held_up")
+        without = mirror.control("reactor_delay")
         before = resident(mirror.pid)
-        forget_most(mirror.pid)
-        with Load([mirror.url], self.questions, self.options.rate) as load:
-            done = mirror.control(order, target=target.url, endpoint=target.endpoint)
+        reset_peak(mirror.pid)
+        with Load([mirror.url], self.requests, self.options.rate) as load:
+            done = mirror.control(command, target=target.url, endpoint=target.endpoint)
         busy = load.tallies[mirror.url]
-        meanwhile = mirror.control("held_up")
-        grown = resident(mirror.pid, most=True) - before - own
+        meanwhile = mirror.control("reactor_delay")
+        grown = resident(mirror.pid, peak=True) - before - own
 
-        bars, seconds = self.bars, done["seconds"]
+        thresholds, seconds = self.thresholds, done["seconds"]
         print(f"\n{what}: {done['records']} records")
-        bars.figure("seconds", seconds, "s")
-        bars.figure("records in a second", done["records"] / seconds)
-        bars.figure("megabytes in a second", done["size_bytes"] / seconds / MIB, "MB")
-        bars.figure("size of content / size of snapshot", plain / done["size_bytes"])
-        bars.figure("memory above the store's own", grown / MIB, "MB", most=MEMORY_MIB)
+        thresholds.figure("seconds", seconds, "s")
+        thresholds.figure("records in a second", done["records"] / seconds)
+        thresholds.figure("megabytes in a second", done["size_bytes"] / seconds / MIB, "MB")
+        thresholds.figure("size of content / size of snapshot", plain / done["size_bytes"])
+        thresholds.figure("memory above the store's own", grown / MIB, "MB", most=MEMORY_MIB)
         note = f"{meanwhile['late_ms']:.0f} ms with waiting for a CPU"
-        bars.figure("reactor held up", meanwhile["own_ms"], "ms", most=HELD_UP_MS, note=note)
+        thresholds.figure(
+            "delay of the reactor", meanwhile["own_ms"], "ms", most=REACTOR_DELAY_MS, note=note
+        )
         note = f"{without['late_ms']:.0f} ms with waiting for a CPU"
-        bars.figure("  without it", without["own_ms"], "ms", note=note)
+        thresholds.figure("  without it", without["own_ms"], "ms", note=note)
         note = f"{meanwhile['full_collections']} full ones"
-        bars.figure("  longest garbage collection", meanwhile["gc_ms"], "ms", note=note)
+        thresholds.figure("  longest garbage collection", meanwhile["gc_ms"], "ms", note=note)
         failed = calm.failed + busy.failed
-        asked = busy.statuses.total()
-        bars.figure("failed requests", failed, most=0, note=f"of {asked}")
+        sent = busy.statuses.total()
+        thresholds.figure("failed requests", failed, most=0, note=f"of {sent}")
         with_it, alone = (1000 * Spread.of(each.seconds).p99 for each in (busy, calm))
-        bars.figure("99th percentile of requests", with_it, "ms")
-        bars.figure("  without it", alone, "ms")
-        bars.figure("  ratio", with_it / alone)
+        thresholds.figure("99th percentile of requests", with_it, "ms")
+        thresholds.figure("  without it", alone, "ms")
+        thresholds.figure("  ratio", with_it / alone)
 
 
 def make_bucket(endpoint: str) -> str:
-    """Make a bucket at *endpoint*; return its name."""
+    """Create a bucket at *endpoint*; return its name."""
     os.environ.update(ENVIRONMENT)
     client = AwsAccess("us-east-1", endpoint).client("s3")
     client.create_bucket(Bucket="benchmark")
@@ -187,20 +198,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--count", type=int, default=20_000, help="representations")
     parser.add_argument("--rate", type=float, default=50, help="requests/s")
-    parser.add_argument("--delay", type=float, default=20, help="ms that GitHub takes")
+    parser.add_argument("--delay", type=float, default=20, help="ms until GitHub responds")
     parser.add_argument("--store", choices=["memory", "redis"], help="only this one")
     parser.add_argument("--target", choices=["directory", "S3"], help="only this one")
     options = parser.parse_args(arguments)
-    end_in_order()
+    exit_cleanly_on_signals()
     which = "the full run" if options.count >= FULL else f"NOT the full run: that is of {FULL}"
     print(f"{options.count} representations ({which}); {options.rate:g} requests/s meanwhile")
     with ExitStack() as stack:
         github = stack.enter_context(
-            StandIn(resources=RESOURCES, users=USERS, delay=options.delay / 1000, log=0)
+            GitHubProcess(resources=RESOURCES, users=USERS, delay=options.delay / 1000, log=0)
         )
         targets = []
         if options.target != "S3":
-            # beside the code: where temporary files are kept may be memory
+            # below the code: the directory of temporary files may be in memory
             folder = stack.enter_context(
                 tempfile.TemporaryDirectory(dir=ROOT, prefix=".snapshots-")
             )
@@ -213,7 +224,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             snapshot.store("memory", None)
         if options.store != "memory":
             snapshot.store("Redis", stack.enter_context(RedisServer()))
-        return snapshot.bars.end()
+        return snapshot.thresholds.end()
 
 
 if __name__ == "__main__":

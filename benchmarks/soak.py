@@ -1,17 +1,17 @@
-"""A mirror under mixed load while GitHub and Redis fail, with every single answer checked.
+"""A mirror under mixed load while GitHub and Redis fail, with each response checked.
 
     python -m benchmarks.soak --seconds 60 --seed 1
 
-Users with different rights read what is the same for all, what is their own, what is private to
-some, and lists with pages; with GET, HEAD and preconditions; they write, and ask GraphQL. All the
-while contents and rights change, tokens are rotated and revoked, GitHub's stand-in goes through
-faults, and Redis is killed and restored.
+Users with different rights read resources that are equal for all users, their own, and private
+ones, and pages of lists, with GET, HEAD and preconditions. They also write, and send GraphQL.
+Meanwhile contents and rights change, tokens are rotated and revoked, GitHub's stand-in has faults,
+and Redis is killed and restarted.
 
-An answer must be what GitHub showed to that credential at some moment between request and
-response, or be marked as stale, and have been granted to that credential once and neither refused
-to it since nor be older than its own last write. What fails must be GitHub's fault. At the end,
-when all is quiet, nothing may be left: no request, no connection, no file. The exit status is 1 if
-any of this is missed.
+A response must be what GitHub showed to the credential at some moment between request and response.
+Otherwise it must be marked as stale, must have been granted to the credential and not refused
+since, and must not be older than the credential's last write. Each failure must be caused by
+GitHub. At the end no request, connection or file may be left. The exit status is 1 if any of this
+does not hold.
 """
 
 from __future__ import annotations
@@ -36,22 +36,22 @@ from urllib.request import urlopen
 
 from attrs import define, field, frozen
 
-from benchmarks.driving import StandIn
-from benchmarks.truth import NEVER, History, TimedRequest, Truth
+from benchmarks.github_process import GitHubProcess
+from benchmarks.github_states import NEVER, GitHubStates, History, TimedRequest
 from tests.harness.redis_servers import RedisServer
 from tests.harness.running import BlockingMirror
 
-USERS, THINGS, LISTS, WRITTEN = 6, 12, 3, 4
+USERS, RESOURCES, LISTS, WRITTEN = 6, 12, 3, 4
 CLIENTS_EACH = 3
 PER_PAGE: Final = 5
-#: For so long after a fault what failed may still be its consequence, in seconds: a limit that has
-#: to pass, a question that was put before and waited for by others, and what is just under way.
+#: The seconds after a fault in which failures may still be its consequence: a rate limit lasts, an
+#: earlier request is still awaited by collapsed ones, a response is under way.
 LIMITED_S, TIMED_OUT_S, FAILED_S = 4.0, 2.2, 0.2
 _GATEWAY_TIMEOUT: Final = 504
-#: What happened so long before something that went wrong is told with it, in seconds.
-SHORTLY_S = 4.0
-#: Longer than this no request may take, in seconds.
-HANGS_S = 20.0
+#: The seconds of events before a failure that are printed with it.
+EVENTS_BEFORE_S = 4.0
+#: The longest permitted duration of a request, in seconds.
+TIMEOUT_S = 20.0
 FAULTS: Final = (
     *("500", "502", "503", "504", "timeout", "refuse", "reset", "malformed", "slow"),
     *("reset-in-content", "truncated", "bad-gzip", "idle-in-content", "no-etag", "no-store"),
@@ -61,8 +61,8 @@ SWITCHES: Final = ("honours_lists", "tag_in_304", "gzip", "chunked")
 
 
 @frozen
-class Received:
-    """An answer."""
+class ReceivedResponse:
+    """A response of the mirror."""
 
     status: int
     fields: dict[str, str]
@@ -74,12 +74,12 @@ class Received:
 
     @property
     def outcome(self) -> str:
-        received = self.fields.get("cache-status", "")
-        return received.partition("detail=")[2] or received
+        cache_status = self.fields.get("cache-status", "")
+        return cache_status.partition("detail=")[2] or cache_status
 
     @property
     def limited(self) -> bool:
-        """Whether it is GitHub's, or the mirror's in its place, that there were too many."""
+        """Whether it is a rate limit, of GitHub or of the mirror in its place."""
         none_left = self.fields.get("x-ratelimit-remaining") == "0"
         return self.status in {403, 429} and ("retry-after" in self.fields or none_left)
 
@@ -94,8 +94,8 @@ class Received:
 
 
 @define(eq=False)
-class Client:
-    """One connection to the mirror, made anew when it is closed."""
+class SoakClient:
+    """A connection to the mirror, which is reopened after it was closed."""
 
     url: str
     _reader: Any = None
@@ -103,7 +103,7 @@ class Client:
 
     async def send(
         self, method: str, target: str, token: str, fields: dict[str, str], body: bytes = b""
-    ) -> Received:
+    ) -> ReceivedResponse:
         parts = urlsplit(self.url)
         if self._writer is None:
             self._reader, self._writer = await asyncio.open_connection(
@@ -115,23 +115,23 @@ class Client:
         head = "".join(f"{name}: {value}\r\n" for name, value in {**lines, **fields}.items())
         self._writer.write(f"{method} {target} HTTP/1.1\r\n{head}\r\n".encode() + body)
         top = (await self._reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
-        got = {}
+        received = {}
         for line in top[1:-2]:
             name, _, value = line.partition(": ")
-            got[name.lower()] = value
+            received[name.lower()] = value
         status = int(top[0].split()[1])
         content = b""
         if method == "HEAD" or status in {204, 304}:
             pass
-        elif got.get("transfer-encoding") == "chunked":
+        elif received.get("transfer-encoding") == "chunked":
             while size := int(await self._reader.readline(), 16):
                 content += (await self._reader.readexactly(size + 2))[:-2]
             await self._reader.readline()
         else:
-            content = await self._reader.readexactly(int(got.get("content-length", 0)))
-        if got.get("connection") == "close":
+            content = await self._reader.readexactly(int(received.get("content-length", 0)))
+        if received.get("connection") == "close":
             self.close()
-        return Received(status, got, content)
+        return ReceivedResponse(status, received, content)
 
     def close(self) -> None:
         if self._writer is not None:
@@ -141,15 +141,15 @@ class Client:
 
 @define(eq=False)
 class Soak:
-    """Everything that is there, what is true of it, and what came of it."""
+    """The processes, the states of GitHub, and the results."""
 
-    github: StandIn
+    github: GitHubProcess
     redis: RedisServer
     mirror: BlockingMirror
     rng: random.Random
     until: float
-    truth: Truth = field(factory=Truth)
-    troubles: list[tuple[float, float]] = field(factory=list)
+    states: GitHubStates = field(factory=GitHubStates)
+    fault_periods: list[tuple[float, float]] = field(factory=list)
     outcomes: Counter[str] = field(factory=Counter)
     done: Counter[str] = field(factory=Counter)
     events: list[tuple[float, str]] = field(factory=list)
@@ -160,10 +160,10 @@ class Soak:
     etags: dict[Any, dict[str, Any]] = field(factory=dict)
     version: int = 0
 
-    # What there is.
+    # Resources and tokens.
 
-    async def control(self, name: str, **given: object) -> None:
-        await asyncio.to_thread(self.github.control, name, **given)
+    async def control(self, name: str, **arguments: object) -> None:
+        await asyncio.to_thread(self.github.control, name, **arguments)
 
     def content(self, path: str) -> dict[str, Any]:
         self.version += 1
@@ -173,76 +173,76 @@ class Soak:
         return {**content, "url": self.mirror.url + content["path"]}
 
     async def put(self, path: str, readers: frozenset[str] | None) -> None:
-        """Change a thing: what it is, and who may see it."""
+        """Change the content of a resource, and its readers."""
         content = self.content(path)
-        history = self.truth.things[path]
+        history = self.states.resources[path]
         state = history.begin(self.shown(content), readers, monotonic())
-        more = {} if readers is None else {"private_to": sorted(readers) or ["nobody"]}
+        more = {} if readers is None else {"private_to": sorted(readers) or ["another-user"]}
         await self.control("put", path=path, content=content, **more)
-        self.truth.things[path].settle(state, monotonic())
+        self.states.resources[path].settle(state, monotonic())
 
     async def put_list(self, path: str, count: int) -> None:
-        """Let a list have so many items; those that stay are the same."""
+        """Set the number of items of a list; the remaining ones are unchanged."""
         items = [{"of": path, "number": number} for number in range(count)]
-        state = self.truth.things[path].begin(items, None, monotonic())
+        state = self.states.resources[path].begin(items, None, monotonic())
         await self.control("put_list", path=path, items=items)
-        self.truth.things[path].settle(state, monotonic())
+        self.states.resources[path].settle(state, monotonic())
 
     async def new_token(self, login: str) -> None:
-        token = f"token-{login}-{len(self.truth.tokens)}"
-        self.truth.logins[token] = login
+        token = f"token-{login}-{len(self.states.tokens)}"
+        self.states.logins[token] = login
         now = monotonic()
         await self.control("token", token=token, login=login)
-        self.truth.tokens[token] = history = History()
+        self.states.tokens[token] = history = History()
         history.begin(True, None, now)
         old, self.current[login] = self.current.get(login), token
         if old is not None:
-            state = self.truth.tokens[old].begin(False, None, monotonic())
+            state = self.states.tokens[old].begin(False, None, monotonic())
             await self.control("revoke", token=old)
-            self.truth.tokens[old].settle(state, monotonic())
+            self.states.tokens[old].settle(state, monotonic())
 
     async def prepare(self) -> None:
         for user in range(USERS):
             await self.control("user", login=f"u{user}", limit=1_000_000_000)
             await self.new_token(f"u{user}")
-        names = [f"/repos/soak/thing-{n}" for n in range(THINGS)]
+        names = [f"/repos/soak/resource-{n}" for n in range(RESOURCES)]
         names += [f"/repos/soak/written-{n}" for n in range(WRITTEN)]
         for path in names:
-            self.truth.things[path] = History()
+            self.states.resources[path] = History()
             await self.put(path, None)
         for number in range(LISTS):
-            path = f"/repos/soak/thing-{number}/issues"
-            self.truth.things[path] = History()
+            path = f"/repos/soak/resource-{number}/issues"
+            self.states.resources[path] = History()
             await self.put_list(path, 3 * PER_PAGE)
         for number in range(3):
-            self.truth.things[f"/own/{number}"] = history = History()
+            self.states.resources[f"/own/{number}"] = history = History()
             history.begin(lambda login: {"of": login, "text": "x" * 500}, None, 0.0)
 
-    # What goes on.
+    # Events.
 
     async def change(self) -> None:
-        """Change something, again and again."""
+        """Change resources and tokens at random until the end."""
         logins = [f"u{user}" for user in range(USERS)]
         while monotonic() < self.until:
             await asyncio.sleep(self.rng.uniform(0.02, 0.3))
             kind = self.rng.random()
             if kind < 0.6:
-                path = f"/repos/soak/thing-{self.rng.randrange(THINGS)}"
+                path = f"/repos/soak/resource-{self.rng.randrange(RESOURCES)}"
                 some = frozenset(self.rng.sample(logins, self.rng.randrange(USERS)))
                 readers = None if self.rng.random() < 0.4 else some
                 await self.put(path, readers)
             elif kind < 0.85:
-                path = f"/repos/soak/thing-{self.rng.randrange(LISTS)}/issues"
+                path = f"/repos/soak/resource-{self.rng.randrange(LISTS)}/issues"
                 await self.put_list(path, self.rng.randrange(4 * PER_PAGE + 1))
             else:
                 await self.new_token(self.rng.choice(logins))
 
-    async def trouble(self) -> None:
-        """Let GitHub go through faults, with calm between them."""
+    async def inject_faults(self) -> None:
+        """Inject faults into GitHub, with pauses between them."""
         while monotonic() < self.until:
             await asyncio.sleep(self.rng.uniform(0.5, 6.0))
             began = monotonic()
-            self.troubles.append((began, NEVER))
+            self.fault_periods.append((began, NEVER))
             for _ in range(self.rng.randrange(1, 3)):
                 kind = self.rng.choice(FAULTS)
                 login = self.rng.choice([None, f"u{self.rng.randrange(USERS)}"])
@@ -251,44 +251,46 @@ class Soak:
                     await self.control("set_quota", login=owner, remaining=0, reset_in_s=2)
                 else:
                     await self.control("fault", path=None, kind=kind, login=login, delay_s=0.3)
-                self.happened(f"fault {kind} {login or ''}")
+                self.note_event(f"fault {kind} {login or ''}")
                 self.done[f"fault {kind}"] += 1
             if self.rng.random() < 0.3:
                 name = self.rng.choice(SWITCHES)
                 await self.control("switches", **{name: self.rng.random() < 0.5})
             await asyncio.sleep(self.rng.uniform(0.3, 3.0))
             await self.control("clear_faults")
-            self.happened("faults end")
-            self.troubles[-1] = (began, monotonic())
+            self.note_event("faults end")
+            self.fault_periods[-1] = (began, monotonic())
 
-    async def without_redis(self) -> None:
-        """Kill Redis, and have it back, empty, after a while."""
+    async def kill_redis(self) -> None:
+        """Kill Redis, and restart it empty after a while, until the end."""
         while monotonic() < self.until:
             await asyncio.sleep(self.rng.uniform(3.0, 8.0))
             await asyncio.to_thread(self.redis.kill)
-            self.happened("Redis killed")
+            self.note_event("Redis killed")
             self.done["Redis killed"] += 1
             await asyncio.sleep(self.rng.uniform(0.2, 4.0))
             await asyncio.to_thread(self.redis.restart)
-            self.happened("Redis back")
+            self.note_event("Redis restarted")
 
-    def happened(self, what: str) -> None:
+    def note_event(self, what: str) -> None:
         self.events.append((monotonic(), what))
 
-    def before(self, since: float) -> str:
-        """Write what happened from shortly before *since* until now, in seconds after it."""
-        late = [f"{at - since:+.2f} {what}" for at, what in self.events if at > since - SHORTLY_S]
+    def events_since(self, since: float) -> str:
+        """Return the events from shortly before *since* until now, with seconds relative to it."""
+        late = [
+            f"{at - since:+.2f} {what}" for at, what in self.events if at > since - EVENTS_BEFORE_S
+        ]
         return ", ".join(late)
 
     async def client(self, login: str, seed: str) -> None:
-        """Ask one thing after the other, as one client of a user."""
+        """Send one request after another, as one client of a user."""
         rng = random.Random(seed)
-        with contextlib.closing(Client(self.mirror.url)) as client:
+        with contextlib.closing(SoakClient(self.mirror.url)) as client:
             while monotonic() < self.until:
                 await asyncio.sleep(rng.uniform(0.0, 0.05))
                 token = self.current[login]
                 if rng.random() < 0.05:
-                    token = rng.choice([t for t, of in self.truth.logins.items() if of == login])
+                    token = rng.choice([t for t, of in self.states.logins.items() if of == login])
                 kind = rng.random()
                 if kind < 0.07:
                     await self.write(client, token, f"/repos/soak/written-{rng.randrange(WRITTEN)}")
@@ -297,66 +299,66 @@ class Soak:
                 else:
                     await self.read(client, token, rng)
 
-    # One request.
+    # Requests.
 
-    async def read(self, client: Client, token: str, rng: random.Random) -> None:
-        """Read something, and judge what comes."""
-        path, page = rng.choice([p for p in self.truth.things if "issues" not in p]), 0
+    async def read(self, client: SoakClient, token: str, rng: random.Random) -> None:
+        """Read a resource, and check the response."""
+        path, page = rng.choice([p for p in self.states.resources if "issues" not in p]), 0
         if rng.random() < 0.3:
-            path, page = f"/repos/soak/thing-{rng.randrange(LISTS)}/issues", rng.randrange(1, 5)
+            path, page = f"/repos/soak/resource-{rng.randrange(LISTS)}/issues", rng.randrange(1, 5)
         target = f"{path}?per_page={PER_PAGE}&page={page}" if page else path
         method = "HEAD" if rng.random() < 0.1 else "GET"
         fields = {"Accept-Encoding": "gzip"} if rng.random() < 0.5 else {}
         begin = monotonic()
         sent = TimedRequest(method, path, token, begin, begin, page, PER_PAGE if page else 0)
-        # the mirror asks for other pages of a list by itself
-        self.truth.first_requested.setdefault((token, path), begin)
+        # the mirror also requests other pages of a list by itself
+        self.states.first_requested.setdefault((token, path), begin)
         known = self.etags.setdefault(sent.name, {})
         if known and rng.random() < 0.3:
             fields["If-None-Match"] = rng.choice(list(known))
-        received = await self.say(client, method, target, token, fields)
+        received = await self.exchange(client, method, target, token, fields)
         if received is None:
             return
         sent = TimedRequest(method, path, token, begin, monotonic(), page, sent.per_page)
-        why = self.judge(sent, received, known, fields)
-        if why:
+        fault = self.check(sent, received, known, fields)
+        if fault:
             age = received.fields.get("age")
             more = f"age={age} {fields} {received.plain[:200]!r}"
             shown = f"{received.status} {received.outcome} {more}"
-            self.wrong.append(f"{why}: {sent} {shown}; {self.before(begin)}")
+            self.wrong.append(f"{fault}: {sent} {shown}; {self.events_since(begin)}")
 
-    def judge(
+    def check(
         self,
         sent: TimedRequest,
-        received: Received,
+        received: ReceivedResponse,
         known: dict[str, Any],
         fields: dict[str, str],
     ) -> str | None:
-        """Return what is wrong with an answer, if anything is."""
+        """Return the fault of a response, or None."""
         if received.status >= 500 or received.limited:
-            self.blame(sent.begin, f"{sent} {received.outcome}", received)
+            self.note_failure(sent.begin, f"{sent} {received.outcome}", received)
         elif received.status in {401, 403, 404}:
-            if received.status not in self.truth.statuses(sent):
-                return "refused, though GitHub did not"
-            self.truth.refused(sent, received.status)
+            if received.status not in self.states.statuses(sent):
+                return "refused, although GitHub did not"
+            self.states.note_refusal(sent, received.status)
         elif received.status not in {200, 304}:
-            return "an answer that GitHub does not give"
+            return "a status that GitHub does not send"
         elif not self.is_right(sent, received, known, fields):
             return "not entitled to, or not current"
         elif sent.page and not received.stale and received.status == 200:
             has_next = 'rel="next"' in received.fields.get("link", "")
-            if has_next not in self.truth.may_have_next(sent):
-                return "a Link that was not true"
+            if has_next not in self.states.may_have_next(sent):
+                return "an incorrect Link"
         return None
 
     def is_right(
         self,
         sent: TimedRequest,
-        received: Received,
+        received: ReceivedResponse,
         known: dict[str, Any],
         fields: dict[str, str],
     ) -> bool:
-        """Tell whether what an answer shows, or says is unchanged, may be shown."""
+        """Return whether the content of a response, or of the one that a 304 confirms, is right."""
         etag = received.fields.get("etag", "")
         if received.status == 304:
             if "If-None-Match" not in fields:
@@ -369,102 +371,106 @@ class Soak:
         elif etag in known:
             content = known[etag]
         else:
-            return received.stale or 200 in self.truth.statuses(sent)
-        right = self.truth.may_be_stale if received.stale else self.truth.is_current
+            return received.stale or 200 in self.states.statuses(sent)
+        right = self.states.may_be_stale if received.stale else self.states.is_current
         return right(sent, content)
 
-    async def write(self, client: Client, token: str, path: str) -> None:
-        """Write something, one at a time of each."""
+    async def write(self, client: SoakClient, token: str, path: str) -> None:
+        """Write a resource; writes of one resource do not overlap."""
         async with self.busy.setdefault(path, asyncio.Lock()):
             content = self.content(path)
-            history = self.truth.things[path]
+            history = self.states.resources[path]
             begin = monotonic()
             state = history.begin(self.shown(content), None, begin)
             body = json.dumps(content).encode()
-            received = await self.say(client, "PUT", path, token, {}, body)
+            received = await self.exchange(client, "PUT", path, token, {}, body)
             sent = TimedRequest("PUT", path, token, begin, monotonic())
             if received is None or received.status >= 500 or received.limited:
                 if received is not None:
-                    self.blame(begin, f"{sent} {received.outcome}", received)
+                    self.note_failure(begin, f"{sent} {received.outcome}", received)
             elif received.status == 200:
                 history.settle(state, monotonic())
-                self.truth.wrote(sent)
+                self.states.note_write(sent)
                 if received.value != state.value:
                     self.wrong.append(f"not what was written: {sent}")
-            elif received.status not in self.truth.statuses(sent):
-                self.wrong.append(f"refused, though GitHub did not: {sent} {received.status}")
+            elif received.status not in self.states.statuses(sent):
+                self.wrong.append(f"refused, although GitHub did not: {sent} {received.status}")
             else:
                 history.states.remove(state)
 
-    async def graphql(self, client: Client, token: str, login: str, rng: random.Random) -> None:
-        """Ask who one is, or change something."""
+    async def graphql(self, client: SoakClient, token: str, login: str, rng: random.Random) -> None:
+        """Send a GraphQL query for the login, or a mutation."""
         verb = rng.choice(["query", "mutation"])
         body = json.dumps({"query": verb + " { viewer { login } }"}).encode()
         begin = monotonic()
-        received = await self.say(client, "POST", "/graphql", token, {}, body)
+        received = await self.exchange(client, "POST", "/graphql", token, {}, body)
         if received is None:
             return
         sent = TimedRequest("POST", "/own/0", token, begin, monotonic())
         if received.status >= 500 or received.limited:
-            self.blame(begin, f"GraphQL {sent} {received.outcome}", received)
-        elif received.status not in self.truth.statuses(sent):
-            self.wrong.append(f"refused, though GitHub did not: {sent} {received.status}")
+            self.note_failure(begin, f"GraphQL {sent} {received.outcome}", received)
+        elif received.status not in self.states.statuses(sent):
+            self.wrong.append(f"refused, although GitHub did not: {sent} {received.status}")
         elif received.status == 200 and received.value["data"]["viewer"] != {"login": login}:
-            self.wrong.append(f"another's answer: {sent}")
+            self.wrong.append(f"a response for another user: {sent}")
 
-    async def say(  # noqa: PLR0917 - that is what a request consists of
+    async def exchange(  # noqa: PLR0917 - the parts of a request
         self,
-        client: Client,
+        client: SoakClient,
         method: str,
         target: str,
         token: str,
         fields: dict[str, str],
         body: bytes = b"",
-    ) -> Received | None:
-        """Ask; None where nothing came that could be judged."""
+    ) -> ReceivedResponse | None:
+        """Send a request and return the response, or None after a failure."""
         begin = monotonic()
         try:
             received = await asyncio.wait_for(
-                client.send(method, target, token, fields, body), HANGS_S
+                client.send(method, target, token, fields, body), TIMEOUT_S
             )
         except TimeoutError:
             client.close()
-            self.failed.append(f"no answer in {HANGS_S} s: {method} {target}")
+            self.failed.append(f"no response in {TIMEOUT_S} s: {method} {target}")
             return None
         except (OSError, asyncio.IncompleteReadError, ValueError) as error:
             client.close()
             self.outcomes[type(error).__name__] += 1
-            self.blame(begin, f"{method} {target}: {error!r}")
+            self.note_failure(begin, f"{method} {target}: {error!r}")
             return None
         self.done[method] += 1
         self.outcomes[f"{received.status} {received.outcome}"] += 1
         return received
 
-    def blame(self, begin: float, what: str, received: Received | None = None) -> None:
-        """Take note of a failure, unless GitHub was at fault in its time."""
+    def note_failure(
+        self, begin: float, description: str, received: ReceivedResponse | None = None
+    ) -> None:
+        """Record a failure, unless GitHub had a fault during the request."""
         end, after_s = monotonic(), FAILED_S
         if received is not None and received.limited:
             after_s = LIMITED_S
         elif received is not None and received.status == _GATEWAY_TIMEOUT:
             after_s = TIMED_OUT_S
-        if not any(since <= end and until + after_s >= begin for since, until in self.troubles):
+        if not any(
+            since <= end and until + after_s >= begin for since, until in self.fault_periods
+        ):
             status = "" if received is None else f"{received.status} "
-            self.failed.append(f"{status}{what}; {self.before(begin)}")
+            self.failed.append(f"{status}{description}; {self.events_since(begin)}")
 
     async def run(self, seconds: float, seed: int) -> None:
-        """Go on for so long."""
+        """Run clients and events for so many seconds."""
         self.until = monotonic() + seconds
         clients = [
             self.client(f"u{user}", f"{seed} {user} {number}")
             for user in range(USERS)
             for number in range(CLIENTS_EACH)
         ]
-        await asyncio.gather(self.change(), self.trouble(), self.without_redis(), *clients)
+        await asyncio.gather(self.change(), self.inject_faults(), self.kill_redis(), *clients)
 
 
 @frozen
-class Held:
-    """What a mirror's process holds."""
+class ProcessResources:
+    """The resources of a mirror's process."""
 
     memory_mb: float
     files: int
@@ -472,8 +478,8 @@ class Held:
     to_clients: int
 
     @classmethod
-    def by(cls, mirror: BlockingMirror) -> Held:
-        """Look; what is open to GitHub and Redis is kept on purpose, and not counted."""
+    def by(cls, mirror: BlockingMirror) -> ProcessResources:
+        """Count them without the connections to GitHub and Redis, which are persistent."""
         with urlopen(f"{mirror.admin_url}/metrics") as response:
             shown = response.read().decode()
         in_flight = float(re.findall(r"^ghmirror_in_flight (\S+)$", shown, re.MULTILINE)[0])
@@ -481,8 +487,8 @@ class Held:
         others = 0
         for path in Path(f"/proc/{mirror.pid}/fd").iterdir():
             with contextlib.suppress(OSError):
-                where = str(path.readlink())
-                found = re.fullmatch(r"socket:\[(\d+)\]", where)
+                target = str(path.readlink())
+                found = re.fullmatch(r"socket:\[(\d+)\]", target)
                 if found:
                     inodes.add(found[1])
                 else:
@@ -497,14 +503,14 @@ class Held:
         return cls(pages * os.sysconf("SC_PAGE_SIZE") / 1e6, others, in_flight, clients)
 
 
-def quiet(soak: Soak, wait_s: float) -> tuple[Held, int]:
-    """Return what is held, and what GitHub is still asked, when nothing changes any more."""
+def wait_until_idle(soak: Soak, wait_s: float) -> tuple[ProcessResources, int]:
+    """Return the resources, and the requests at GitHub, once both are idle or after a timeout."""
     end = monotonic() + wait_s
     while True:
-        held = Held.by(soak.mirror)
+        left = ProcessResources.by(soak.mirror)
         sent = sum(soak.github.counts()["in_flight"].values())
-        if monotonic() > end or not (held.in_flight or held.to_clients or sent):
-            return held, sent
+        if monotonic() > end or not (left.in_flight or left.to_clients or sent):
+            return left, sent
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -519,8 +525,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--show", type=int, default=10, help="how many of each fault to print")
     options = parser.parse_args(arguments)
     with ExitStack() as stack:
-        github = stack.enter_context(StandIn(log=0, own=3))
-        # credentials that are no good count against the address
+        github = stack.enter_context(GitHubProcess(log=0, own=3))
+        # requests with invalid credentials count against the address
         github.control("switches", secondary_retry_after_s=1, anonymous_limit=1_000_000_000)
         redis = stack.enter_context(RedisServer())
         sections: dict[str, dict[str, object]] = {
@@ -529,7 +535,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 "timeout": "2s",
                 "stale_after": "500ms",
                 "idle_timeout": "1s",
-                # counted, but more than these clients can use: 900 would be right to refuse them
+                # above the load of these clients, which a limit of 900 would rightly refuse
                 "points_per_minute": 100_000,
             },
             "cache": {
@@ -543,9 +549,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         mirror = stack.enter_context(BlockingMirror(sections))
         soak = Soak(github, redis, mirror, random.Random(options.seed), 0.0)
         asyncio.run(soak.prepare())
-        before = Held.by(mirror)
+        before = ProcessResources.by(mirror)
         asyncio.run(soak.run(options.seconds, options.seed))
-        after, sent = quiet(soak, 10.0)
+        after, sent = wait_until_idle(soak, 10.0)
         tracebacks = mirror.log_text.count("Traceback (most recent call last)")
         log = mirror.log_text
     print(
@@ -555,27 +561,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"  {name:40}{count:>8}")
     for name, count in soak.outcomes.most_common():
         print(f"    {name:38}{count:>8}")
-    bars = {
-        "wrong answers": len(soak.wrong),
-        "failed, and not GitHub's fault": len(soak.failed),
+    counts = {
+        "wrong responses": len(soak.wrong),
+        "failed, not caused by GitHub": len(soak.failed),
         "tracebacks in the log": tracebacks,
-        "left in flight": int(after.in_flight),
-        "left at GitHub": sent,
+        "requests left in flight": int(after.in_flight),
+        "requests left at GitHub": sent,
         "connections of clients left": after.to_clients,
         "files left": max(0, after.files - before.files),
     }
-    for name, count in bars.items():
+    for name, count in counts.items():
         print(f"{name:42}{count:>8}{'  MISSED' if count else ''}")
     print(f"memory: {before.memory_mb:.1f} MB at the start, {after.memory_mb:.1f} MB at the end")
-    for what in (*soak.wrong[: options.show], *soak.failed[: options.show]):
-        print(f"  {what}")
-    if any(bars.values()):
-        received = re.findall(r"GitHub did not answer (?:GET|HEAD|PUT|POST): (.*)", log)
-        for what, count in Counter(received).most_common(options.show):
-            print(f"  {count:>6} {what}")
+    for fault in (*soak.wrong[: options.show], *soak.failed[: options.show]):
+        print(f"  {fault}")
+    if any(counts.values()):
+        reasons = re.findall(r"GitHub sent no usable response: .*(reason=.*)", log)
+        for reason, count in Counter(reasons).most_common(options.show):
+            print(f"  {count:>6} {reason}")
     if tracebacks:
         print(log[max(0, log.index("Traceback") - 500) :][:4000])
-    return int(any(bars.values()))
+    return int(any(counts.values()))
 
 
 if __name__ == "__main__":

@@ -1,17 +1,17 @@
-"""What streams in both directions cost a mirror: memory, and files on disk.
+"""The cost of streams in both directions for a mirror: memory, and files on disk.
 
     python -m benchmarks.streams --size 200
 
-Uploads of 200 MB, 100 at once, go through a real mirror to a server that takes them as fast as it
-can; 8 clients ask for JSON of 40 MB, which GitHub sends as 40 kB of gzip, and read nothing of it;
-then both at once. Printed are, of each,
+100 uploads of 200 MB at once are sent through a real mirror to a server that reads as fast as it
+can. 8 clients request JSON of 40 MB, which GitHub sends as 40 kB of gzip, and read nothing. Then
+both at once. For each it prints
 
-- by how much the mirror's memory grew at most;
-- the files that it opened, which are to be none: neither end is spooled;
-- seconds, and megabytes in a second, of the uploads.
+- the peak growth of the mirror's memory;
+- the files that it opened, of which there must be none: no content is spooled to disk;
+- the duration, and megabytes in a second, of the uploads.
 
-The default is to upload less than the bars are for, so that it takes seconds. The exit status is 1
-if a bar is missed, or an upload failed.
+By default the uploads are smaller than the thresholds are for, so that it lasts seconds. The exit
+status is 1 if a threshold is exceeded, or an upload failed.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ import sys
 import time
 from collections.abc import Sequence
 
-from benchmarks.bars import MIB, Bars
-from benchmarks.driving import end_in_order
+from benchmarks.process_control import exit_cleanly_on_signals
+from benchmarks.thresholds import MIB, Thresholds
 from tests.harness.running import BlockingMirror
 from tests.harness.streaming import FarEnd, Readers, upload, watched
 
@@ -30,7 +30,7 @@ FULL = (100, 200)
 MOST_MIB = 64
 
 
-def measure(bars: Bars, what: str, uploads: int, size: int, readers: int) -> None:
+def measure(thresholds: Thresholds, what: str, uploads: int, size: int, readers: int) -> None:
     """Measure one case with a mirror of its own, and print the figures."""
     sections = {"log": {"access": "none"}}
     with FarEnd() as github:
@@ -42,13 +42,13 @@ def measure(bars: Bars, what: str, uploads: int, size: int, readers: int) -> Non
                 began = time.monotonic()
                 failed = upload(mirror.url, count=uploads, size=size)
                 seconds = time.monotonic() - began
-            bars.figure("memory grew by", seen.grown / MIB, "MiB", most=MOST_MIB)
-            bars.figure("files opened", len(seen.files), most=0, note=", ".join(seen.files))
+            thresholds.figure("memory grew by", seen.grown / MIB, "MiB", most=MOST_MIB)
+            thresholds.figure("files opened", len(seen.files), most=0, note=", ".join(seen.files))
             if uploads:
-                bars.figure("failed uploads", len(failed), most=0, note=f"of {uploads}")
-                bars.figure("not taken whole", uploads + 1 - github.taken, most=0)
-                bars.figure("seconds", seconds, "s")
-                bars.figure("megabytes in a second", uploads * size / seconds / 1e6, "MB")
+                thresholds.figure("failed uploads", len(failed), most=0, note=f"of {uploads}")
+                thresholds.figure("not received completely", uploads + 1 - github.taken, most=0)
+                thresholds.figure("seconds", seconds, "s")
+                thresholds.figure("megabytes in a second", uploads * size / seconds / 1e6, "MB")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -62,15 +62,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--size", type=float, default=10, help="megabytes of each")
     parser.add_argument("--readers", type=int, default=8, help="clients that read nothing")
     options = parser.parse_args(arguments)
-    end_in_order()
+    exit_cleanly_on_signals()
     full = (options.uploads, options.size) >= FULL
     which = "the full run" if full else "NOT the full run: that is of {} and {} MB".format(*FULL)
     print(f"{options.uploads} uploads of {options.size:g} MB ({which})")
-    bars, uploads, size = Bars(), options.uploads, int(options.size * 1e6)
-    measure(bars, "uploads", uploads, size, 0)
-    measure(bars, "clients that read nothing", 0, size, options.readers)
-    measure(bars, "both at once", uploads, size, options.readers)
-    return bars.end()
+    thresholds, uploads, size = Thresholds(), options.uploads, int(options.size * 1e6)
+    measure(thresholds, "uploads", uploads, size, 0)
+    measure(thresholds, "clients that read nothing", 0, size, options.readers)
+    measure(thresholds, "both at once", uploads, size, options.readers)
+    return thresholds.end()
 
 
 if __name__ == "__main__":

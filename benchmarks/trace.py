@@ -1,16 +1,17 @@
-"""Traffic like that of a fleet of bots: the mirror beside Varnish that validates, and nginx.
+"""Traffic like that of a fleet of bots: the mirror in comparison with Varnish and nginx.
 
     python -m benchmarks.trace --rounds 3 --seconds 10
 
 48 clients, each with a connection, a credential and a `User-Agent` of its own, of 12 users. Each
 requests one of 4,000 paths by Zipf's law (exponent 1) as soon as it has the response to its last
 request. A fifth of the paths are pages of lists with `Link`. Every third client sends
-`If-None-Match` for what it has. Content is 23 kB of JSON. The choices follow from a seed.
+`If-None-Match` for responses that it has received. Content is 23 kB of JSON. The choices follow
+from a seed.
 
 Varnish validates each GET with the same stand-in for GitHub, and so does a proxy made of Python
-packages (`packages_proxy`). nginx passes each through. With ``$MIRROR_PYTHON``, mirrors on that
-interpreter are measured beside those on this one. CPU time is that of all processes of a subject,
-from /proc. The subjects take turns in each round, in an order that turns around.
+packages (`packages_proxy`). nginx forwards each. With ``$MIRROR_PYTHON``, mirrors on that
+interpreter are measured as well as those on this one. CPU time is that of all processes of a
+subject, from /proc. The subjects are measured in turn in each round, in alternating order.
 """
 
 from __future__ import annotations
@@ -32,14 +33,14 @@ from urllib.parse import urlsplit
 
 from attrs import define, field, frozen
 
-from benchmarks import usage
-from benchmarks.bars import MIB
-from benchmarks.beside import Mirrored, Nginx, PackagesProxy, Subject, Varnish, settings
-from benchmarks.driving import end_in_order
-from benchmarks.fast_github import FastGitHub, entity_tags
-from benchmarks.filling import issue
-from benchmarks.python import OWN
+from benchmarks import process_usage
+from benchmarks.generated_records import issue
+from benchmarks.interpreters import OWN
+from benchmarks.nginx_github import NginxGitHub, entity_tags
+from benchmarks.process_control import exit_cleanly_on_signals
 from benchmarks.results import Results
+from benchmarks.subjects import MirrorSubject, Nginx, PackagesProxy, Subject, Varnish, settings
+from benchmarks.thresholds import MIB
 from tests.harness.redis_servers import RedisServer
 from tests.harness.running import PYTHON, BlockingMirror
 
@@ -119,7 +120,7 @@ def link_of(target: str, url: str) -> str:
     return ", ".join(f'<{url}{path}?page={at}>; rel="{rel}"' for rel, at in related.items())
 
 
-class TraceGitHub(FastGitHub):
+class TraceNginxGitHub(NginxGitHub):
     """The stand-in with the trace's paths, for all of its credentials."""
 
     key = "$request_uri"
@@ -128,17 +129,17 @@ class TraceGitHub(FastGitHub):
     def __init__(self) -> None:
         super().__init__({}, users=CLIENTS)
 
-    def write_things(self, tokens: Sequence[bytes]) -> tuple[list[str], str, str]:
+    def write_resources(self, tokens: Sequence[bytes]) -> tuple[list[str], str, str]:
         """Write the files; return entity-tags, and the maps of files and links.
 
-        Behind the last page of each list there is an empty one. A 304 has no `Link`.
+        After the last page of each list there is an empty one. A 304 has no `Link`.
         """
         ends = [f"/repos/bench/list-{number}/issues?page={PAGES + 1}" for number in range(LISTS)]
         digests: list[str] = []
         files, links = [], []
         for number, target in enumerate([*targets(), *ends]):
             content = content_of(target, self.url)
-            self.write_thing(f"{number}.json", content)
+            self.write_resource(f"{number}.json", content)
             digests += entity_tags(target, content, tokens)
             files.append(f'"{target}" /{number}.json;')
             link = link_of(target, self.url)
@@ -152,10 +153,10 @@ class TraceGitHub(FastGitHub):
 
 
 @define(eq=False)
-class Client:
+class Bot:
     """A bot: one connection, one request after the other, drawn by Zipf's law.
 
-    *tags*: the entity-tag of each target that it has; None: it keeps nothing.
+    *tags*: the entity-tags that it has received, by target; None: it sends no condition.
     """
 
     number: int
@@ -182,7 +183,7 @@ class Client:
         ).encode()
 
     def connect(self) -> None:
-        """Connect anew: servers close connections that are idle while others are measured."""
+        """Open a connection: servers close idle ones while other subjects are measured."""
         self._socket = socket.create_connection(self.address)
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
@@ -199,7 +200,7 @@ class Client:
         self._socket.sendall(b"GET %s%s%s\r\n" % (self._target.encode(), self._fields, condition))
 
     def receive(self) -> bool:
-        """Receive what is there; return whether the response is complete."""
+        """Receive available data; return whether the response is complete."""
         data = self._socket.recv(_RECEIVE_BYTES)
         if not data:
             raise SystemExit(f"the connection of client {self.number} was closed")
@@ -219,7 +220,7 @@ class Client:
         return True
 
     def _length(self, head: bytes) -> int:
-        """Return how long the content is, and note status and entity-tag."""
+        """Return the length of the content, and note status and entity-tag."""
         status = int(head[9:12])
         self.statuses[status] += 1
         folded = head.lower()
@@ -239,11 +240,11 @@ class Client:
 
 
 @frozen
-class Row:
-    """What was measured of a subject in one round.
+class TraceRow:
+    """The figures of a subject in one round.
 
-    *cpu_us*: CPU of all processes for a response. *upstream*: requests to GitHub for a response,
-    *paid*: those that were not a 304.
+    *cpu_us*: CPU time of all processes for a response. *upstream*: requests to GitHub for a
+    response; *paid*: those of them without a 304.
     """
 
     subject: str
@@ -257,33 +258,33 @@ class Row:
     not_modified: float
 
 
-NUMBERS: Final = tuple(name for name in Row.__annotations__ if name != "subject")
+NUMBERS: Final = tuple(name for name in TraceRow.__annotations__ if name != "subject")
 
 
 @define(eq=False)
-class Fleet:
-    """The clients of one subject; they keep their connections and what they have over rounds."""
+class BotFleet:
+    """The clients of one subject; their entity-tags persist over rounds."""
 
     subject: Subject
-    clients: list[Client]
+    clients: list[Bot]
     statuses: Counter[int]
 
     @classmethod
-    def before(cls, subject: Subject) -> Fleet:
-        """Connect the clients."""
+    def of(cls, subject: Subject) -> BotFleet:
+        """Return the clients of a subject."""
         at = urlsplit(subject.url)
         address = (str(at.hostname), int(at.port or 0))
         ranked = targets()
         weights = list(accumulate(1.0 / rank for rank in range(1, len(ranked) + 1)))
         statuses: Counter[int] = Counter()
         clients = [
-            Client(number, address, ranked, weights, {} if number % 3 == 0 else None, statuses)
+            Bot(number, address, ranked, weights, {} if number % 3 == 0 else None, statuses)
             for number in range(CLIENTS)
         ]
         return cls(subject, clients, statuses)
 
     def drive(self, seconds: float) -> list[float]:
-        """Have all clients send requests for so long; return the times of the responses."""
+        """Send the requests of all clients for so many seconds; return the sorted durations."""
         until, busy = time.perf_counter() + seconds, len(self.clients)
         with selectors.DefaultSelector() as selector:
             for client in self.clients:
@@ -303,36 +304,36 @@ class Fleet:
                             client.close()
         return sorted(each for client in self.clients for each in client.times)
 
-    def measure(self, github: TraceGitHub, seconds: float) -> Row:
-        """Return what the subject takes meanwhile."""
-        github.quiet()
+    def measure(self, github: TraceNginxGitHub, seconds: float) -> TraceRow:
+        """Return the figures of the subject under this load."""
+        github.wait_until_idle()
         self.statuses.clear()
         pids = tuple(self.subject.pids)
-        cpu, began = usage.cpu_s(pids), time.perf_counter()
+        cpu, began = process_usage.cpu_s(pids), time.perf_counter()
         times = self.drive(seconds)
-        took, cpu = time.perf_counter() - began, usage.cpu_s(pids) - cpu
+        duration, cpu = time.perf_counter() - began, process_usage.cpu_s(pids) - cpu
         time.sleep(0.3)
         upstream = github.upstream_requests()
         if set(self.statuses) - {200, 304}:
-            log = self.subject.mirror.log_text if isinstance(self.subject, Mirrored) else ""
+            log = self.subject.mirror.log_text if isinstance(self.subject, MirrorSubject) else ""
             raise SystemExit(
                 f"{self.subject.name}: statuses {dict(self.statuses)}\n{log[-_SHOWN_LOG:]}"
             )
         paid = sum(count for kind, count in upstream.items() if not kind.startswith("304"))
-        return Row(
+        return TraceRow(
             self.subject.name,
             1e6 * cpu / len(times),
-            len(times) / took,
+            len(times) / duration,
             1e3 * times[len(times) // 2],
             1e3 * times[len(times) * 99 // 100],
-            usage.memory(pids) / MIB,
+            process_usage.memory(pids) / MIB,
             upstream.total() / len(times),
             paid / len(times),
             self.statuses[304] / len(times),
         )
 
 
-def show(row: Row) -> None:
+def show(row: TraceRow) -> None:
     """Print a row."""
     print(
         f"{row.subject:24}{row.cpu_us:9.0f}{row.rate:9.0f}{row.p50_ms:9.2f}{row.p99_ms:9.2f}"
@@ -349,12 +350,12 @@ OTHER_MEMORY, OTHER_REDIS = "on PyPy, memory store", "on PyPy, Redis"
 
 
 def _mirrors(
-    stack: ExitStack, github: TraceGitHub, names: tuple[str, str], python: Path
-) -> list[Mirrored]:
-    """Start a mirror with either store on an interpreter."""
+    stack: ExitStack, github: TraceNginxGitHub, names: tuple[str, str], python: Path
+) -> list[MirrorSubject]:
+    """Start a mirror with each store on an interpreter."""
     redis = stack.enter_context(RedisServer())
     return [
-        Mirrored(
+        MirrorSubject(
             name,
             stack.enter_context(BlockingMirror(settings(github.url, on), python=python)),
             on,
@@ -363,11 +364,11 @@ def _mirrors(
     ]
 
 
-def trace(options: argparse.Namespace, results: Results) -> None:
-    """Measure, print and judge."""
-    rounds: dict[str, list[Row]] = {}
+def measure_trace(options: argparse.Namespace, results: Results) -> None:
+    """Measure, print the results, and compare them with the thresholds."""
+    rounds: dict[str, list[TraceRow]] = {}
     with ExitStack() as stack:
-        github = stack.enter_context(TraceGitHub())
+        github = stack.enter_context(TraceNginxGitHub())
         subjects: list[Subject] = [
             *_mirrors(stack, github, (MEMORY, REDIS), OWN),
             stack.enter_context(Varnish(github.port)),
@@ -376,7 +377,7 @@ def trace(options: argparse.Namespace, results: Results) -> None:
         ]
         if PYTHON != OWN:
             subjects += _mirrors(stack, github, (OTHER_MEMORY, OTHER_REDIS), PYTHON)
-        fleets = [Fleet.before(subject) for subject in subjects]
+        fleets = [BotFleet.of(subject) for subject in subjects]
         for fleet in fleets:
             print(f"warming {fleet.subject.name} for {options.warm:g} s", flush=True)
             fleet.drive(options.warm)
@@ -388,7 +389,7 @@ def trace(options: argparse.Namespace, results: Results) -> None:
                 rounds.setdefault(row.subject, []).append(row)
     print(f"\nThe fleet trace, medians of {options.rounds} rounds\n{HEAD}")
     table = [
-        Row(name, *(median(getattr(row, each) for row in rows) for each in NUMBERS))
+        TraceRow(name, *(median(getattr(row, each) for row in rows) for each in NUMBERS))
         for name, rows in rounds.items()
     ]
     for row in table:
@@ -397,8 +398,8 @@ def trace(options: argparse.Namespace, results: Results) -> None:
     judge(results, rounds)
 
 
-def judge(results: Results, rounds: dict[str, list[Row]]) -> None:
-    """Print the ratios, which are taken round by round, beside their bars."""
+def judge(results: Results, rounds: dict[str, list[TraceRow]]) -> None:
+    """Print the medians of the ratios in each round, with their thresholds."""
     print()
 
     def ratio(one: str, other: str) -> float:
@@ -442,15 +443,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=10.0, help="of each subject in a round")
-    parser.add_argument("--warm", type=float, default=WARM_S, help="seconds before it is measured")
+    parser.add_argument("--warm", type=float, default=WARM_S, help="seconds before the measurement")
     parser.add_argument("--json", type=Path, help="also write the figures to this file")
     options = parser.parse_args(arguments)
-    end_in_order()
+    exit_cleanly_on_signals()
     results = Results()
-    trace(options, results)
+    measure_trace(options, results)
     if options.json is not None:
         results.write(options.json, "python -m benchmarks.trace", vars(options))
-    results.bars.end()
+    results.thresholds.end()
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""What is no mirror: the least that Twisted takes to ask GitHub for each GET, and to answer it.
+"""The least code with Twisted that validates each GET with GitHub: no mirror.
 
-Sockets, the reactor and two dictionaries. What comes is taken to be one whole message, and what it
-says is neither parsed nor judged; nothing is refused, counted, kept within bounds or told apart
-but by its bytes. It is here to be measured beside the mirror, and good for nothing else::
+It has sockets, the reactor and two dictionaries. It treats each read as a whole message, does not
+parse it, and has no checks, counts or bounds; equal bytes are equal requests. It exists only for
+comparison with the mirror::
 
     python benchmarks/twisted_alone.py PORT PORT_OF_GITHUB
 """
@@ -21,28 +21,28 @@ _END: Final = b"\r\n\r\n"
 _LENGTH: Final = re.compile(rb"(?i)\ncontent-length: *(\d+)")
 _TAG: Final = re.compile(rb"(?i)\netag: *([^\r]+)")
 
-_idle: Final[list[Requesting]] = []
-#: By request line and fields: an entity-tag, and all of the answer.
+_idle: Final[list[GitHubConnection]] = []
+#: By request line and fields: the entity-tag, and the whole response.
 _stored: Final[dict[bytes, tuple[bytes, bytes]]] = {}
 reactor: Any = the_reactor
 
 
-class Requesting(Protocol):
+class GitHubConnection(Protocol):
     """A connection to GitHub."""
 
     transport: Any
 
-    def __init__(self, client: Answering, request: bytes) -> None:
-        self.send = client, request
+    def __init__(self, client: ClientConnection, request: bytes) -> None:
+        self.exchange = client, request
 
     def connectionMade(self) -> None:
-        """Ask what it was made for."""
+        """Send the first request."""
         self.transport.setTcpNoDelay(True)
-        self.put(*self.send)
+        self.request(*self.exchange)
 
-    def put(self, client: Answering, request: bytes) -> None:
-        """Put a question, a conditional one if there is an answer to it."""
-        self.send, self.came = (client, request), b""
+    def request(self, client: ClientConnection, request: bytes) -> None:
+        """Send a request, conditional if there is a stored response."""
+        self.exchange, self.received = (client, request), b""
         stored = _stored.get(request)
         if stored is not None:
             line, _, fields = request.partition(b"\r\n")
@@ -50,56 +50,58 @@ class Requesting(Protocol):
         self.transport.write(request)
 
     def dataReceived(self, data: bytes) -> None:
-        """Pass on the answer, or the one that it confirms, once it is here."""
-        client, request = self.send
-        self.came += data
-        head, end, content = self.came.partition(_END)
+        """Forward the complete response, or the stored one after a 304."""
+        client, request = self.exchange
+        self.received += data
+        head, end, content = self.received.partition(_END)
         if not end:
             return
         if head.startswith(b"HTTP/1.1 304"):
-            answer = _stored[request][1]
+            response = _stored[request][1]
         else:
             length, tag = _LENGTH.search(head), _TAG.search(head)
             assert length is not None
             assert tag is not None
             if len(content) < int(length[1]):
                 return
-            answer = self.came
-            _stored[request] = tag[1], answer
+            response = self.received
+            _stored[request] = tag[1], response
         _idle.append(self)
-        client.transport.write(answer)
+        client.transport.write(response)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:  # noqa: ARG002
-        """Ask nothing more over it."""
+        """Do not use the connection again."""
         if self in _idle:
             _idle.remove(self)
 
 
-class Answering(Protocol):
+class ClientConnection(Protocol):
     """A connection of a client."""
 
     transport: Any
     github_port: int
 
     def connectionMade(self) -> None:
-        """Send what is short at once."""
+        """Send short segments at once."""
         self.transport.setTcpNoDelay(True)
 
     def dataReceived(self, data: bytes) -> None:
-        """Ask GitHub."""
+        """Send the request over an idle connection, or a new one."""
         if _idle:
-            _idle.pop().put(self, data)
+            _idle.pop().request(self, data)
             return
         factory = ClientFactory()
         factory.noisy = False
-        factory.buildProtocol = lambda _: Requesting(self, data)  # type: ignore[method-assign,assignment]
+        factory.buildProtocol = lambda _: GitHubConnection(self, data)  # type: ignore[method-assign,assignment]
         reactor.connectTCP("127.0.0.1", self.github_port, factory)
 
 
 def main(port: int, github_port: int) -> None:
-    """Answer on *port* until the process is stopped."""
-    Answering.github_port = github_port
-    reactor.listenTCP(port, Factory.forProtocol(Answering), backlog=1024, interface="127.0.0.1")
+    """Serve on *port* until the process is stopped."""
+    ClientConnection.github_port = github_port
+    reactor.listenTCP(
+        port, Factory.forProtocol(ClientConnection), backlog=1024, interface="127.0.0.1"
+    )
     reactor.run()
 
 

@@ -1,9 +1,9 @@
--- Asks what a file says, one question after the other, and tells what came of it as JSON.
+-- Sends the requests in a file, one after another, and writes the results as JSON.
 --
--- Arguments: the file, one question a line (target, a tab, token); a mark; further fields.
--- With a mark, no target is asked twice: the mark and a number make a query of it.
+-- Arguments: the file with a request on each line (target, a tab, token); a mark; further fields.
+-- With a mark, each target is unique: its query is the mark and a number.
 
-local fronts, backs, mark, asked = {}, {}, "", 0
+local fronts, backs, mark, sent = {}, {}, "", 0
 
 function init(arguments)
    local fields = "Host: " .. wrk.headers["Host"] .. "\r\n"
@@ -25,18 +25,18 @@ function init(arguments)
 end
 
 function request()
-   local number = asked % #fronts + 1
-   asked = asked + 1
+   local number = sent % #fronts + 1
+   sent = sent + 1
    if mark == "" then
       return fronts[number]
    end
-   return fronts[number] .. "?" .. mark .. "=" .. asked .. backs[number]
+   return fronts[number] .. "?" .. mark .. "=" .. sent .. backs[number]
 end
 
 function done(summary, latency, _)
    local errors = summary.errors
    io.write(string.format(
-      '\n{"requests": %d, "microseconds": %d, "size_bytes": %d, "p50": %d, "p99": %d, '
+      '\n{"responses": %d, "microseconds": %d, "size_bytes": %d, "p50": %d, "p99": %d, '
          .. '"connect": %d, "read": %d, "write": %d, "status": %d, "timeout": %d}\n',
       summary.requests, summary.duration, summary.bytes,
       latency:percentile(50), latency:percentile(99),

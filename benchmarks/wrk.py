@@ -1,4 +1,4 @@
-"""wrk, which asks as fast as it is answered: so many connections, each one question at a time."""
+"""Load by wrk, a closed loop: each connection has one request in flight at a time."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from typing import Final
 
 from attrs import frozen
 
-from benchmarks.driving import Question
+from benchmarks.load_generator import Request
 
 _SCRIPT: Final = Path(__file__).with_suffix(".lua")
 _ERRORS: Final = ("connect", "read", "write", "status", "timeout")
-_ANSWER_S: Final = 30
+_TIMEOUT_S: Final = 30
 
 
 @frozen
-class Driven:
-    """What came of it: how many answers of how many bytes, and how long they took."""
+class LoadResult:
+    """The number and size of the responses, and percentiles of their latency."""
 
-    requests: int
+    responses: int
     seconds: float
     size_bytes: int
     p50_s: float
@@ -31,44 +31,44 @@ class Driven:
 
     @property
     def rate(self) -> float:
-        """Answers in a second."""
-        return self.requests / self.seconds
+        """Responses in a second."""
+        return self.responses / self.seconds
 
 
-def drive(
+def run_load(
     url: str,
-    questions: Iterable[Question],
+    requests: Iterable[Request],
     *,
     connections: int,
     seconds: float,
     mark: str = "",
     fields: Sequence[str] = (),
-) -> Driven:
-    """Ask *questions* over and over, and stop the program if anything but answers came.
+) -> LoadResult:
+    """Send *requests* in a loop, and exit unless each has a response.
 
-    One thread gives out the questions in their order, so that two of the same are under way only
-    where there are more connections than questions. With a *mark*, each has a query of its own
-    that nobody has asked before with this mark.
+    A single thread sends them in their order, so that two equal ones are in flight at once only
+    with more connections than requests. With a *mark*, each target has a unique query with this
+    mark.
     """
-    with tempfile.NamedTemporaryFile("w", prefix="questions-") as file:
-        file.writelines(f"{target}\t{token}\n" for target, token in questions)
+    with tempfile.NamedTemporaryFile("w", prefix="requests-") as file:
+        file.writelines(f"{target}\t{token}\n" for target, token in requests)
         file.flush()
         command = ["wrk", "--threads=1", f"--connections={connections}", f"--script={_SCRIPT}"]
-        command += [f"--duration={max(1, round(seconds))}s", f"--timeout={_ANSWER_S}s", url]
+        command += [f"--duration={max(1, round(seconds))}s", f"--timeout={_TIMEOUT_S}s", url]
         done = subprocess.run(
             [*command, "--", file.name, mark, *fields], capture_output=True, text=True, check=False
         )
     if done.returncode or not done.stdout.rstrip().endswith("}"):
         raise SystemExit(f"wrk failed: {done.stdout}{done.stderr}")
     report = json.loads(done.stdout.rstrip().splitlines()[-1])
-    driven = Driven(
-        report["requests"],
+    result = LoadResult(
+        report["responses"],
         report["microseconds"] / 1e6,
         report["size_bytes"],
         report["p50"] / 1e6,
         report["p99"] / 1e6,
         {name: report[name] for name in _ERRORS if report[name]},
     )
-    if driven.errors or not driven.requests:
-        raise SystemExit(f"{url}: {driven.requests} answers, and these errors: {driven.errors}")
-    return driven
+    if result.errors or not result.responses:
+        raise SystemExit(f"{url}: {result.responses} responses, errors: {result.errors}")
+    return result

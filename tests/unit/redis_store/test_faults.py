@@ -1,6 +1,6 @@
 """Whatever happens to Redis, clients get their answers, and the mirror is back on it by itself.
 
-How long requests are delayed meanwhile is measured in benchmarks/faults.py.
+How long requests are delayed meanwhile is measured in benchmarks/redis_faults.py.
 """
 
 from __future__ import annotations

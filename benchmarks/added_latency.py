@@ -1,8 +1,8 @@
-"""What the mirror adds to an answer of GitHub's that takes 100 ms, at a steady rate.
+"""The latency that the mirror adds to a response of GitHub of 100 ms, at a fixed rate.
 
-Questions come at their time, whether or not earlier ones are answered, and their time counts from
-when they were due. GitHub's stand-in is asked directly at the same rate, in turn with the mirrors;
-percentiles are subtracted from each other.
+The load is an open loop: a request is sent when it is due, whether or not earlier ones have ended,
+and its duration counts from then. GitHub's stand-in receives the same load directly, in turn with
+the mirrors. The added latency is the difference between two percentiles.
 """
 
 from __future__ import annotations
@@ -15,11 +15,12 @@ from contextlib import ExitStack
 from itertools import cycle, islice
 from typing import Any, Final
 
-from benchmarks.beside import settings
-from benchmarks.driving import Question, StandIn, Tally, keep_up
-from benchmarks.measuring import warm
+from benchmarks.github_process import GitHubProcess
+from benchmarks.load_generator import Request, Tally, request_at_rate
+from benchmarks.measurement import warm
 from benchmarks.results import Results
-from benchmarks.revalidating import MEMORY, REDIS, SIZE
+from benchmarks.revalidation import MEMORY, REDIS, SIZE
+from benchmarks.subjects import settings
 from tests.harness.redis_servers import RedisServer
 from tests.harness.running import BlockingMirror
 
@@ -27,9 +28,9 @@ PART: Final = "latency"
 RATE: Final = 200
 MEDIAN_MS: Final = 5
 P99_MS: Final = 15
-"""Bars at this rate: what is added to the median and to the 99th percentile, at most."""
+"""Thresholds at this rate for the latency added to the median and to the 99th percentile."""
 
-_TAKES_S: Final = 0.1
+_GITHUB_S: Final = 0.1
 _RESOURCES: Final = 100
 _USERS: Final = 10
 _SHARES: Final = (0.5, 0.9, 0.99)
@@ -42,7 +43,7 @@ def percentiles(seconds: list[float]) -> list[float]:
     return [1000 * ordered[math.ceil(share * len(ordered)) - 1] for share in _SHARES]
 
 
-def _asked() -> Iterator[Question]:
+def _requests() -> Iterator[Request]:
     return cycle(
         (f"/repos/bench/repo-{resource}", f"token{user}")
         for user in range(_USERS)
@@ -50,31 +51,31 @@ def _asked() -> Iterator[Question]:
     )
 
 
-def adding(options: argparse.Namespace, results: Results) -> None:
-    """Measure at one rate after the other."""
+def measure_added_latency(options: argparse.Namespace, results: Results) -> None:
+    """Measure at each rate in turn."""
     table: list[dict[str, Any]] = []
     with ExitStack() as stack:
         github = stack.enter_context(
-            StandIn(resources=_RESOURCES, users=_USERS, size=SIZE, delay=_TAKES_S, log=0)
+            GitHubProcess(resources=_RESOURCES, users=_USERS, size=SIZE, delay=_GITHUB_S, log=0)
         )
         redis = stack.enter_context(RedisServer())
         urls = {"GitHub's stand-in": github.url}
         for name, on in ((MEMORY, None), (REDIS, redis)):
             mirror = stack.enter_context(BlockingMirror(settings(github.url, on)))
-            warm(mirror.url, list(islice(_asked(), _RESOURCES * _USERS)))
+            warm(mirror.url, list(islice(_requests(), _RESOURCES * _USERS)))
             urls[name] = mirror.url
         for rate in options.rates:
             tallies = {name: Tally() for name in urls}
             for _ in range(options.rounds):
                 for name, url in urls.items():
-                    questions = islice(_asked(), max(1, round(rate * options.seconds)))
-                    asyncio.run(keep_up(url, questions, rate, tallies[name]))
+                    requests = islice(_requests(), max(1, round(rate * options.seconds)))
+                    asyncio.run(request_at_rate(url, requests, rate, tallies[name]))
             table += report(rate, tallies, results)
     results.tables[PART] = table
 
 
 def report(rate: float, tallies: dict[str, Tally], results: Results) -> list[dict[str, Any]]:
-    """Print and judge what came of one rate."""
+    """Print the results of one rate, and compare them with the thresholds."""
     print(f"\n{rate:g} requests/s, milliseconds {'median':>26}{'p90':>9}{'p99':>9}")
     table: list[dict[str, Any]] = []
     direct: list[float] = []
@@ -82,25 +83,25 @@ def report(rate: float, tallies: dict[str, Tally], results: Results) -> list[dic
         outcomes = set(tally.outcomes) if direct else {"revalidated"}
         if tally.failed or outcomes != {"revalidated"}:
             raise SystemExit(f"{name}: {dict(tally.statuses)}, {dict(tally.outcomes)}")
-        took, late = percentiles(tally.seconds), percentiles(tally.late)
-        direct = direct or took
-        busy = "  TOO BUSY A MACHINE: this tells little" if late[-1] > _TOO_LATE_MS else ""
-        for what, each, more in ((name, took, ""), ("  (the client itself was late)", late, busy)):
-            print(f"  {what:44}" + "".join(f"{value:9.2f}" for value in each) + more)
-        added = [own - his for own, his in zip(took, direct, strict=True)]
+        latency, late = percentiles(tally.seconds), percentiles(tally.late)
+        direct = direct or latency
+        busy = "  THE MACHINE IS TOO BUSY for valid results" if late[-1] > _TOO_LATE_MS else ""
+        for label, each, more in ((name, latency, ""), ("  (delay of the client)", late, busy)):
+            print(f"  {label:44}" + "".join(f"{value:9.2f}" for value in each) + more)
+        added = [total - github for total, github in zip(latency, direct, strict=True)]
         table.append(
-            {"subject": name, "rate": rate, "ms": took, "late_ms": late, "added_ms": added}
+            {"subject": name, "rate": rate, "ms": latency, "late_ms": late, "added_ms": added}
         )
     for row in table[1:]:
         name, added = row["subject"], row["added_ms"]
         judged = rate == RATE and name == MEMORY
-        for what, value, most in (
+        for percentile, value, most in (
             ("median", added[0], MEDIAN_MS),
             ("99th percentile", added[-1], P99_MS),
         ):
             results.figure(
                 PART,
-                f"added to the {what}, {name}, {rate:g}/s",
+                f"added to the {percentile}, {name}, {rate:g}/s",
                 value,
                 "ms",
                 most=most if judged else None,

@@ -1,8 +1,7 @@
-"""Where the time of a revalidated GET goes, layer by layer, as py-spy sees it.
+"""The CPU time of a revalidated GET by layer, from samples of py-spy.
 
-py-spy looks at the mirror 500 times a second while it is asked as fast as it answers; GitHub's
-stand-in speaks TLS, as GitHub does. What a layer calls that is none, such as Python's own library,
-counts for the layer.
+py-spy samples the mirror's stacks 500 times a second under full load. GitHub's stand-in uses TLS,
+as GitHub does. Code outside all layers, such as the standard library, counts for its caller.
 """
 
 from __future__ import annotations
@@ -18,13 +17,13 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
 
-from benchmarks.beside import Mirrored, settings
-from benchmarks.fast_github import FastGitHub
-from benchmarks.growing import CONNECTIONS
-from benchmarks.measuring import revalidated, warm
-from benchmarks.python import OWN
+from benchmarks.interpreters import OWN
+from benchmarks.measurement import measure_revalidated, warm
+from benchmarks.nginx_github import NginxGitHub
 from benchmarks.results import Results
-from benchmarks.revalidating import MEMORY, REDIS, things
+from benchmarks.revalidation import MEMORY, REDIS, make_resources
+from benchmarks.scaling import CONNECTIONS
+from benchmarks.subjects import MirrorSubject, settings
 from tests.harness.certificates import Authority
 from tests.harness.redis_servers import RedisServer
 from tests.harness.running import BlockingMirror
@@ -32,7 +31,7 @@ from tests.harness.running import BlockingMirror
 PART: Final = "layers"
 OTHER: Final = "other"
 _PY_SPY: Final = Path(sys.executable).with_name("py-spy")
-_TIMES_A_SECOND: Final = 500
+_SAMPLES_PER_S: Final = 500
 _BEFORE_AND_AFTER_S: Final = 2.0
 
 ROOMS: Final = (
@@ -59,14 +58,14 @@ _LAYERS: Final = (
     ("twisted/internet/defer.py", "Deferreds"),
     ("twisted/internet/", "reactor and sockets"),
 )
-"""The beginning of a module's path, and the layer that it belongs to; the first one counts."""
+"""The prefix of a module's path, and its layer; the first match counts."""
 
 _WAITING: Final = re.compile(r"\bwait \(.*/threading\.py:")
-"""The innermost frame of a thread that has nothing to do."""
+"""The innermost frame of an idle thread."""
 
 
 def layer_of(frame: str) -> str | None:
-    """Return the layer of a frame, ``function (path:line)``; None if it has none of its own."""
+    """Return the layer of a frame, ``function (path:line)``; None if it is in no layer."""
     path = frame.rpartition(" (")[2]
     path = path.rpartition("site-packages/")[2]
     start = path.find("ghmirror_tw/")
@@ -77,7 +76,7 @@ def layer_of(frame: str) -> str | None:
 def shares(folded: str) -> dict[str, float]:
     """Return each layer's share of the samples, the largest first.
 
-    *folded*: a line for each stack, its frames from the outermost on, and how often it was seen.
+    *folded*: a line for each stack with its frames, the outermost first, and its count.
     """
     seen: Counter[str] = Counter()
     for line in folded.splitlines():
@@ -89,50 +88,52 @@ def shares(folded: str) -> dict[str, float]:
         seen[next(filter(None, layers), OTHER)] += int(times)
     total = seen.total()
     if not total:
-        raise SystemExit("py-spy has seen nothing")
+        raise SystemExit("py-spy has no samples")
     return {layer: times / total for layer, times in seen.most_common()}
 
 
 def profile(pid: int, seconds: float) -> str:
-    """Return what py-spy sees of a process in so many seconds, as folded stacks."""
+    """Return the samples of a process in so many seconds, as folded stacks."""
     with tempfile.TemporaryDirectory(prefix="profile-") as folder:
         output = Path(folder) / "stacks"
         command = [str(_PY_SPY), "record", "--pid", str(pid), "--output", str(output)]
-        command += ["--format", "raw", "--full-filenames", "--rate", str(_TIMES_A_SECOND)]
+        command += ["--format", "raw", "--full-filenames", "--rate", str(_SAMPLES_PER_S)]
         command += ["--duration", str(max(1, round(seconds)))]
         if not _PY_SPY.exists():
-            raise SystemExit("py-spy is not installed: make bench does that")
+            raise SystemExit("py-spy is not installed; make bench installs it")
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode or not output.exists():
             raise SystemExit(
-                f"py-spy failed; it may need root to look at another process:\n{done.stderr}"
+                f"py-spy failed; it may need root to sample another process:\n{done.stderr}"
             )
         return output.read_text()
 
 
-def layers(options: argparse.Namespace, results: Results) -> None:
-    """Measure with either store, and print the shares."""
+def profile_layers(options: argparse.Namespace, results: Results) -> None:
+    """Profile a mirror with each store, and print the shares."""
     found: dict[str, dict[str, float]] = {}
     with ExitStack() as stack:
-        github = stack.enter_context(FastGitHub(things(options), authority=Authority.new()))
+        github = stack.enter_context(
+            NginxGitHub(make_resources(options), authority=Authority.new())
+        )
         redis = stack.enter_context(RedisServer())
-        questions = [(target, "token0") for target in github.things]
+        requests = [(target, "token0") for target in github.resources]
         for name, on in ((MEMORY, None), (REDIS, redis)):
             sections = settings(github.url, on, ca_path=github.certificate_path)
-            # py-spy knows the stacks of CPython alone
+            # py-spy reads the stacks of CPython only
             mirror = stack.enter_context(BlockingMirror(sections, python=OWN))
-            warm(mirror.url, questions, is_mirror=False)
-            with ThreadPoolExecutor(1) as aside:
-                driving = aside.submit(
-                    revalidated,
+            warm(mirror.url, requests, is_mirror=False)
+            with ThreadPoolExecutor(1) as executor:
+                load = executor.submit(
+                    measure_revalidated,
                     github,
-                    Mirrored(name, mirror, on),
-                    questions,
+                    MirrorSubject(name, mirror, on),
+                    requests,
                     connections=CONNECTIONS,
                     seconds=options.seconds + _BEFORE_AND_AFTER_S,
                 )
                 found[name] = shares(profile(mirror.pid, options.seconds))
-                driving.result()
+                load.result()
     print(f"\nShares of time, revalidated GETs over TLS{'memory':>16}{'Redis':>9}")
     for layer in dict.fromkeys((*found[MEMORY], *found[REDIS])):
         columns = (found[name].get(layer, 0.0) for name in (MEMORY, REDIS))

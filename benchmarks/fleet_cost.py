@@ -1,14 +1,15 @@
-"""What a fleet pays: many mirrors, one Redis, many credentials; GitHub's stand-in counts.
+"""Rate-limited requests of a fleet: many mirrors, one Redis, many credentials.
 
-    python -m benchmarks.fleet --replicas 20 --credentials 20 --resources 30
+    python -m benchmarks.fleet_cost --replicas 20 --credentials 20 --resources 30
 
-Each credential asks each mirror for each resource, all of them at once. Of each step it prints
-how many questions GitHub was paid for, how many were free, and how many had to be paid. The exit
-status is 1 if any step paid something else, or any request failed.
+Each credential requests each resource from each mirror, all of them at once. For each step it
+prints the requests that count against GitHub's rate limit (paid), the expected number of those,
+and the free ones, as counted by GitHub's stand-in. The exit status is 1 if a step cost anything
+else, or if a request failed.
 
-Redis and the stand-in would have machines of their own; here they go before the mirrors, where
-that is allowed (root). Many more mirrors than cores make Redis look slow to each of them; its
-timeout has to be longer then (``--timeout``).
+Redis and the stand-in would have their own machines; here they have a higher priority than the
+mirrors, if the program runs as root. With many more mirrors than cores each mirror gets replies of
+Redis late; its timeout must then be longer (``--timeout``).
 """
 
 from __future__ import annotations
@@ -24,19 +25,21 @@ from time import perf_counter
 
 from attrs import define, field
 
-from benchmarks.driving import StandIn, Tally, poll, start_first
+from benchmarks.github_process import GitHubProcess
+from benchmarks.load_generator import Tally, request_sequentially
+from benchmarks.process_control import raise_priority
 from tests.harness.redis_servers import RedisServer
 from tests.harness.running import BlockingMirror
 
 LISTED = 8
-"""How many representations of a key are offered to a token that nothing is known of."""
+"""The length of the recency list, which bounds the validators for a token without a grant."""
 
 
 @define
 class Fleet:
-    """Mirrors before a stand-in, and what clients ask of them."""
+    """Mirrors with a stand-in for GitHub, and the load on them."""
 
-    github: StandIn
+    github: GitHubProcess
     redis: RedisServer
     options: argparse.Namespace
     stack: ExitStack
@@ -74,32 +77,32 @@ class Fleet:
         return f"token{user}" if not self.generation else f"token{user}-{self.generation}"
 
     def rotate(self) -> None:
-        """Give each user a new token, as GitHub's apps do every hour."""
+        """Replace the token of each user, as GitHub's Apps do every hour."""
         self.generation += 1
         for user in range(self.users):
             self.github.control("token", token=self.token(user), login=f"user{user}")
 
-    async def _all(self, targets: list[str], tally: Tally, mirrors: list[BlockingMirror]) -> None:
+    async def _load(self, targets: list[str], tally: Tally, mirrors: list[BlockingMirror]) -> None:
         rng = random.Random(1)
-        asked = []
+        loads = []
         for mirror in mirrors:
             for user in range(self.users):
                 order = rng.sample(targets, len(targets)) if self.options.shuffle else targets
-                asked.append(poll(mirror.url, self.token(user), order, tally))
-        await asyncio.gather(*asked)
+                loads.append(request_sequentially(mirror.url, self.token(user), order, tally))
+        await asyncio.gather(*loads)
 
-    def poll(self, targets: list[str], mirrors: list[BlockingMirror] | None = None) -> Tally:
-        """Have each credential ask each mirror for each target, all at once."""
+    def load(self, targets: list[str], mirrors: list[BlockingMirror] | None = None) -> Tally:
+        """Request each target from each mirror with each credential, all at once."""
         tally = Tally()
-        asyncio.run(self._all(targets, tally, self.mirrors if mirrors is None else mirrors))
+        asyncio.run(self._load(targets, tally, self.mirrors if mirrors is None else mirrors))
         return tally
 
     def step(self, name: str, expected: int | None, send: Callable[[], Tally]) -> None:
-        """Do a step, and print what it cost."""
+        """Run a step, and print its cost."""
         self.github.control("reset_counts")
         began = perf_counter()
         tally = send()
-        took = perf_counter() - began
+        seconds = perf_counter() - began
         counts = self.github.counts()
         paid = counts["total_paid"]
         bad = (expected is not None and paid != expected) or tally.failed
@@ -107,77 +110,77 @@ class Fleet:
         sys.stdout.write(
             f"{name:34}{sum(tally.statuses.values()):>9}{paid:>8}"
             f"{'-' if expected is None else expected:>10}{counts['total_free']:>9}"
-            f"{tally.failed:>8}{took:>9.1f}{'  WRONG' if bad else ''}\n"
+            f"{tally.failed:>8}{seconds:>9.1f}{'  WRONG' if bad else ''}\n"
         )
         if bad:
             sys.stdout.write(f"    {dict(tally.statuses)} {dict(tally.outcomes)}\n")
         sys.stdout.flush()
 
     def restart_all(self) -> Tally:
-        """Restart the mirrors one after the other, and ask each for everything."""
+        """Restart the mirrors one after another, and request each target from each."""
         tally = Tally()
         for place, mirror in enumerate(self.mirrors):
             if mirror.stop() != 0:
                 tally.statuses["did not stop"] += 1
             self.mirrors[place] = self.start()
             self.mirrors[place].ready()
-            asyncio.run(self._all(self.shared + self.own, tally, [self.mirrors[place]]))
+            asyncio.run(self._load(self.shared + self.own, tally, [self.mirrors[place]]))
         return tally
 
     def change(self, word: str) -> None:
-        """Change each resource that is the same for all."""
+        """Change each resource that is equal for all users."""
         for path in self.shared:
             self.github.control("put", path=path, content={"path": path, "now": word})
 
     def run(self) -> None:
-        """Go through all steps."""
+        """Run all steps."""
         everything = self.shared + self.own
         by_user = len(self.own) * self.users
-        self.step("cold, the same for all", len(self.shared), lambda: self.poll(self.shared))
-        self.step("cold, different by user", by_user, lambda: self.poll(self.own))
-        self.step("warm", 0, lambda: self.poll(everything))
+        self.step("cold, the same for all", len(self.shared), lambda: self.load(self.shared))
+        self.step("cold, different by user", by_user, lambda: self.load(self.own))
+        self.step("warm", 0, lambda: self.load(everything))
         self.change("once")
         first = self.mirrors[:1]
         changed = len(self.shared)
-        self.step("changed, one mirror polls", None, lambda: self.poll(self.shared, first))
-        self.step("changed, then all poll", 0, lambda: self.poll(self.shared))
+        self.step("changed, one mirror polls", None, lambda: self.load(self.shared, first))
+        self.step("changed, then all mirrors", 0, lambda: self.load(self.shared))
         self.change("twice")
         self.step("changed, polled in turn", changed, self.in_turn)
         self.rotate()
-        self.step("tokens rotated, the same for all", 0, lambda: self.poll(self.shared))
+        self.step("tokens rotated, the same for all", 0, lambda: self.load(self.shared))
         if self.users <= LISTED:
-            self.step("tokens rotated, different by user", 0, lambda: self.poll(self.own))
+            self.step("tokens rotated, different by user", 0, lambda: self.load(self.own))
         else:
-            self.step("tokens rotated, different by user", None, lambda: self.poll(self.own))
+            self.step("tokens rotated, different by user", None, lambda: self.load(self.own))
         self.step("rolling restart", 0, self.restart_all)
         self.redis.kill()
-        self.step("Redis away", 0, lambda: self.poll(everything))
+        self.step("Redis unavailable", 0, lambda: self.load(everything))
         self.redis.restart()
-        start_first(self.redis.pid)
-        self.step("Redis back, empty", 0, lambda: self.poll(everything))
-        self.step("again", 0, lambda: self.poll(everything))
+        raise_priority(self.redis.pid)
+        self.step("Redis available, empty", 0, lambda: self.load(everything))
+        self.step("again", 0, lambda: self.load(everything))
 
     def in_turn(self) -> Tally:
-        """Have one credential after the other poll, each at another mirror."""
+        """Send the requests of one credential after another, each to another mirror."""
         tally = Tally()
 
-        async def go() -> None:
+        async def run() -> None:
             for user in range(self.users):
                 mirror = self.mirrors[user % len(self.mirrors)]
-                await poll(mirror.url, self.token(user), self.shared, tally)
+                await request_sequentially(mirror.url, self.token(user), self.shared, tally)
 
-        asyncio.run(go())
+        asyncio.run(run())
         return tally
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run it; return the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.fleet", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.fleet_cost", description=__doc__)
     parser.add_argument("--replicas", type=int, default=20)
     parser.add_argument("--credentials", type=int, default=20)
     parser.add_argument("--resources", type=int, default=30, help="the same for all users")
     parser.add_argument("--own", type=int, default=5, help="resources that differ by user")
-    parser.add_argument("--delay", type=float, default=0.05, help="seconds that GitHub takes")
+    parser.add_argument("--delay", type=float, default=0.05, help="seconds until GitHub responds")
     parser.add_argument("--timeout", default="250ms", help="[redis] timeout")
     parser.add_argument("--shuffle", action="store_true", help="each client in an order of its own")
     options = parser.parse_args(arguments)
@@ -185,7 +188,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     with ExitStack() as stack:
         github = stack.enter_context(
-            StandIn(
+            GitHubProcess(
                 resources=options.resources,
                 users=options.credentials,
                 own=options.own,
@@ -195,15 +198,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         redis = stack.enter_context(RedisServer())
         for pid in (github.pid, redis.pid):
-            start_first(pid)
+            raise_priority(pid)
         fleet = Fleet(github, redis, options, stack)
         fleet.mirrors += [fleet.start() for _ in range(options.replicas)]
         for mirror in fleet.mirrors:
             mirror.ready()
         sys.stdout.write(
             f"{options.replicas} mirrors, {options.credentials} credentials, "
-            f"{options.resources} resources the same for all, {options.own} different by user; "
-            f"GitHub takes {options.delay * 1000:.0f} ms, [redis] timeout {options.timeout}\n"
+            f"{options.resources} resources equal for all, {options.own} different by user; "
+            f"GitHub: {options.delay * 1000:.0f} ms, [redis] timeout {options.timeout}\n"
             f"{'step':34}{'requests':>9}{'paid':>8}{'expected':>10}{'free':>9}"
             f"{'failed':>8}{'seconds':>9}\n"
         )

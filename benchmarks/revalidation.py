@@ -1,7 +1,7 @@
-"""The same 500 GETs, each validated with GitHub: the mirror beside Varnish and nginx.
+"""500 GETs, each validated with GitHub: the mirror in comparison with Varnish and nginx.
 
-Each is driven in turn with so many connections, and all of it again in each round, so that
-whatever disturbs the machine doesn't always find the same one.
+The subjects are measured in turn with each number of connections, and again in each round, so that
+other load on the machine affects all of them.
 """
 
 from __future__ import annotations
@@ -11,49 +11,59 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
 
-from benchmarks.beside import (
-    Listening,
-    Mirrored,
+from benchmarks.interpreters import OWN
+from benchmarks.measurement import (
+    HEAD,
+    Row,
+    measure_revalidated,
+    medians,
+    ratio,
+    same_content,
+    show,
+    warm,
+)
+from benchmarks.nginx_github import NginxGitHub, Resource
+from benchmarks.results import Results
+from benchmarks.subjects import (
+    MirrorSubject,
     Nginx,
+    RunningSubject,
     Subject,
     TwistedAlone,
     Varnish,
     settings,
 )
-from benchmarks.fast_github import FastGitHub, Thing
-from benchmarks.measuring import HEAD, Row, ratio, revalidated, same_content, show, typical, warm
-from benchmarks.python import OWN
-from benchmarks.results import Results
 from tests.harness.redis_servers import RedisServer
 from tests.harness.running import PYTHON, BlockingMirror
 
 PART: Final = "revalidated"
 MEMORY, REDIS, VARNISH = "mirror, memory store", "mirror, Redis", "Varnish"
 OTHER_MEMORY, OTHER_REDIS = "on CPython, memory store", "on CPython, Redis"
-"""The same on this program's Python, where mirrors are measured on another one."""
+"""Those on the Python of this program, where mirrors are measured on another one."""
 RESOURCES: Final = 500
 SIZE: Final = 23_000
 OVER_VARNISH: Final = 1.0
 OVER_MEMORY: Final = 1.4
 P99_OVER_P50: Final = 3.0
 AT_FULL: Final = 256
-_LOOKED_AT: Final = 20
-_EACH_S: Final = 0.05
-"""So long at least for each connection: the first answer on each, which takes longer, is to be less
-than the slowest hundredth of all."""
+_COMPARED: Final = 20
+_PER_CONNECTION_S: Final = 0.05
+"""The least seconds of load for each connection. The first response on each is slower; so it does
+not determine the 99th percentile."""
 
 
-def things(
+def make_resources(
     options: argparse.Namespace, count: int = RESOURCES, size: int = SIZE
-) -> dict[str, Thing]:
-    """Make what is asked for, by target."""
+) -> dict[str, Resource]:
+    """Make the requested resources, by target."""
     return {
-        f"/repos/bench/repo-{number}": Thing(number, size, options.urls) for number in range(count)
+        f"/repos/bench/repo-{number}": Resource(number, size, options.urls)
+        for number in range(count)
     }
 
 
-def beside(stack: ExitStack, github: FastGitHub) -> list[Subject]:
-    """Start what is compared, each before a GitHub that is there: mirrors, Varnish and nginx."""
+def start_subjects(stack: ExitStack, github: NginxGitHub) -> list[Subject]:
+    """Start the subjects with a running GitHub: mirrors with each store, Varnish and nginx."""
     memory, redis = _mirrors(stack, github, (MEMORY, REDIS), PYTHON)
     varnish, nginx = Varnish(github.port), Nginx(github.port)
     return [
@@ -65,9 +75,9 @@ def beside(stack: ExitStack, github: FastGitHub) -> list[Subject]:
 
 
 def _mirrors(
-    stack: ExitStack, github: FastGitHub, names: tuple[str, str], python: Path
-) -> list[Mirrored]:
-    """Start a mirror with either store on an interpreter."""
+    stack: ExitStack, github: NginxGitHub, names: tuple[str, str], python: Path
+) -> list[MirrorSubject]:
+    """Start a mirror with each store on an interpreter."""
     redis = stack.enter_context(RedisServer())
     return [
         _mirror(stack, github, name, on, python)
@@ -76,40 +86,40 @@ def _mirrors(
 
 
 def _mirror(
-    stack: ExitStack, github: FastGitHub, name: str, redis: RedisServer | None, python: Path
-) -> Mirrored:
+    stack: ExitStack, github: NginxGitHub, name: str, redis: RedisServer | None, python: Path
+) -> MirrorSubject:
     mirror = BlockingMirror(settings(github.url, redis), python=python)
-    return Mirrored(name, stack.enter_context(mirror), redis)
+    return MirrorSubject(name, stack.enter_context(mirror), redis)
 
 
 def measure(options: argparse.Namespace, results: Results) -> None:
-    """Measure, print and judge."""
+    """Measure, print the results, and compare them with the thresholds."""
     rounds: dict[tuple[str, int], list[Row]] = {}
     with ExitStack() as stack:
-        github = stack.enter_context(FastGitHub(things(options)))
-        subjects = [*beside(stack, github), stack.enter_context(TwistedAlone(github.port))]
+        github = stack.enter_context(NginxGitHub(make_resources(options)))
+        subjects = [*start_subjects(stack, github), stack.enter_context(TwistedAlone(github.port))]
         if PYTHON != OWN:
             subjects += _mirrors(stack, github, (OTHER_MEMORY, OTHER_REDIS), OWN)
-        questions = [(target, "token0") for target in github.things]
+        requests = [(target, "token0") for target in github.resources]
         for subject in subjects:
-            warm(subject.url, questions, is_mirror=isinstance(subject, Mirrored | TwistedAlone))
-        same_content(github, subjects, questions[:_LOOKED_AT])
-        subjects.append(Listening("the stand-in itself", github.url, github.pids, stores=False))
+            warm(subject.url, requests, is_mirror=isinstance(subject, MirrorSubject | TwistedAlone))
+        same_content(github, subjects, requests[:_COMPARED])
+        subjects.append(RunningSubject("GitHub's stand-in", github.url, github.pids, stores=False))
         for number in range(options.rounds):
             print(f"\nround {number + 1} of {options.rounds}\n{HEAD}")
             for connections in options.connections:
                 for subject in subjects:
-                    row = revalidated(
+                    row = measure_revalidated(
                         github,
                         subject,
-                        questions,
+                        requests,
                         connections=connections,
-                        seconds=max(options.seconds, connections * _EACH_S),
+                        seconds=max(options.seconds, connections * _PER_CONNECTION_S),
                     )
                     show(row)
                     rounds.setdefault((subject.name, connections), []).append(row)
     print(f"\nRevalidated GETs of {SIZE} bytes, medians of {options.rounds} rounds\n{HEAD}")
-    table = [typical(each) for each in rounds.values()]
+    table = [medians(each) for each in rounds.values()]
     for row in table:
         show(row)
     results.tables[PART] = table
@@ -119,31 +129,31 @@ def measure(options: argparse.Namespace, results: Results) -> None:
 def judge(
     options: argparse.Namespace, results: Results, rounds: dict[tuple[str, int], list[Row]]
 ) -> None:
-    """Print the ratios, which are taken round by round."""
+    """Print the medians of the ratios in each round."""
     print()
     for connections in options.connections:
         memory, redis, varnish, alone = (
             rounds[name, connections] for name in (MEMORY, REDIS, VARNISH, TwistedAlone.name)
         )
-        with_so_many = f"{connections} connections"
+        load = f"{connections} connections"
         for what, value, most in (
             ("CPU, memory store / Varnish", ratio(memory, varnish), OVER_VARNISH),
             ("CPU, Twisted alone / Varnish", ratio(alone, varnish), None),
             ("CPU, Redis / memory store", ratio(redis, memory), OVER_MEMORY),
-            ("  without Redis's own", ratio(redis, memory, "own_us"), None),
+            ("  without that of Redis", ratio(redis, memory, "own_us"), None),
             ("requests/s, memory store / Varnish", ratio(memory, varnish, "rate"), None),
         ):
-            results.figure(PART, f"{what}, {with_so_many}", value, most=most)
+            results.figure(PART, f"{what}, {load}", value, most=most)
         if (OTHER_MEMORY, connections) in rounds:
             other = ratio(rounds[OTHER_MEMORY, connections], varnish)
-            what = f"CPU, on CPython, memory store / Varnish, {with_so_many}"
+            what = f"CPU, on CPython, memory store / Varnish, {load}"
             results.figure(PART, what, other)
         for name in (MEMORY, REDIS, VARNISH):
-            row = typical(rounds[name, connections])
+            row = medians(rounds[name, connections])
             judged = connections == AT_FULL and name != VARNISH
             results.figure(
                 PART,
-                f"p99 / p50, {name}, {with_so_many}",
+                f"p99 / p50, {name}, {load}",
                 row.p99_ms / row.p50_ms,
                 most=P99_OVER_P50 if judged else None,
             )

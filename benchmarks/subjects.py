@@ -1,4 +1,4 @@
-"""What stands between clients and GitHub, to be compared: the mirror, Varnish and nginx."""
+"""The systems under test: the mirror, Varnish, nginx and others between clients and GitHub."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from typing import Final, Protocol
 
 from attrs import frozen
 
-from benchmarks import usage
+from benchmarks import process_usage
 from benchmarks.programs import Program, nginx
 from tests.harness.redis_servers import RedisServer, free_port
 from tests.harness.running import PYTHON, BlockingMirror
 
 _COUNTED: Final = re.compile(r"^ghmirror_requests_total\{(.*)\} (\S+)$", re.MULTILINE)
 _OUTCOME: Final = re.compile(r'outcome="([a-z]+)"')
-_GONE: Final = 'status="499"'
+_DISCONNECTED: Final = 'status="499"'
 
-#: Every GET is a conditional one to GitHub, by whoever asks: what is stored is fresh for a
-#: microsecond, and then kept to be validated (what is never fresh isn't even kept), and nobody
-#: waits for what somebody else is asking.
+#: Each GET becomes a conditional request to GitHub. A stored response is fresh for a microsecond,
+#: and is then retained for validation: Varnish does not retain a response that was never fresh.
+#: Requests are not collapsed.
 _VCL: Final = """\
 vcl 4.1;
 backend github {{ .host = "127.0.0.1"; .port = "{port}"; }}
@@ -46,7 +46,7 @@ sub vcl_backend_response {{
 }}
 """
 
-_PASSING: Final = """\
+_PASSTHROUGH: Final = """\
 upstream github {{
     server 127.0.0.1:{github};
     keepalive 512;
@@ -66,26 +66,26 @@ server {{
 
 
 class Subject(Protocol):
-    """Something that clients ask in GitHub's place."""
+    """A server to which clients send requests in place of GitHub."""
 
     @property
     def name(self) -> str:
-        """How it is called in results."""
+        """The name in results."""
 
     @property
     def url(self) -> str:
-        """Where it is."""
+        """The base URL."""
 
     @property
     def pids(self) -> Sequence[int]:
-        """All processes that it takes."""
+        """The processes of it."""
 
     @property
     def stores(self) -> bool:
-        """Whether it validates what it has stored; else it passes everything on."""
+        """Whether it validates stored responses; otherwise it forwards each request."""
 
 
-class Between(Program):
+class ProxyProgram(Program):
     """A program before a GitHub that listens on *github_port*."""
 
     def __init__(self, github_port: int) -> None:
@@ -95,48 +95,48 @@ class Between(Program):
 
     @property
     def pids(self) -> list[int]:
-        """All of its processes: one that watches, if there is such a one, and those that work."""
-        return list(usage.family(self.pid))
+        """Its processes: a supervisor, if there is one, and its workers."""
+        return list(process_usage.family(self.pid))
 
 
-class Varnish(Between):
-    """Varnish, which validates what it has stored with each GET; it runs inside a ``with``."""
+class Varnish(ProxyProgram):
+    """Varnish, which validates a stored response for each GET; it runs inside a ``with``."""
 
     name = "Varnish"
     stores = True
 
     def command(self) -> list[str]:
-        """Write what it does with requests; return how it is started."""
+        """Write the VCL; return the command."""
         vcl = self.folder / "default.vcl"
         vcl.write_text(_VCL.format(port=self._github_port))
-        where = ["-a", f"127.0.0.1:{self.port}", "-n", str(self.folder / "work"), "-T", "none"]
-        return ["varnishd", "-F", "-j", "none", "-f", str(vcl), "-s", "malloc,1g", *where]
+        address = ["-a", f"127.0.0.1:{self.port}", "-n", str(self.folder / "work"), "-T", "none"]
+        return ["varnishd", "-F", "-j", "none", "-f", str(vcl), "-s", "malloc,1g", *address]
 
 
-class Nginx(Between):
-    """An nginx that passes everything on, and stores nothing; it runs inside a ``with``."""
+class Nginx(ProxyProgram):
+    """An nginx that forwards each request and stores nothing; it runs inside a ``with``."""
 
     name = "nginx"
     stores = False
 
     def command(self) -> list[str]:
-        """Write its configuration; return how it is started."""
-        return nginx(self.folder, _PASSING.format(port=self.port, github=self._github_port))
+        """Write the configuration; return the command."""
+        return nginx(self.folder, _PASSTHROUGH.format(port=self.port, github=self._github_port))
 
 
-class TwistedAlone(Between):
+class TwistedAlone(ProxyProgram):
     """Twisted without a mirror; see `twisted_alone`. It runs inside a ``with``."""
 
     name = "Twisted alone"
     stores = True
 
     def command(self) -> list[str]:
-        """Return how it is started."""
+        """Return the command."""
         program = Path(__file__).with_name("twisted_alone.py")
         return [str(PYTHON), str(program), str(self.port), str(self._github_port)]
 
 
-class PackagesProxy(Between):
+class PackagesProxy(ProxyProgram):
     """A proxy made of packages; see `packages_proxy`. It runs inside a ``with``."""
 
     name = "Python packages"
@@ -148,15 +148,15 @@ class PackagesProxy(Between):
         return ", ".join(f"{name} {version(name)}" for name in ("uvicorn", "httpx", "hishel"))
 
     def command(self) -> list[str]:
-        """Return how it is started."""
+        """Return the command."""
         program = Path(__file__).with_name("packages_proxy.py")
         url = f"http://127.0.0.1:{self._github_port}"
         return [sys.executable, str(program), str(self.port), url]
 
 
 @frozen(eq=False)
-class Mirrored:
-    """A mirror that runs, and the Redis that it is on, if any."""
+class MirrorSubject:
+    """A running mirror, and its Redis, if it has one."""
 
     name: str
     mirror: BlockingMirror
@@ -169,24 +169,24 @@ class Mirrored:
 
     @property
     def pids(self) -> list[int]:
-        """The mirror, and Redis."""
+        """Those of the mirror and of Redis."""
         return [self.mirror.pid, *([self.redis.pid] if self.redis else [])]
 
     def outcomes(self) -> Counter[str]:
-        """Return how many answers had which outcome so far; not those that nobody waited for."""
+        """Return the number of responses by outcome, without those to disconnected clients."""
         with urllib.request.urlopen(f"{self.mirror.admin_url}/metrics") as response:
             text = response.read().decode()
         counted: Counter[str] = Counter()
         for labels, value in _COUNTED.findall(text):
             outcome = _OUTCOME.search(labels)
-            if outcome and _GONE not in labels:
+            if outcome and _DISCONNECTED not in labels:
                 counted[outcome[1]] += round(float(value))
         return counted
 
 
 @frozen
-class Listening:
-    """Anything else that runs."""
+class RunningSubject:
+    """Any other running server."""
 
     name: str
     url: str
@@ -197,7 +197,7 @@ class Listening:
 def settings(
     github_url: str, redis: RedisServer | None = None, **github: object
 ) -> dict[str, dict[str, object]]:
-    """Return what a mirror is started with to be measured: all as it is by default, but silent."""
+    """Return the defaults for a measured mirror, without an access log."""
     return {
         "github": {"api_url": github_url, **github},
         "cache": {

@@ -1,9 +1,9 @@
-"""A stand-in for GitHub that is fast enough to compare others before it: an nginx with answers.
+"""A stand-in for GitHub that is faster than all subjects: an nginx with static responses.
 
-It knows tokens and things; it gives each thing the entity-tag that GitHub would give it for each
-token, answers 304 to that tag, and 200 with the content, compressed, otherwise. It sends GitHub's
-usual fields. Requests are to have no ``Accept``, which would count in the tag. What it was asked
-it writes down, so that a benchmark can tell what was really measured.
+Each resource has the entity-tag that GitHub would send for it, by token. The response to that tag
+is 304, and otherwise 200 with compressed content, with GitHub's usual fields. Requests must not
+have ``Accept``, which is part of the tag. Requests are logged, so that a benchmark can verify what
+was measured.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from typing import ClassVar, Final
 
 from attrs import frozen
 
-from benchmarks import usage
-from benchmarks.filling import issue
+from benchmarks import process_usage
+from benchmarks.generated_records import issue
 from benchmarks.programs import Program, nginx
 from ghmirror_tw.github.entity_tag_rule import compute_entity_tag
 from tests.fakes.github import VARY
@@ -28,13 +28,13 @@ from tests.harness.certificates import Authority
 from tests.harness.redis_servers import free_port
 
 DOWNLOAD: Final = "/download"
-"""Something that is no JSON and not compressed."""
+"""The target of content that is neither JSON nor compressed."""
 
 UNCHANGED: Final = "304 conditional"
-"""What `FastGitHub.upstream_requests` calls a conditional request that was answered with 304."""
+"""The name of a conditional request with a 304 in `NginxGitHub.upstream_requests`."""
 
 _LEVEL: Final = 6
-_QUIET_S: Final = 0.1
+_IDLE_S: Final = 0.1
 _API: Final = b"https://api.github.com"
 _ELSEWHERE: Final = b"https://www.github.com"
 _RESET_S: Final = 86_400
@@ -92,11 +92,11 @@ log_format brief "$status $kind";
 server {{
     listen 127.0.0.1:{port}{tls} backlog=4096;
     {certificate}
-    access_log {folder}/asked brief;
-    root {folder}/things;
+    access_log {folder}/requests brief;
+    root {folder}/resources;
     default_type "application/json; charset=utf-8";
     gzip_static on;
-    # as GitHub does, also for who sends Via
+    # as GitHub does, also if a request has Via
     gzip_proxied any;
     etag off;
     if_modified_since off;
@@ -107,7 +107,7 @@ server {{
         if ($unmodified) {{ rewrite ^ /unmodified last; }}
         {serving}
     }}
-    # A substitution takes away Content-Length, which a 304 of GitHub's does not have.
+    # A substitution removes Content-Length, which is not in a 304 of GitHub's.
     location = /rate_limit {{
       return 200 "{{}}";
     }}
@@ -128,18 +128,18 @@ server {{
 
 
 @frozen
-class Thing:
-    """Content of *size* bytes of JSON; *number* makes it another than others'."""
+class Resource:
+    """Content of *size* bytes of JSON, which differs by *number*."""
 
     number: int
     size: int
     urls: bool = True
-    """Whether there are URLs of the API in it."""
+    """Whether it has URLs of the API."""
 
     def content(self, url: str) -> bytes:
-        """Return issues with URLs of the API at *url*, as GitHub's are, in an object.
+        """Return issues like GitHub's, with URLs of the API at *url*, in an object.
 
-        A list would not do: where one ends is proved by asking for more pages.
+        It is no list: a mirror proves the end of a list by requests for further pages.
         """
         rng = random.Random(self.number)
         pieces: list[bytes] = []
@@ -165,23 +165,23 @@ def entity_tags(target: str, content: bytes, tokens: Sequence[bytes]) -> Iterato
         yield f'"{token.decode()} {target}" {tag.decode().strip(chr(34))};'
 
 
-class FastGitHub(Program):
-    """The stand-in; *things* by target, tokens ``token0``… so many as *users*.
+class NginxGitHub(Program):
+    """The stand-in: *resources* by target, and as many tokens ``token0``… as *users*.
 
-    With an *authority*, it speaks TLS with a certificate by it.
+    With an *authority*, it uses TLS with a certificate of that authority.
     """
 
     name = "GitHub's stand-in"
     fields: ClassVar[dict[str, str]] = {}
-    """More fields of all responses."""
+    """Further fields of all responses."""
     key = "$uri"
-    """The variable of nginx by which things are told apart."""
+    """The variable of nginx that identifies a resource."""
     certificate_path: Path
-    """Where the authority's certificate is."""
+    """The path of the authority's certificate."""
 
     def __init__(
         self,
-        things: Mapping[str, Thing],
+        resources: Mapping[str, Resource],
         *,
         users: int = 1,
         download_bytes: int = 0,
@@ -189,7 +189,7 @@ class FastGitHub(Program):
     ) -> None:
         super().__init__()
         self.port = free_port()
-        self.things = things
+        self.resources = resources
         self._users = users
         self._download_bytes = download_bytes
         self._authority = authority
@@ -200,13 +200,13 @@ class FastGitHub(Program):
         return f"{'https' if self._authority else 'http'}://127.0.0.1:{self.port}"
 
     def command(self) -> list[str]:
-        """Write things, their tags and the configuration."""
-        (self.folder / "things").mkdir()
+        """Write resources, entity-tags and configuration; return the command."""
+        (self.folder / "resources").mkdir()
         tokens = [b"token token%d" % user for user in range(self._users)]
-        digests, maps, serving = self.write_things(tokens)
+        digests, maps, serving = self.write_resources(tokens)
         if self._download_bytes:
             noise = random.Random(1).randbytes(self._download_bytes)
-            (self.folder / "things" / DOWNLOAD.lstrip("/")).write_bytes(noise)
+            (self.folder / "resources" / DOWNLOAD.lstrip("/")).write_bytes(noise)
         fields = {**_FIELDS, **self.fields, "X-RateLimit-Reset": str(int(time.time()) + _RESET_S)}
         certificate = ""
         if self._authority is not None:
@@ -232,43 +232,43 @@ class FastGitHub(Program):
             ),
         )
 
-    def write_things(self, tokens: Sequence[bytes]) -> tuple[list[str], str, str]:
-        """Write the files; return entity-tags by token, and more of the configuration.
+    def write_resources(self, tokens: Sequence[bytes]) -> tuple[list[str], str, str]:
+        """Write the files; return entity-tags by token, and two parts of the configuration.
 
-        That is maps, and what serves a thing in its location.
+        They are further maps, and the directives that serve a resource in its location.
         """
         digests: list[str] = []
-        for target, thing in self.things.items():
-            content = thing.content(self.url)
-            self.write_thing(target.lstrip("/"), content)
+        for target, resource in self.resources.items():
+            content = resource.content(self.url)
+            self.write_resource(target.lstrip("/"), content)
             digests += entity_tags(target, content, tokens)
         return digests, "", ""
 
-    def write_thing(self, name: str, content: bytes) -> None:
-        """Write the file of a thing, and its gzip."""
-        path = self.folder / "things" / name
+    def write_resource(self, name: str, content: bytes) -> None:
+        """Write the file of a resource, and its gzip."""
+        path = self.folder / "resources" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
         path.with_name(f"{path.name}.gz").write_bytes(gzip.compress(content, _LEVEL, mtime=0))
 
     @property
     def pids(self) -> tuple[int, ...]:
-        """The one that watches, and the one that works."""
-        return tuple(usage.family(self.pid))
+        """Its supervisor and its worker."""
+        return tuple(process_usage.family(self.pid))
 
-    def quiet(self) -> None:
-        """Return when nobody asks any more: mirrors end what nobody waits for."""
+    def wait_until_idle(self) -> None:
+        """Return when no more requests are received; mirrors may have background requests."""
         self.upstream_requests()
         while True:
-            time.sleep(_QUIET_S)
+            time.sleep(_IDLE_S)
             if not self.upstream_requests():
                 return
 
     def upstream_requests(self) -> Counter[str]:
-        """Return what it was asked since this was last called: ``"304 conditional"`` and such."""
-        with (self.folder / "asked").open() as file:
+        """Count the requests since the last call, by names like ``"304 conditional"``."""
+        with (self.folder / "requests").open() as file:
             file.seek(self._read)
             text = file.read()
-        whole = text[: text.rfind("\n") + 1]
-        self._read += len(whole)
-        return Counter(whole.splitlines())
+        complete = text[: text.rfind("\n") + 1]
+        self._read += len(complete)
+        return Counter(complete.splitlines())

@@ -1,4 +1,4 @@
-"""Records for a store by the thousand, of a mix like GitHub's: mostly small, some large."""
+"""Many generated records for a store, with sizes like GitHub's: mostly small, some large."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ghmirror_tw.http.fields import Fields
 SMALLEST: Final = 2_000
 LARGEST: Final = 200_000
 DIFFERENT: Final = 1_000
-"""So many contents are made; more representations repeat them, far apart."""
+"""The number of different contents; further representations repeat them at a distance."""
 
 _LINES: Final = (
     (b"content-type", b"application/json; charset=utf-8"),
@@ -40,8 +40,8 @@ _WORDS: Final = tuple(
 
 
 @frozen
-class SnapshotSizes:
-    """What belongs to one representation."""
+class GeneratedRecord:
+    """A representation with its entry and its grants."""
 
     key: CacheKey
     stored: Representation
@@ -50,7 +50,7 @@ class SnapshotSizes:
 
 
 def issue(rng: random.Random, number: int) -> dict[str, Any]:
-    """Make an issue as GitHub shows it, with URLs of its API."""
+    """Generate an issue like GitHub's, with URLs of its API."""
     owner = f"https://api.github.com/repos/octo/project-{number % 97}"
     login = f"user-{rng.randrange(1000)}"
     return {
@@ -88,8 +88,10 @@ def _content(rng: random.Random) -> bytes:
     return b"[" + ",".join(issues).encode() + b"]"
 
 
-def make(count: int, names: CredentialNames, credentials: int = 2) -> Iterator[SnapshotSizes]:
-    """Make so many representations, each listed and granted to so many *credentials*."""
+def generate_records(
+    count: int, names: CredentialNames, credentials: int = 2
+) -> Iterator[GeneratedRecord]:
+    """Generate representations, each with an entry and with grants to *credentials*."""
     rng = random.Random(1)
     fields = Fields(_LINES)
     pool = [
@@ -100,7 +102,7 @@ def make(count: int, names: CredentialNames, credentials: int = 2) -> Iterator[S
     now = time.time()
     for number in range(count):
         same = pool[number % len(pool)]
-        # memory of its own, as if it had come by itself
+        # no shared memory, as if it had been received
         stored = evolve(
             same,
             digest="".join(list(same.digest)),
@@ -111,7 +113,7 @@ def make(count: int, names: CredentialNames, credentials: int = 2) -> Iterator[S
         modified = b"Wed, 25 Nov 2026 07:28:00 GMT"
         at = now - (count - number) / 1000
         grant = Grant(stored.digest, tag, modified, None, at, at, True, "octocat")
-        yield SnapshotSizes(
+        yield GeneratedRecord(
             CacheKey(b"/repos/octo/project/issues?page=%d" % number, b"application/json"),
             stored,
             Entry(stored.digest, at, at, True, stored.size, None, modified, "octocat"),

@@ -1,18 +1,18 @@
-"""What Redis adds to the latency of the memory store, when it is well and when it answers late.
+"""The latency of Redis in comparison with the memory store, without delays and with late replies.
 
-    python -m benchmarks.latency --rate 50 200 --seconds 1 --rounds 8
+    python -m benchmarks.redis_latency --rate 50 200 --seconds 1 --rounds 8
 
-Mirrors in processes of their own, one on the memory store, the others on Redis, are asked for
-what they know, in turn, the same at the same rate, whether or not earlier questions have been
-answered; GitHub's stand-in takes 100 ms to confirm. All the while it is asked directly, too: that
-is one HTTP request. Percentiles are subtracted from each other, and what the mirrors say in
-``ghmirror_store_seconds`` is beside it, as near as its buckets tell.
+One mirror has the memory store, the others have Redis. They receive the same requests for stored
+responses, in turn and at the same rate (an open loop). GitHub's stand-in confirms each after 100
+ms. Meanwhile it also receives direct requests, which measure one HTTP request. The added latency is
+the difference between two percentiles. The mirrors' own ``ghmirror_store_seconds`` is printed for
+comparison, with the resolution of its buckets.
 
-There are two bars. The wide one: what Redis adds to the mean, the 90th, 95th and 99th percentile
-is at most three whole HTTP requests. The narrow one: it is at most a tenth of one of 100 ms. The
-exit status is 1 if the wide one is missed, or the narrow one while Redis is well, or if any
-request failed. Late responses within ``[redis] timeout`` are awaited, so the narrow bar is not
-expected to hold during faults; the figures are those that were measured.
+There are two thresholds for the latency added to the mean, the 90th, 95th and 99th percentile. The
+wide one is three HTTP requests. The narrow one is a tenth of a request of 100 ms. The exit status
+is 1 if the wide one is exceeded, if the narrow one is exceeded while Redis has no delay, or if a
+request failed. Late replies within ``[redis] timeout`` are awaited, so that the narrow threshold
+cannot hold with them.
 """
 
 from __future__ import annotations
@@ -28,56 +28,56 @@ from statistics import median
 
 from attrs import define, field
 
-from benchmarks.driving import StandIn, Tally, keep_up, poll
-from benchmarks.figures import NAMES, Shown, Spread, read_metrics
-from benchmarks.late import Late
+from benchmarks.delaying_proxy import DelayingProxy
+from benchmarks.github_process import GitHubProcess
+from benchmarks.load_generator import Tally, request_at_rate, request_sequentially
+from benchmarks.mirror_metrics import StoreMetrics, read_metrics
+from benchmarks.percentiles import NAMES, Spread
 from tests.harness.redis_servers import RedisServer
 from tests.harness.running import BlockingMirror
 
 REQUESTS = 3
-"""So many whole HTTP requests may Redis add, by the wide bar."""
+"""The wide threshold, as a number of HTTP requests."""
 
 OWN_S = 0.010
-"""The narrow bar: a tenth of a request that takes 100 ms."""
+"""The narrow threshold: a tenth of a request of 100 ms."""
 
-_FAULT = re.compile(r"Redis at \S+ can't be (?:read|written|reached)")
+_FAULT = re.compile(r"Redis (?:unreachable|cannot be (?:read|written)), ")
 
 DIRECT_RATE = 10.0
 RESOURCES, USERS = 30, 20
-"""Enough to ask with each credential for each resource, and never twice at a time."""
+"""Enough that no two equal requests are in flight at once."""
 
 
 @define(eq=False)
 class Measured:
-    """One of the two stores at one rate: what came of each round."""
+    """The results of one of the two stores at one rate, by round."""
 
     mirror: BlockingMirror
     name: str
     rounds: list[Tally] = field(factory=list)
-    before: Shown = field(factory=Shown)
-    turned: int = 0
+    before: StoreMetrics = field(factory=StoreMetrics)
+    failures_before: int = 0
 
     def begin(self) -> None:
         self.before = read_metrics(self.mirror.admin_url)
-        self.turned = self._turned_so_far()
+        self.failures_before = self._failures_so_far()
 
-    def _turned_so_far(self) -> int:
-        return len(
-            re.findall(r"Redis at \S+ can't be (read|written|reached)", self.mirror.log_text)
-        )
+    def _failures_so_far(self) -> int:
+        return len(_FAULT.findall(self.mirror.log_text))
 
     @property
-    def opened(self) -> int:
-        """How often the mirror has said that Redis can't be asked."""
-        return self._turned_so_far() - self.turned
+    def failures(self) -> int:
+        """The number of logged failures of Redis."""
+        return self._failures_so_far() - self.failures_before
 
     @property
     def spread(self) -> Spread:
         return Spread.of([each for tally in self.rounds for each in tally.seconds])
 
     @property
-    def shown(self) -> Shown:
-        """What its metrics have come to show."""
+    def shown(self) -> StoreMetrics:
+        """The metrics since the beginning."""
         return read_metrics(self.mirror.admin_url).since(self.before)
 
     @property
@@ -86,20 +86,20 @@ class Measured:
 
 
 def line(name: str, values: Sequence[float], more: str = "") -> str:
-    """Write seconds as milliseconds, and whatever else there is to say."""
+    """Return a line with seconds as milliseconds, and a remark."""
     return f"  {name:34}" + "".join(f"{1000 * value:10.2f}" for value in values) + f"  {more}"
 
 
 @define(eq=False)
 class Latency:
-    """All that is there, and what was missed."""
+    """The comparison, and the exceeded thresholds."""
 
-    github: StandIn
+    github: GitHubProcess
     options: argparse.Namespace
-    missed: list[str] = field(factory=list)
+    exceeded: list[str] = field(factory=list)
 
-    def questions(self) -> Iterator[tuple[str, str]]:
-        """Return, without end, what is asked."""
+    def requests(self) -> Iterator[tuple[str, str]]:
+        """Return an endless sequence of requests."""
         return cycle(
             (f"/repos/bench/repo-{resource}", f"token{user}")
             for user in range(USERS)
@@ -107,53 +107,62 @@ class Latency:
         )
 
     def warm(self, mirror: BlockingMirror) -> None:
-        """Have a mirror know everything, and have GitHub confirm it once."""
+        """Request each resource with each credential twice: stored, then confirmed."""
         targets = [f"/repos/bench/repo-{number}" for number in range(RESOURCES)]
         tally = Tally()
 
-        async def go() -> None:
-            users = [poll(mirror.url, f"token{user}", targets, tally) for user in range(USERS)]
+        async def run() -> None:
+            users = [
+                request_sequentially(mirror.url, f"token{user}", targets, tally)
+                for user in range(USERS)
+            ]
             await asyncio.gather(*users)
 
-        asyncio.run(go())
-        asyncio.run(go())
+        asyncio.run(run())
+        asyncio.run(run())
         if tally.failed:
             raise SystemExit(f"warming failed: {dict(tally.statuses)}")
 
     def round(self, mirror: BlockingMirror, rate: float, direct: Tally) -> Tally:
-        """Ask a mirror for some seconds, and GitHub now and then."""
+        """Send load to a mirror for some seconds, and a few requests to GitHub."""
         tally = Tally()
         seconds = self.options.seconds
 
-        async def go() -> None:
-            some = islice(self.questions(), round(rate * seconds))
-            few = islice(self.questions(), max(1, round(DIRECT_RATE * seconds)))
+        async def run() -> None:
+            some = islice(self.requests(), round(rate * seconds))
+            few = islice(self.requests(), max(1, round(DIRECT_RATE * seconds)))
             await asyncio.gather(
-                keep_up(mirror.url, some, rate, tally),
-                keep_up(self.github.url, few, DIRECT_RATE, direct),
+                request_at_rate(mirror.url, some, rate, tally),
+                request_at_rate(self.github.url, few, DIRECT_RATE, direct),
             )
 
-        asyncio.run(go())
+        asyncio.run(run())
         return tally
 
     def compare(
-        self, what: str, memory: BlockingMirror, redis: BlockingMirror, rate: float, *, well: bool
+        self,
+        what: str,
+        memory: BlockingMirror,
+        redis: BlockingMirror,
+        rate: float,
+        *,
+        undelayed: bool,
     ) -> None:
-        """Measure at one rate, in rounds, and print what was measured."""
+        """Measure at one rate, in rounds, and print the results."""
         direct = Tally()
         both = Measured(memory, "memory store"), Measured(redis, "Redis")
         for each in both:
             each.begin()
         for number in range(self.options.rounds):
-            # whatever disturbs the machine must not always find the same one
+            # in both orders, so that other load on the machine affects both
             for each in both if number % 2 else reversed(both):
                 each.rounds.append(self.round(each.mirror, rate, direct))
-        self.report(f"{what}, {rate:g} requests/s", both, direct, well=well)
+        self.report(f"{what}, {rate:g} requests/s", both, direct, undelayed=undelayed)
 
     def report(
-        self, what: str, both: tuple[Measured, Measured], direct: Tally, *, well: bool
+        self, what: str, both: tuple[Measured, Measured], direct: Tally, *, undelayed: bool
     ) -> None:
-        """Print what was measured, and judge it."""
+        """Print the results, and compare them with the thresholds."""
         tallies = [tally for each in both for tally in each.rounds]
         failed = sum(tally.failed for tally in tallies)
         outcomes = sorted({outcome for tally in tallies for outcome in tally.outcomes})
@@ -176,37 +185,37 @@ class Latency:
         wide = max(added.values) <= REQUESTS * one.mean
         own = max(added.values) <= OWN_S
         print(line(f"at most {REQUESTS} requests", [REQUESTS * one.mean] * 4, _word(wide)))
-        print(line("at most a tenth of 100 ms", [OWN_S] * 4, _word(own, counts=well)))
+        print(line("at most a tenth of 100 ms", [OWN_S] * 4, _word(own, counts=undelayed)))
         print("  ghmirror_store_seconds")
         shown = [each.shown for each in both]
-        for then in shown:
-            for labels, histogram in then.store.items():
+        for metrics in shown:
+            for labels, histogram in metrics.store.items():
                 name = f"  {' '.join(labels)}"
                 print(line(name, histogram.spread().values, f"of {histogram.count}"))
-        for each, then in zip(both, shown, strict=True):
-            print(line(f"CPU time a request, {each.name}", [then.cpu_s / max(1, each.count)]))
-        print(f"  times that Redis was left alone because of errors or slowness: {redis.opened}")
+        for each, metrics in zip(both, shown, strict=True):
+            print(line(f"CPU time a request, {each.name}", [metrics.cpu_s / max(1, each.count)]))
+        print(f"  failures of Redis in the log: {redis.failures}")
         late = Spread.of([each for tally in tallies for each in tally.late])
-        busy = "TOO BUSY A MACHINE: this tells little" if late.p95 > OWN_S / 2 else ""
-        print(line("(the client itself was late by)", late.values, busy))
+        busy = "THE MACHINE IS TOO BUSY for valid results" if late.p95 > OWN_S / 2 else ""
+        print(line("(delay of the client)", late.values, busy))
         sys.stdout.flush()
-        for bad, why in (
+        for bad, reason in (
             (failed, "requests failed"),
             (not wide, "more than three HTTP requests"),
-            (well and not own, "more than a tenth of 100 ms"),
+            (undelayed and not own, "more than a tenth of 100 ms"),
         ):
             if bad:
-                self.missed.append(f"{what}: {why}")
+                self.exceeded.append(f"{what}: {reason}")
 
 
 def _word(holds: bool, *, counts: bool = True) -> str:
     if holds:
         return "holds"
-    return "MISSED" if counts else "does not hold, and is not expected to"
+    return "MISSED" if counts else "does not hold, as expected"
 
 
-def settings(github: StandIn, **redis: object) -> dict[str, dict[str, object]]:
-    """Return what a mirror is started with."""
+def settings(github: GitHubProcess, **redis: object) -> dict[str, dict[str, object]]:
+    """Return the settings of a mirror."""
     return {
         "github": {"api_url": github.url},
         "cache": {"backend": "redis" if redis else "memory", "credential_secret": "a secret"},
@@ -218,46 +227,46 @@ def settings(github: StandIn, **redis: object) -> dict[str, dict[str, object]]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run it; return the exit status."""
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.latency",
+        prog="python -m benchmarks.redis_latency",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--rate", type=float, nargs="+", default=[50, 200], help="requests/s")
     parser.add_argument("--seconds", type=float, default=1, help="of a round")
     parser.add_argument("--rounds", type=int, default=8, help="of each store, at each rate")
-    parser.add_argument("--delay", type=float, default=100, help="ms that GitHub takes")
-    parser.add_argument("--late", type=float, default=200, help="ms by which Redis is late")
+    parser.add_argument("--delay", type=float, default=100, help="ms until GitHub responds")
+    parser.add_argument("--late", type=float, default=200, help="delay of Redis in ms")
     parser.add_argument("--timeout", default="250ms", help="[redis] timeout")
     parser.add_argument("--local-size", default="64MiB", help="[redis] local_size; 0: no copies")
     options = parser.parse_args(arguments)
     with ExitStack() as stack:
         github = stack.enter_context(
-            StandIn(resources=RESOURCES, users=USERS, delay=options.delay / 1000, log=0)
+            GitHubProcess(resources=RESOURCES, users=USERS, delay=options.delay / 1000, log=0)
         )
         redis = stack.enter_context(RedisServer())
-        late = stack.enter_context(Late(redis.address))
+        proxy = stack.enter_context(DelayingProxy(redis.address))
         more = {"timeout": options.timeout, "local_size": options.local_size}
-        memory, near, far = (
+        memory, direct_redis, late_redis = (
             stack.enter_context(BlockingMirror(settings(github, **each)))
             for each in (
                 {},
                 {"url": "redis://{}:{}".format(*redis.address), **more},
-                {"url": "redis://{}:{}".format(*late.address), **more},
+                {"url": "redis://{}:{}".format(*proxy.address), **more},
             )
         )
         latency = Latency(github, options)
-        for mirror in (memory, near, far):
+        for mirror in (memory, direct_redis, late_redis):
             latency.warm(mirror)
         for rate in options.rate:
-            latency.compare("Redis is well", memory, near, rate, well=True)
-        late.by(options.late / 1000)
+            latency.compare("Redis without delay", memory, direct_redis, rate, undelayed=True)
+        proxy.delay(options.late / 1000)
         for rate in options.rate:
-            what = f"Redis answers {options.late:g} ms late (timeout {options.timeout})"
-            latency.compare(what, memory, far, rate, well=False)
+            what = f"replies of Redis {options.late:g} ms late (timeout {options.timeout})"
+            latency.compare(what, memory, late_redis, rate, undelayed=False)
     print()
-    for missed in latency.missed:
-        print(f"MISSED: {missed}")
-    return int(bool(latency.missed))
+    for exceeded in latency.exceeded:
+        print(f"MISSED: {exceeded}")
+    return int(bool(latency.exceeded))
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
-"""How many bytes of a Redis server each record takes, measured on a real one.
+"""The memory of each kind of record in a Redis server, measured on a real one.
 
-    python -m benchmarks.sizing --count 10000
+    python -m benchmarks.redis_memory --count 10000
 
-Records are written as the mirror writes them, with a ``credential_secret``. Of each kind it
-prints by how much ``used_memory`` (``INFO memory``, without the buffers of connections) grew for
-each record, and what ``MEMORY USAGE`` says of one; the latter leaves out what the server spends
-on finding keys and on forgetting them in time, so the former is what to reckon with.
+Records are written as the mirror writes them, with a ``credential_secret``. For each kind it prints
+the growth of ``used_memory`` for each record (``INFO memory``, without the buffers of connections),
+and ``MEMORY USAGE`` of one. The latter omits the server's tables of keys and of expiry times, so
+capacity is computed with the former.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ Write = Callable[[int], Coroutine[Any, Any, object]]
 
 
 def content_of(number: int) -> Representation:
-    """Make a representation; sizes differ, from 1 to 40 kB before they are compressed."""
+    """Return a representation; sizes differ, from 1 to 40 kB before compression."""
     lines = b",".join(
         b'{"id":%d,"node":"%s"}'
         % (each, hashlib.sha256(b"%d %d" % (number, each)).hexdigest()[:24].encode())
@@ -62,8 +62,8 @@ def content_of(number: int) -> Representation:
 
 
 @define(eq=False)
-class Sizing:
-    """A server, and what is written to it, step by step."""
+class MemoryMeasurement:
+    """A server, and the records that are written to it."""
 
     records: RedisRecords
     client: Client
@@ -99,7 +99,7 @@ class Sizing:
         return int(shown[b"used_memory"]) - int(shown[b"mem_clients_normal"])
 
     def usage(self, kind: str) -> float:
-        """Return what MEMORY USAGE says of a key of a kind, on average."""
+        """Return the mean MEMORY USAGE of the keys of a kind."""
         cursor, sizes = b"0", []
         while True:
             pattern = f"{PREFIX}:*}}:{kind}"
@@ -109,7 +109,7 @@ class Sizing:
                 return sum(sizes) / len(sizes) if sizes else 0.0
 
     async def write(self, write: Write) -> float:
-        """Write *count* records, and return by how much the server grew for each."""
+        """Write *count* records; return the growth of the server for each."""
         before = self.used()
         for start in range(0, self.count, AT_A_TIME):
             numbers = range(start, min(start + AT_A_TIME, self.count))
@@ -117,21 +117,21 @@ class Sizing:
         return (self.used() - before) / self.count
 
     async def warm(self) -> None:
-        """Have the server do each thing once, so that it has loaded the scripts."""
+        """Execute each operation once, so that the server has loaded the scripts."""
         key, stored = self.key(0), content_of(0)
         user, grant, entry = self.credential(0), self.grant(stored.digest), self.entry(stored)
         await self.records.freshen(key, user, grant, entry, stored, SOON)
         await self.records.deny(key, user, self.now, SOON)
 
     async def run(self) -> None:
-        """Write kind after kind, and print what each takes."""
-        made = [content_of(number) for number in range(self.count)]
-        packed = sum(len(one.packed) for one in made) / self.count
-        plain = sum(one.size for one in made) / self.count
+        """Write each kind of record, and print its memory."""
+        contents = [content_of(number) for number in range(self.count)]
+        packed = sum(len(one.packed) for one in contents) / self.count
+        plain = sum(one.size for one in contents) / self.count
 
         def freshen(user: int, *, content: bool = False, **more: Any) -> Write:
             async def write(number: int) -> None:
-                stored = made[number]
+                stored = contents[number]
                 grant = evolve(self.grant(stored.digest), **more)
                 await self.records.freshen(
                     self.key(number),
@@ -145,14 +145,14 @@ class Sizing:
             return write
 
         async def list_another(number: int) -> None:
-            # what is listed besides is somebody else's: its digest is all that matters here
+            # further entries are another credential's; only their digest matters here
             for place in range(1, RECENCY_LENGTH):
                 digest = hashlib.sha256(b"%d %d" % (number, place)).hexdigest()
-                entry = evolve(self.entry(made[number]), digest=digest)
+                entry = evolve(self.entry(contents[number]), digest=digest)
                 await self.records.freshen(
                     self.key(number),
                     self.credential(0),
-                    self.grant(made[number].digest),
+                    self.grant(contents[number].digest),
                     entry,
                     None,
                     SOON,
@@ -201,18 +201,18 @@ async def measure(reactor: Any, server: RedisServer, count: int) -> None:
     servers.open()
     await servers.settled()
     with server.client() as client:
-        # a first time for everything: scripts are loaded, buffers are there
-        await Sizing(records, client, 1).warm()
+        # the first operations load scripts and allocate buffers
+        await MemoryMeasurement(records, client, 1).warm()
         client.send("FLUSHALL")
         sys.stdout.write(f"{'bytes':44}{'INFO memory':>14}{'MEMORY USAGE':>14}\n")
-        await Sizing(records, client, count).run()
+        await MemoryMeasurement(records, client, count).run()
     await servers.close()
     threads.close()
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run it."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.sizing", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.redis_memory", description=__doc__)
     parser.add_argument("--count", type=int, default=10_000, help="records of each kind")
     options = parser.parse_args(arguments)
     with RedisServer() as server:

@@ -1,24 +1,22 @@
-"""What clients notice while Redis fails, beside a mirror on memory that is asked the same.
+"""Failures and latency during faults of Redis, in comparison with the memory store.
 
-    python -m benchmarks.faults --rate 50 --resources 200
+    python -m benchmarks.redis_faults --rate 50 --resources 200
 
-Three mirrors, one on the memory store, two on one Redis (one of them through a proxy), know the
-same resources. While one fault after the other happens to Redis, the one on memory and one on Redis
-are asked the same at the same times, whether or not earlier questions have been answered.
-Of each fault it prints, each beside its bar:
+Three mirrors have stored the same resources: one on the memory store, two on one Redis, one of them
+through a proxy. During each fault of Redis the mirror on memory and one on Redis receive the same
+requests at the same times (an open loop). For each fault it prints, with a threshold:
 
-failed  requests that were not answered with 200, to any of the two
-delay   by how much a request took longest, in milliseconds, beyond the same one to the mirror on
-        memory, without the time that either of them waited for a CPU meanwhile; the bar is twice
-        the [redis] timeout
-noisy   the same with that time, which on a busy machine tells of the machine
-back    seconds from the fault's end until the mirror shows ``ghmirror_store_available 1``; "-": it
-        never left Redis
-paid    what GitHub was paid for, though all of it was known
-growth  by how many MB the mirror's memory has grown since before
+failed  requests without a 200, to either mirror
+delay   the largest difference in milliseconds to the same request to the mirror on memory, without
+        the time in which either waited for a CPU; the threshold is twice the [redis] timeout
+noisy   the same including that time, which depends on other load on the machine
+back    seconds from the end of the fault until ``ghmirror_store_available 1``; "-": the mirror has
+        used Redis throughout
+paid    requests that count against GitHub's rate limit, although all resources were stored
+growth  growth of the mirror's memory in MB
 
-At last many mirrors lose one Redis and find it again, all at once, under load: how long that takes,
-and how long Redis lets a PING wait meanwhile. The exit status is 1 if any bar is missed.
+Finally many mirrors lose one Redis and reconnect at once, under load. It prints how long that
+lasts, and how long Redis delays a PING meanwhile. The exit status is 1 if a threshold is exceeded.
 """
 
 from __future__ import annotations
@@ -38,11 +36,14 @@ from typing import Self
 
 from attrs import define, field, frozen
 
-from benchmarks.bars import MIB, Bars
-from benchmarks.driving import Load, Question, StandIn, Tally, end_in_order, poll_all
-from benchmarks.figures import read_metric, resident
-from benchmarks.late import Late
-from benchmarks.starving import Starving
+from benchmarks.cpu_wait import CpuWait
+from benchmarks.delaying_proxy import DelayingProxy
+from benchmarks.github_process import GitHubProcess
+from benchmarks.load_generator import Load, Request, Tally, request_concurrently
+from benchmarks.mirror_metrics import read_metric
+from benchmarks.process_control import exit_cleanly_on_signals
+from benchmarks.process_usage import resident
+from benchmarks.thresholds import MIB, Thresholds
 from tests.harness.redis_servers import RedisServer
 from tests.harness.running import BlockingMirror
 
@@ -50,46 +51,46 @@ TIMEOUT_MS = 250
 USERS = 4
 BACK_S = 5.0
 DEADLINE_S = 30.0
-LOOK_S = 0.02
-CUTS = (1, 10, 100, 1000)
-ALL_S = 10.0
-"""Bar: for so long at most are many mirrors busy with coming back."""
+POLL_S = 0.02
+RESET_AFTER_BYTES = (1, 10, 100, 1000)
+ALL_AVAILABLE_S = 10.0
+"""The threshold for the time until many mirrors are available again."""
 
 
 def available(mirror: BlockingMirror) -> bool:
-    """Whether a mirror is on Redis."""
+    """Return whether a mirror uses Redis."""
     return read_metric(mirror.admin_url, "ghmirror_store_available") == 1
 
 
 def until_available(mirrors: Sequence[BlockingMirror]) -> float:
-    """Return after how many seconds the last one was on Redis; infinity if one never was."""
+    """Return the seconds until all mirrors use Redis; infinity after a timeout."""
     began, left = time.monotonic(), list(mirrors)
     while left := [mirror for mirror in left if not available(mirror)]:
         if time.monotonic() - began > DEADLINE_S:
             return math.inf
-        time.sleep(LOOK_S)
+        time.sleep(POLL_S)
     return time.monotonic() - began
 
 
 @define(eq=False)
-class Scene:
-    """Redis, the mirrors, and what may happen to Redis: each fault lasts as long as its context."""
+class Testbed:
+    """Redis, the mirrors, and faults of Redis as contexts: each fault ends with its context."""
 
-    github: StandIn
+    github: GitHubProcess
     redis: RedisServer
-    late: Late
+    proxy: DelayingProxy
     password_file: Path
     options: argparse.Namespace
     stack: ExitStack
     memory: BlockingMirror = field(init=False)
     direct: BlockingMirror = field(init=False)
-    between: BlockingMirror = field(init=False)
+    proxied: BlockingMirror = field(init=False)
 
     def __attrs_post_init__(self) -> None:
         self.memory = self.start(None)
         self.direct = self.start(self.redis.address)
-        self.between = self.start(self.late.address)
-        for mirror in (self.memory, self.direct, self.between):
+        self.proxied = self.start(self.proxy.address)
+        for mirror in (self.memory, self.direct, self.proxied):
             mirror.ready()
 
     def start(self, address: tuple[str, int] | None) -> BlockingMirror:
@@ -109,8 +110,8 @@ class Scene:
         self.stack.callback(mirror.kill)
         return mirror
 
-    def questions(self) -> Iterator[Question]:
-        """Return, without end, what is asked, in the same order each time."""
+    def requests(self) -> Iterator[Request]:
+        """Return an endless sequence of requests, in the same order each time."""
         rng = random.Random(1)
         while True:
             yield (
@@ -119,7 +120,7 @@ class Scene:
             )
 
     def warm(self, mirrors: Sequence[BlockingMirror]) -> None:
-        """Have mirrors know everything."""
+        """Request each resource with each credential from mirrors."""
         everything = [
             (f"/repos/bench/repo-{resource}", f"token{user}")
             for resource in range(self.options.resources)
@@ -127,16 +128,16 @@ class Scene:
         ]
         tally = Tally()
 
-        async def go() -> None:
+        async def run() -> None:
             await asyncio.gather(
-                *(poll_all(mirror.url, everything, 16, tally) for mirror in mirrors)
+                *(request_concurrently(mirror.url, everything, 16, tally) for mirror in mirrors)
             )
 
-        asyncio.run(go())
+        asyncio.run(run())
         if tally.failed:
             raise SystemExit(f"warming failed: {dict(tally.statuses)}")
 
-    # What happens.
+    # Faults.
 
     @contextlib.contextmanager
     def killed(self) -> Iterator[None]:
@@ -199,7 +200,7 @@ class Scene:
         def cut() -> None:
             number = 0
             while not stop.wait(0.1):
-                self.late.cut(CUTS[number % len(CUTS)])
+                self.proxy.reset_after(RESET_AFTER_BYTES[number % len(RESET_AFTER_BYTES)])
                 number += 1
 
         cutting = threading.Thread(target=cut, daemon=True)
@@ -209,136 +210,136 @@ class Scene:
         cutting.join()
 
     @contextlib.contextmanager
-    def answers_late(self) -> Iterator[None]:
-        self.late.by(1.0)
+    def late_replies(self) -> Iterator[None]:
+        self.proxy.delay(1.0)
         yield
-        self.late.by(0.0)
+        self.proxy.delay(0.0)
 
     @contextlib.contextmanager
     def black_hole(self) -> Iterator[None]:
-        self.late.swallow(everything=True)
+        self.proxy.hold(enabled=True)
         yield
-        self.late.swallow(everything=False)
+        self.proxy.hold(enabled=False)
 
 
 @frozen
 class Fault:
-    """What happens, for how long, and to which mirror."""
+    """A fault as a context, its duration, and whether it is one of the proxy."""
 
     name: str
-    happen: Callable[[Scene], AbstractContextManager[None]]
+    inject: Callable[[Testbed], AbstractContextManager[None]]
     seconds: float = 4.0
-    between: bool = False
+    proxied: bool = False
 
 
 FAULTS = (
-    Fault("killed (-9), restarted empty", Scene.killed),
-    Fault("stopped (SIGSTOP) for 10 s", Scene.stopped, 10.0),
-    Fault("maxmemory reached, noeviction", Scene.out_of_memory),
-    Fault("allkeys-lru, hardly any room", Scene.evicting),
-    Fault("read-only (REPLICAOF)", Scene.read_only),
-    Fault("reset half-way through replies", Scene.resetting, between=True),
-    Fault("replies 1 s late", Scene.answers_late, 5.0, between=True),
-    Fault("a black hole", Scene.black_hole, 5.0, between=True),
-    Fault("LOADING", Scene.loading),
-    Fault("password changed", Scene.password_changed),  # the last: a restart would change it back
+    Fault("killed (-9), restarted empty", Testbed.killed),
+    Fault("stopped (SIGSTOP) for 10 s", Testbed.stopped, 10.0),
+    Fault("maxmemory reached, noeviction", Testbed.out_of_memory),
+    Fault("allkeys-lru, hardly any room", Testbed.evicting),
+    Fault("read-only (REPLICAOF)", Testbed.read_only),
+    Fault("reset half-way through replies", Testbed.resetting, proxied=True),
+    Fault("replies 1 s late", Testbed.late_replies, 5.0, proxied=True),
+    Fault("no replies (black hole)", Testbed.black_hole, 5.0, proxied=True),
+    Fault("LOADING", Testbed.loading),
+    Fault("password changed", Testbed.password_changed),  # last: a restart restores it
 )
 
 
 @define(eq=False)
-class Faults:
-    """Has the faults happen, one after the other, and judges what came of each."""
+class FaultRun:
+    """Injects faults in turn, and compares the results with thresholds."""
 
-    scene: Scene
+    testbed: Testbed
     options: argparse.Namespace
-    bars: Bars = field(factory=Bars)
+    thresholds: Thresholds = field(factory=Thresholds)
 
     def head(self) -> None:
         names = ("requests", "failed", "delay ms", "noisy ms", "back s", "paid", "growth MB")
-        bars = ("", "0", f"{2 * TIMEOUT_MS}", "", f"{BACK_S:g}", "0", "")
-        for first, rest in (("what happens to Redis", names), ("bar: at most", bars)):
+        limits = ("", "0", f"{2 * TIMEOUT_MS}", "", f"{BACK_S:g}", "0", "")
+        for first, rest in (("fault of Redis", names), ("threshold", limits)):
             print(f"{first:34}" + "".join(f"{each:>10}" for each in rest))
 
     def run(self, fault: Fault) -> None:
-        """Have one happen."""
-        scene = self.scene
-        mirror = scene.between if fault.between else scene.direct
+        """Inject one fault under load."""
+        testbed = self.testbed
+        mirror = testbed.proxied if fault.proxied else testbed.direct
         if math.isinf(until_available([mirror])):
-            raise SystemExit(f"before {fault.name!r} the mirror is not on Redis")
-        scene.github.control("reset_counts")
+            raise SystemExit(f"before {fault.name!r} the mirror does not use Redis")
+        testbed.github.control("reset_counts")
         before = resident(mirror.pid)
         left = False
-        urls = [scene.memory.url, mirror.url]
+        urls = [testbed.memory.url, mirror.url]
         with (
-            Starving((scene.memory.pid, mirror.pid)) as starving,
-            Load(urls, scene.questions, self.options.rate) as load,
+            CpuWait((testbed.memory.pid, mirror.pid)) as cpu_wait,
+            Load(urls, testbed.requests, self.options.rate) as load,
         ):
             time.sleep(1.0)
-            with fault.happen(scene):
+            with fault.inject(testbed):
                 until = time.monotonic() + fault.seconds
                 while time.monotonic() < until:
                     left = left or not available(mirror)
-                    time.sleep(LOOK_S)
+                    time.sleep(POLL_S)
             left = left or not available(mirror)
             back = until_available([mirror])
             time.sleep(1.0)
-        paid = scene.github.counts()["total_paid"]
+        paid = testbed.github.counts()["total_paid"]
         tallies = [load.tallies[url] for url in urls]
         growth = (resident(mirror.pid) - before) / MIB
         self.judge(
             fault.name,
             tallies,
-            starving,
+            cpu_wait,
             back=back if left else math.nan,
             paid=paid,
             growth=growth,
         )
 
     @staticmethod
-    def own_time(pid: int, answered: tuple[float, float], starving: Starving) -> float:
-        """Return how long a mirror took for an answer while it had a CPU."""
-        due, took = answered
-        return took - starving.during(pid, due, due + took)
+    def own_time(pid: int, completed: tuple[float, float], cpu_wait: CpuWait) -> float:
+        """Return the seconds of a request without the time in which the mirror waited for a CPU."""
+        due, seconds = completed
+        return seconds - cpu_wait.during(pid, due, due + seconds)
 
     def judge(
         self,
         name: str,
         tallies: Sequence[Tally],
-        starving: Starving,
+        cpu_wait: CpuWait,
         *,
         back: float,
         paid: int,
         growth: float,
     ) -> None:
-        """Print what came of it beside what was allowed."""
-        on_memory, on_redis = (tally.answered for tally in tallies)
-        pids = starving.pids
+        """Print the results, and compare them with the thresholds."""
+        on_memory, on_redis = (tally.completed for tally in tallies)
+        pids = cpu_wait.pids
         delays: dict[int, float] = {}
         noisy = -math.inf
         for n in sorted(on_redis.keys() & on_memory.keys()):
             both = on_memory[n], on_redis[n]
-            without, took = (
-                self.own_time(*each, starving) for each in zip(pids, both, strict=True)
+            without, total = (
+                self.own_time(*each, cpu_wait) for each in zip(pids, both, strict=True)
             )
-            delays[n] = 1000 * (took - without)
+            delays[n] = 1000 * (total - without)
             noisy = max(noisy, 1000 * (both[1][1] - both[0][1]))
         delay = max(delays.values(), default=math.inf)
         failed = sum(tally.failed for tally in tallies)
-        asked = sum(tally.statuses.total() for tally in tallies)
+        sent = sum(tally.statuses.total() for tally in tallies)
         judged = (
             ("failed requests", failed, 0),
             ("largest delay (ms)", delay, 2 * TIMEOUT_MS),
-            ("seconds until it was back on Redis", back, math.nan if math.isnan(back) else BACK_S),
+            ("seconds until it used Redis again", back, math.nan if math.isnan(back) else BACK_S),
             ("paid", paid, 0),
         )
         verdicts = [
-            self.bars.verdict(f"{name}: {what}", value, None if math.isnan(most) else most)
+            self.thresholds.verdict(f"{name}: {what}", value, None if math.isnan(most) else most)
             for what, value, most in judged
         ]
         shown = "-" if math.isnan(back) else f"{back:.2f}"
         word = "MISSED" if "MISSED" in verdicts else "holds"
         print(
-            f"{name:34}{asked:>10}{failed:>10}{delay:>10.0f}{noisy:>10.0f}{shown:>10}{paid:>10}{growth:>10.1f}"
+            f"{name:34}{sent:>10}{failed:>10}{delay:>10.0f}{noisy:>10.0f}{shown:>10}{paid:>10}{growth:>10.1f}"
             f"  {word}",
             flush=True,
         )
@@ -348,47 +349,47 @@ class Faults:
             if delays[n] > 2 * TIMEOUT_MS
         ]
         if long:
-            print(f"    delays (ms) above the bar, by when they were asked for: {', '.join(long)}")
+            print(f"    delays (ms) above the threshold, by time of request: {', '.join(long)}")
         if failed:
             print(f"    {[dict(tally.statuses) for tally in tallies]}")
 
-    def return_all(self) -> None:
-        """Have many mirrors lose one Redis and find it again."""
-        scene, count = self.scene, self.options.mirrors
-        with RedisServer(password=scene.redis.password) as redis:
-            crowd = [scene.start(redis.address) for _ in range(count)]
-            for mirror in crowd:
+    def reconnect_all(self) -> None:
+        """Kill and restart the Redis of many mirrors under load."""
+        testbed, count = self.testbed, self.options.mirrors
+        with RedisServer(password=testbed.redis.password) as redis:
+            mirrors = [testbed.start(redis.address) for _ in range(count)]
+            for mirror in mirrors:
                 mirror.ready()
-            if math.isinf(until_available(crowd)):
-                raise SystemExit("not all mirrors are on Redis")
-            scene.warm(crowd[:1])
-            scene.github.control("reset_counts")
+            if math.isinf(until_available(mirrors)):
+                raise SystemExit("not all mirrors use Redis")
+            testbed.warm(mirrors[:1])
+            testbed.github.control("reset_counts")
             rate = self.options.rate / count
-            with Load([mirror.url for mirror in crowd], scene.questions, rate) as load:
+            with Load([mirror.url for mirror in mirrors], testbed.requests, rate) as load:
                 time.sleep(2.0)
                 redis.kill()
                 time.sleep(3.0)
                 redis.restart()
                 with Pings(redis) as pings:
-                    back = until_available(crowd)
+                    back = until_available(mirrors)
                     connections = pings.until_connected(4 * count)
                     time.sleep(1.0)
             failed = sum(tally.failed for tally in load.tallies.values())
-            for mirror in crowd:
+            for mirror in mirrors:
                 mirror.stop()
-        asked = sum(tally.statuses.total() for tally in load.tallies.values())
-        print(f"\n{4 * count} connections of {count} mirrors return at once")
-        bars = self.bars
-        bars.figure("failed requests", failed, most=0, note=f"of {asked}")
-        bars.figure("seconds until all mirrors are back", back, "s", most=ALL_S)
-        bars.figure("seconds until all connections are", connections, "s")
+        sent = sum(tally.statuses.total() for tally in load.tallies.values())
+        print(f"\n{4 * count} connections of {count} mirrors are reopened at once")
+        thresholds = self.thresholds
+        thresholds.figure("failed requests", failed, most=0, note=f"of {sent}")
+        thresholds.figure("seconds until all mirrors use Redis", back, "s", most=ALL_AVAILABLE_S)
+        thresholds.figure("seconds until all connections are open", connections, "s")
         slowest = 1000 * max(pings.seconds, default=math.inf)
         note = f"of {len(pings.seconds)}"
-        bars.figure("Redis' slowest answer to a PING", slowest, "ms", most=TIMEOUT_MS, note=note)
+        thresholds.figure("slowest reply to a PING", slowest, "ms", most=TIMEOUT_MS, note=note)
 
 
 class Pings:
-    """Asks Redis all the time how it is, in a thread of its own; runs inside a ``with``."""
+    """Sends PING to Redis continuously, from a thread; it runs inside a ``with``."""
 
     def __init__(self, redis: RedisServer) -> None:
         self.seconds: list[float] = []
@@ -413,34 +414,36 @@ class Pings:
                 self.seconds.append(time.perf_counter() - began)
 
     def until_connected(self, count: int) -> float:
-        """Return how many seconds after the start there were so many connections."""
+        """Return the seconds from the start until there were *count* connections."""
         with self._redis.client() as client:
             while time.monotonic() - self._began < DEADLINE_S:
                 shown: bytes = client.send("INFO", "clients")
                 # this one, and the one that pings
                 if int(shown.partition(b"connected_clients:")[2].split()[0]) - 2 >= count:
                     return time.monotonic() - self._began
-                time.sleep(LOOK_S)
+                time.sleep(POLL_S)
         return math.inf
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run it; return the exit status."""
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.faults",
+        prog="python -m benchmarks.redis_faults",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--rate", type=float, default=50, help="requests/s to each mirror")
     parser.add_argument("--resources", type=int, default=200)
-    parser.add_argument("--delay", type=float, default=50, help="ms that GitHub takes")
-    parser.add_argument("--mirrors", type=int, default=25, help="that return at once; 0: none")
-    parser.add_argument("--only", default="", help="faults whose names contain this")
+    parser.add_argument("--delay", type=float, default=50, help="ms until GitHub responds")
+    parser.add_argument("--mirrors", type=int, default=25, help="that reconnect at once; 0: none")
+    parser.add_argument("--only", default="", help="only faults whose names contain this")
     options = parser.parse_args(arguments)
-    end_in_order()
+    exit_cleanly_on_signals()
     with ExitStack() as stack:
         github = stack.enter_context(
-            StandIn(resources=options.resources, users=USERS, delay=options.delay / 1000, log=0)
+            GitHubProcess(
+                resources=options.resources, users=USERS, delay=options.delay / 1000, log=0
+            )
         )
         redis = stack.enter_context(
             RedisServer(
@@ -454,21 +457,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         password_file = redis.directory / "password"
         password_file.write_text("one\n")
-        late = stack.enter_context(Late(redis.address))
-        scene = Scene(github, redis, late, password_file, options, stack)
-        scene.warm([scene.memory, scene.direct, scene.between])
-        faults = Faults(scene, options)
+        proxy = stack.enter_context(DelayingProxy(redis.address))
+        testbed = Testbed(github, redis, proxy, password_file, options, stack)
+        testbed.warm([testbed.memory, testbed.direct, testbed.proxied])
+        faults = FaultRun(testbed, options)
         print(
             f"{options.resources} resources, {USERS} users, {options.rate:g} requests/s to each "
-            f"mirror; GitHub takes {options.delay:g} ms; [redis] timeout is {TIMEOUT_MS} ms\n"
+            f"mirror; GitHub responds after {options.delay:g} ms; [redis] timeout {TIMEOUT_MS} ms\n"
         )
         faults.head()
         for fault in FAULTS:
             if options.only in fault.name:
                 faults.run(fault)
         if options.mirrors:
-            faults.return_all()
-        return faults.bars.end()
+            faults.reconnect_all()
+        return faults.thresholds.end()
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""How fast content goes through that is neither stored nor looked at, beside nginx."""
+"""The throughput of content that is neither stored nor rewritten, in comparison with nginx."""
 
 from __future__ import annotations
 
@@ -6,50 +6,50 @@ import argparse
 from contextlib import ExitStack
 from typing import Final
 
-from benchmarks.beside import Mirrored, Nginx, Subject, settings
-from benchmarks.fast_github import DOWNLOAD, FastGitHub
-from benchmarks.measuring import HEAD, Row, have_compiled, measure, ratio, show, typical
+from benchmarks.measurement import HEAD, Row, measure, medians, ratio, show, warm_compiler
+from benchmarks.nginx_github import DOWNLOAD, NginxGitHub
 from benchmarks.results import Results
-from benchmarks.revalidating import MEMORY
+from benchmarks.revalidation import MEMORY
+from benchmarks.subjects import MirrorSubject, Nginx, Subject, settings
 from tests.harness.running import BlockingMirror
 
 PART: Final = "passing"
 CONNECTIONS: Final = 16
 SIZE: Final = 1_000_000
 OF_NGINX: Final = 2.0
-"""Bar: nginx moves so many times the bytes for its CPU time, at most."""
+"""The threshold: bytes by CPU time of nginx, as a multiple of the mirror's."""
 
-_PASSED: Final = ("Cache-Control: no-store",)
-"""With this the mirror keeps out of it."""
+_NO_STORE: Final = ("Cache-Control: no-store",)
+"""A request with this field is forwarded by `Passthrough`."""
 
 
-def passing(options: argparse.Namespace, results: Results) -> None:
-    """Measure, round by round in turn."""
+def measure_passthrough(options: argparse.Namespace, results: Results) -> None:
+    """Measure both in turn, in each round."""
     rounds: dict[str, list[Row]] = {}
     with ExitStack() as stack:
-        github = stack.enter_context(FastGitHub({}, download_bytes=SIZE))
+        github = stack.enter_context(NginxGitHub({}, download_bytes=SIZE))
         mirror = stack.enter_context(BlockingMirror(settings(github.url)))
         subjects: list[Subject] = [
-            Mirrored(MEMORY, mirror),
+            MirrorSubject(MEMORY, mirror),
             stack.enter_context(Nginx(github.port)),
         ]
-        questions = [(DOWNLOAD, "token0")]
-        have_compiled(mirror.url, questions, fields=_PASSED)
+        requests = [(DOWNLOAD, "token0")]
+        warm_compiler(mirror.url, requests, fields=_NO_STORE)
         for _ in range(options.rounds):
             for subject in subjects:
                 row = measure(
                     github,
                     subject,
-                    questions,
+                    requests,
                     connections=CONNECTIONS,
                     seconds=options.seconds,
                     outcome="pass",
                     forwarded="200 plain",
-                    fields=_PASSED,
+                    fields=_NO_STORE,
                 )
                 rounds.setdefault(subject.name, []).append(row)
-    print(f"\nPassing on {SIZE} bytes, {CONNECTIONS} connections, medians\n{HEAD}")
-    table = [typical(each) for each in rounds.values()]
+    print(f"\nPassthrough of {SIZE} bytes, {CONNECTIONS} connections, medians\n{HEAD}")
+    table = [medians(each) for each in rounds.values()]
     for row in table:
         show(row)
     print()

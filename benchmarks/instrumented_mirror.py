@@ -1,6 +1,6 @@
-"""A mirror whose store is filled, saved and restored when it is told to, and which watches itself.
+"""A mirror that fills, saves and restores its store on command, and measures its reactor.
 
-A process of its own; `WatchedMirror` starts it, and tells it what to do by lines of JSON.
+It is a process of its own. `InstrumentedMirror` starts it, and sends it commands as lines of JSON.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ from twisted.logger import (
 from twisted.protocols.basic import LineReceiver
 from twisted.web.server import Site
 
-from benchmarks.filling import SnapshotSizes, make
-from benchmarks.starving import waited
+from benchmarks.cpu_wait import cpu_wait_s
+from benchmarks.generated_records import GeneratedRecord, generate_records
 from ghmirror_tw.caching.credential_names import CredentialNames
 from ghmirror_tw.config.settings_loader import read_settings
 from ghmirror_tw.redis_store.redis_archive import RedisArchive
@@ -49,12 +49,12 @@ from ghmirror_tw.wiring.mirror_parts import MirrorParts, build_mirror_parts
 from ghmirror_tw.wiring.snapshot_parts import Snapshots, server_of
 from tests.harness.running import PYTHON, ROOT, Sections, environment, ini, merged
 
-_BEAT_S: Final = 0.001
+_TIMER_S: Final = 0.001
 _AT_A_TIME: Final = 100
 _WRITE_S: Final = 60.0
 
 
-class WatchedMirror:
+class InstrumentedMirror:
     """A mirror with *sections* in a process of its own; it runs inside a ``with``."""
 
     def __init__(self, sections: Sections, more: dict[str, str]) -> None:
@@ -62,7 +62,7 @@ class WatchedMirror:
         config = self._directory / "ghmirror.ini"
         config.write_text(ini(merged(sections)))
         self._process = subprocess.Popen(
-            [str(PYTHON), "-m", "benchmarks.watched_mirror", str(config)],
+            [str(PYTHON), "-m", "benchmarks.instrumented_mirror", str(config)],
             cwd=ROOT,
             env=environment(more),
             stdin=subprocess.PIPE,
@@ -86,10 +86,10 @@ class WatchedMirror:
     def pid(self) -> int:
         return self._process.pid
 
-    def control(self, order: str, **given: object) -> dict[str, Any]:
-        """Have it do something, and return what came of it."""
+    def control(self, command: str, **arguments: object) -> dict[str, Any]:
+        """Execute a command and return its result."""
         assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps({"do": order, **given}) + "\n")
+        self._process.stdin.write(json.dumps({"command": command, **arguments}) + "\n")
         self._process.stdin.flush()
         return self._receive()
 
@@ -100,15 +100,15 @@ class WatchedMirror:
             raise SystemExit("the mirror ended")
         report: dict[str, Any] = json.loads(line)
         if "failed" in report:
-            raise SystemExit(f"the mirror says: {report['failed']}")
+            raise SystemExit(f"the mirror failed: {report['failed']}")
         return report
 
 
 @define(eq=False)
-class HeldUp:
-    """By how much a timer is late that is due each millisecond, and what garbage collection took.
+class ReactorDelay:
+    """The largest delay of a timer that is due each millisecond, and of garbage collections.
 
-    *own_s* leaves out what the thread has waited for a CPU: that is the machine's doing.
+    *own_s* is without the time in which the thread waited for a CPU because of other load.
     """
 
     reactor: Any
@@ -117,28 +117,28 @@ class HeldUp:
     collected_s: float = 0.0
     collections: int = 0
     _due: float = 0.0
-    _waited: float = 0.0
+    _cpu_wait: float = 0.0
     _collecting: float = 0.0
     _timer: IDelayedCall | None = None
 
     def open(self) -> None:
-        """Begin to watch."""
+        """Start the timer."""
         if hasattr(gc, "callbacks"):  # PyPy has none
             gc.callbacks.append(self._collect)
-        self._waited = waited("/proc/self/schedstat")
-        self._again()
+        self._cpu_wait = cpu_wait_s("/proc/self/schedstat")
+        self._schedule()
 
-    def _again(self) -> None:
-        self._due = time.monotonic() + _BEAT_S
-        self._timer = self.reactor.callLater(_BEAT_S, self._beat)
+    def _schedule(self) -> None:
+        self._due = time.monotonic() + _TIMER_S
+        self._timer = self.reactor.callLater(_TIMER_S, self._run)
 
-    def _beat(self) -> None:
+    def _run(self) -> None:
         late = time.monotonic() - self._due
-        so_far = waited("/proc/self/schedstat")
+        so_far = cpu_wait_s("/proc/self/schedstat")
         self.late_s = max(self.late_s, late)
-        self.own_s = max(self.own_s, late - (so_far - self._waited))
-        self._waited = so_far
-        self._again()
+        self.own_s = max(self.own_s, late - (so_far - self._cpu_wait))
+        self._cpu_wait = so_far
+        self._schedule()
 
     def _collect(self, phase: str, about: dict[str, int]) -> None:
         now = time.thread_time()
@@ -149,7 +149,7 @@ class HeldUp:
             self.collections += about["generation"] == 2
 
     def report(self) -> dict[str, float]:
-        """Return what was the worst so far, in milliseconds, and begin anew."""
+        """Return the largest values so far, in milliseconds, and reset them."""
         report = {
             "late_ms": 1000 * self.late_s,
             "own_ms": 1000 * self.own_s,
@@ -161,8 +161,8 @@ class HeldUp:
         return report
 
 
-class _Remembering:
-    """Takes what snapshots show of themselves."""
+class _SnapshotRecorder:
+    """Records the telemetry of the last snapshot."""
 
     def __init__(self) -> None:
         self.done = False
@@ -185,18 +185,18 @@ class _Remembering:
 
 
 @define(eq=False)
-class Filled:
-    """The mirror, and what it may be told."""
+class MirrorCommands:
+    """The mirror, and the commands for it."""
 
     reactor: Any
     parts: MirrorParts
-    held_up: HeldUp = field(init=False)
+    reactor_delay: ReactorDelay = field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        self.held_up = HeldUp(self.reactor)
+        self.reactor_delay = ReactorDelay(self.reactor)
 
     async def open(self) -> str:
-        """Serve, and return where."""
+        """Listen, and return the base URL."""
         parts = self.parts
         for part in parts.in_closing_order:
             if hasattr(part, "open"):
@@ -211,52 +211,54 @@ class Filled:
             Site(parts.admin, reactor=self.reactor),
             interface="127.0.0.1",
         )
-        load_boto3()  # as it is where S3 is the target
+        load_boto3()  # as with S3 as the target
         gc.collect()
         freeze_objects()  # as the service does
-        self.held_up.open()
+        self.reactor_delay.open()
         return f"http://127.0.0.1:{port.getHost().port}"
 
     @property
     def codec(self) -> Codec:
         return Codec.by(self.parts.settings.cache.credential_secrets())
 
-    async def obey(self, order: dict[str, Any]) -> dict[str, Any]:
-        """Do what is said."""
-        match order.pop("do"):
+    async def execute(self, command: dict[str, Any]) -> dict[str, Any]:
+        """Execute a command."""
+        match command.pop("command"):
             case "fill":
-                return await self.fill(**order)
-            case "save" | "restore" as what:
-                return await self.copy(what, **order)
-            case "held_up":
-                return self.held_up.report()
-        raise ValueError("no such order")
+                return await self.fill(**command)
+            case "save" | "restore" as operation:
+                return await self.copy(operation, **command)
+            case "reactor_delay":
+                return self.reactor_delay.report()
+        raise ValueError("no such command")
 
     async def fill(self, count: int, credentials: int = 2) -> dict[str, Any]:
-        """Put records into the store; return what they are, in bytes of content."""
+        """Write generated records to the store; return the bytes of their content."""
         names = CredentialNames.by(self.parts.settings.cache.credential_secrets(), b"")
-        made, plain, packed = make(count, names, credentials), 0, 0
-        while some := list(islice(made, _AT_A_TIME)):
+        records, plain, packed = generate_records(count, names, credentials), 0, 0
+        while some := list(islice(records, _AT_A_TIME)):
             plain += sum(one.stored.size for one in some)
             packed += sum(len(one.stored.packed) for one in some)
-            await gatherResults([Deferred.fromCoroutine(self._put(one)) for one in some])
+            await gatherResults([Deferred.fromCoroutine(self._store(one)) for one in some])
             await deferLater(self.reactor, 0)
-        del made, some
+        del records, some
         ctypes.CDLL(None).malloc_trim(0)
         return {"plain": plain, "packed": packed}
 
-    async def _put(self, made: SnapshotSizes) -> None:
+    async def _store(self, record: GeneratedRecord) -> None:
         redis = self.parts.redis
-        for number, (user, grant) in enumerate(made.grants):
+        for number, (user, grant) in enumerate(record.grants):
             if redis is None:
-                self.parts.memory.store_response(made.key, user, made.stored, grant, made.entry)
+                self.parts.memory.store_response(
+                    record.key, user, record.stored, grant, record.entry
+                )
             else:
-                stored = None if number else made.stored
-                await redis.redis.freshen(made.key, user, grant, made.entry, stored, _WRITE_S)
+                stored = None if number else record.stored
+                await redis.redis.freshen(record.key, user, grant, record.entry, stored, _WRITE_S)
 
-    async def copy(self, what: str, target: str, endpoint: str = "") -> dict[str, Any]:
-        """Save the store to *target*, or fill it from there; return what that took."""
-        parts, shown = self.parts, _Remembering()
+    async def copy(self, operation: str, target: str, endpoint: str = "") -> dict[str, Any]:
+        """Save the store to *target*, or restore it; return the telemetry of that."""
+        parts, shown = self.parts, _SnapshotRecorder()
         snapshot = evolve(parts.settings.snapshot, target=target, s3_endpoint_url=endpoint)
         records = NamedRecords(parts.memory.records)
         archive: Any = MemoryArchive(self.reactor, records, self.codec, parts.threads)
@@ -274,7 +276,7 @@ class Filled:
         )
         snapshots.access.open()
         try:
-            if what == "save":
+            if operation == "save":
                 await archive.mark_filled()
                 (schedule,) = snapshots.schedules
                 schedule.first_after_s, schedule.at_end = 0.0, False
@@ -289,48 +291,48 @@ class Filled:
         finally:
             await snapshots.access.close()
         if not shown.last:
-            raise RuntimeError(f"{what} failed")
+            raise RuntimeError(f"{operation} failed")
         return shown.last
 
 
-class _Orders(LineReceiver):
-    """Takes orders, one at a time, and answers each."""
+class _CommandProtocol(LineReceiver):
+    """Receives commands, one at a time, and sends the result of each."""
 
     delimiter = b"\n"
     transport: Any
     MAX_LENGTH = 1 << 16
 
-    def __init__(self, filled: Filled) -> None:
-        self.filled = filled
+    def __init__(self, commands: MirrorCommands) -> None:
+        self.commands = commands
 
     def send(self, report: dict[str, Any]) -> None:
         self.transport.write(json.dumps(report).encode() + b"\n")
 
     def lineReceived(self, line: bytes) -> None:
-        done = Deferred.fromCoroutine(self.filled.obey(json.loads(line)))
+        done = Deferred.fromCoroutine(self.commands.execute(json.loads(line)))
         done.addErrback(lambda failure: {"failed": failure.getTraceback()})
         done.addCallback(self.send)
 
     def connectionLost(self, reason: Any = None) -> None:  # noqa: ARG002
-        os._exit(0)  # whoever told us what to do is gone
+        os._exit(0)  # the controlling process has ended
 
 
 def main(config: str) -> None:
     """Serve until stdin ends."""
     from twisted.internet import reactor  # noqa: PLC0415 - importing it installs it
 
-    troubles = LogLevelFilterPredicate(LogLevel.warn)
-    shown = FilteringLogObserver(textFileLogObserver(sys.stderr), [troubles])
+    warnings = LogLevelFilterPredicate(LogLevel.warn)
+    shown = FilteringLogObserver(textFileLogObserver(sys.stderr), [warnings])
     globalLogBeginner.beginLoggingTo([shown], redirectStandardIO=False)
-    filled = Filled(reactor, build_mirror_parts(reactor, read_settings(config)))
+    commands = MirrorCommands(reactor, build_mirror_parts(reactor, read_settings(config)))
 
     def opened(url: str) -> None:
-        orders = _Orders(filled)
-        StandardIO(orders)
-        orders.send({"url": url})
+        protocol = _CommandProtocol(commands)
+        StandardIO(protocol)
+        protocol.send({"url": url})
 
     world: Any = reactor
-    world.callWhenRunning(lambda: Deferred.fromCoroutine(filled.open()).addCallback(opened))
+    world.callWhenRunning(lambda: Deferred.fromCoroutine(commands.open()).addCallback(opened))
     world.run()
 
 
