@@ -8,7 +8,6 @@ time of a response to a made-up one does not depend on what is stored.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Final
 
 from attrs import define, evolve, field
@@ -38,11 +37,8 @@ TARGET: Final = b"/rate_limit"
 _JSON: Final = b"application/vnd.github+json"
 #: The longest time that a request waits for a check, in seconds.
 TIMEOUT_S: Final = 5.0
-#: A server without rate limits responds with 404. No check is sent then for so long, in seconds.
-_NO_LIMITS_S: Final = 3600.0
 _MOST_CONTENT: Final = 64 * 1024
 _UNAUTHORIZED: Final = 401
-_NOT_FOUND: Final = 404
 
 _log = Logger(namespace="ghmirror.mirror")
 
@@ -56,9 +52,7 @@ class CredentialChecks:
     github_breaker: GitHubBreaker
     epochs: EpochTracker
     metrics: Metrics
-    now: Callable[[], float]
     _flights: SingleFlight[Response | None] = field(factory=lambda: SingleFlight(_drop_unwanted))
-    _off_until: float = 0.0
 
     async def refusal(
         self, request: Request, requester: Requester, deadline: float
@@ -66,7 +60,8 @@ class CredentialChecks:
         """Return GitHub's 401 to the credential of a request; None where it is accepted.
 
         None as well where the check is unclear, or could show nothing and is not sent. The response
-        to the request itself decides then.
+        to the request itself decides then. An Enterprise server responds with 404 if it has no rate
+        limits, or if the user has none. So a 404 shows nothing of other credentials.
         """
         if not self._may_check(request, requester):
             return None
@@ -93,7 +88,6 @@ class CredentialChecks:
             and not self.credentials.is_accepted(requester.token)
             and not self.github_breaker.is_open
             and request.fields.get(b"x-github-otp") is None
-            and self.now() >= self._off_until
             and is_validated(authorization)
             and not is_app_jwt(authorization)
         )
@@ -117,8 +111,6 @@ class CredentialChecks:
             self.metrics.credential_checked("refused")
             refused = passed_on(response, None)
             return evolve(refused, body=CodedContent(content or b"", refused.coding))
-        if response.status == _NOT_FOUND:
-            self._off_until = self.now() + _NO_LIMITS_S
         accepted = response_shows_acceptance(response.status, authorization)
         self.metrics.credential_checked("accepted" if accepted else "unclear")
         return None

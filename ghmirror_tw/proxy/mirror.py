@@ -105,7 +105,7 @@ class Mirror:
             self.now,
         )
         self._checks = CredentialChecks(
-            self.sender, self.credentials, self.github_breaker, self.epochs, self.metrics, self.now
+            self.sender, self.credentials, self.github_breaker, self.epochs, self.metrics
         )
         unstorable = UnstorableReport(self.metrics)
         internal = self._storable_requests(owner, unstorable, None)
