@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Awaitable, Callable
+from functools import partial
 from importlib import import_module
 from typing import Any, Final
 from urllib.parse import urlencode
@@ -99,8 +100,8 @@ class IamSigner:
 class IamTokens:
     """Gives each new connection a token that is valid; *run* calls a function in a thread.
 
-    *now* returns seconds of a clock that does not go back. *failed* is called when no token could
-    be signed.
+*now* returns seconds of a clock that does not go back. *failed* is called when no token could
+    be signed. A token that a server has refused is not used again.
     """
 
     signer: IamSigner
@@ -114,7 +115,12 @@ class IamTokens:
         """Return the user with a token. Raises `RedisConnectError`."""
         if not self._token or self._age_s >= _RENEWED_AFTER_S:
             await self._renew()
-        return Credentials(self.signer.user, self._token)
+        return Credentials(self.signer.user, self._token, partial(self._drop, self._token))
+
+    def _drop(self, token: str) -> None:
+        """Use *token* no more; connections of that time may report it after another was signed."""
+        if token == self._token:
+            self._token = ""
 
     @property
     def _age_s(self) -> float:

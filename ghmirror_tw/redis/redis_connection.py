@@ -22,6 +22,7 @@ from ghmirror_tw.redis.error_codes import redacted
 from ghmirror_tw.redis.resp import LARGEST_BYTES, StrictProtocol, encode_command
 from ghmirror_tw.redis.server_endpoint import RedisConnectError
 from ghmirror_tw.redis.servers_interface import Reply
+from ghmirror_tw.runtime.deferreds import do_nothing
 from ghmirror_tw.runtime.socket_writes import send_now
 
 #: A command without a reply times out after so many checks, and the connection is aborted. Checks
@@ -226,6 +227,16 @@ class RedisConnection(StrictProtocol):
         super().connectionMade()
         self.whenConnected().addCallback(lambda _: self._send_ping())
 
+    def auth(self, password: str, username: str | None = None) -> Deferred[Any]:
+        """Send AUTH; report an error reply."""
+        result: Deferred[Any] = super().auth(password, username)
+        return result.addErrback(self._auth_failed)
+
+    def _auth_failed(self, failure: Failure) -> Failure:
+        if failure.check(ResponseError):
+            self.factory.on_refused()
+        return failure
+
     def _send_ping(self) -> None:
         # Without a password nothing has been sent yet, and TLS has not begun its handshake.
         self.ping().addCallbacks(self._greeted, self._refused)
@@ -295,6 +306,8 @@ class ConnectionFactory(ClientFactory):
     #: The limit of a reply (see `ReplyParser`), and the name of the server in the log.
     largest_bytes: int = LARGEST_BYTES
     server: str = ""
+    #: Called if the server responds to AUTH with an error.
+    on_refused: Callable[[], object] = do_nothing
     noisy: bool = False
     #: Keeps txredisapi from logging error replies itself.
     isLazy: bool = False

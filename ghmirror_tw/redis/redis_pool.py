@@ -127,6 +127,7 @@ class RedisPool:
             credentials.password,
             self.largest_bytes,
             self.server,
+            credentials.on_refused,
         )
         connection = cast("RedisConnection", await self.endpoint.connect(factory))
         connection.on_closed = self._closed

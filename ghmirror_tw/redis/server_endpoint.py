@@ -13,6 +13,7 @@ from twisted.internet.interfaces import IProtocol, IProtocolFactory, IStreamClie
 from zope.interface import implementer
 
 from ghmirror_tw.runtime.certificate_authorities import ReplaceableTrust
+from ghmirror_tw.runtime.deferreds import do_nothing
 from ghmirror_tw.runtime.verified_tls import VerifiedTLS
 
 
@@ -22,10 +23,14 @@ class RedisConnectError(Exception):
 
 @frozen
 class Credentials:
-    """Credentials for AUTH: none without a *password*; the default user without a *username*."""
+    """Credentials for AUTH: none without a *password*; the default user without a *username*.
+
+    *on_refused* is called if a server responds to AUTH with an error.
+    """
 
     username: str = ""
     password: str | None = field(default=None, repr=False)
+    on_refused: Callable[[], object] = field(default=do_nothing, repr=False, eq=False)
 
 
 #: Returns the credentials for a new connection, at once or later.

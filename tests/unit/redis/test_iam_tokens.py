@@ -157,6 +157,17 @@ class Renewal(TestCase):
         assert await self.password() == "token 4"
         assert self.failures == [1700.0, 1840.0]
 
+    async def test_a_refused_token_is_not_used_again(self) -> None:
+        """A late report of an earlier connection does not end the token that was signed since."""
+        first = await self.tokens.credentials()
+        second = await self.tokens.credentials()
+        assert second == first
+        first.on_refused()
+        assert await self.password() == "token 2"
+        second.on_refused()
+        assert await self.password() == "token 2"
+        assert len(self.signer.signed) == 2
+
     async def test_the_reasons_for_no_token(self) -> None:
         """They name what is missing."""
         signer = IamSigner.of("mirror", "group-1", URL)
@@ -227,8 +238,10 @@ class Connections(TestCase):
         # The cached token, by a key that boto3 does not find any more.
         use(self, environment(SECOND))
         await reconnected(lambda: bool(store.available))
-        # Ten minutes later it is the other key's.
+        # After a refusal it is the other key's, without a wait for the renewal.
         tokens |= self.accept_only(server, SECOND)
+        await reconnected(lambda: bool(store.available))
+        # And so it is ten minutes later.
         home.move_on(601.0)
         await reconnected(lambda: bool(store.available))
         told = " ".join(f"{formatEvent(event)} {event}" for event in events)
