@@ -59,7 +59,9 @@ def may_repeat(known: Known, now: float, negative_for_s: float, *, validate: boo
     """Tell whether the stored negative response may be repeated to the credential.
 
     It may for *negative_for_s* after it was received, under the epoch of that time, and while the
-    recency list shows no 200 that was not known then. *validate*: the request wants a validation.
+    recency list shows no 200 that was not known then. A list that Redis has evicted shows none: the
+    response is GitHub's own to this credential, and ends with its time. *validate*: the request
+    wants a validation.
     Times of other replicas are compared for equality only, since clocks differ.
     """
     negative = known.negative

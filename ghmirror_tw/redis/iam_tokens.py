@@ -100,7 +100,7 @@ class IamSigner:
 class IamTokens:
     """Gives each new connection a token that is valid; *run* calls a function in a thread.
 
-*now* returns seconds of a clock that does not go back. *failed* is called when no token could
+    *now* returns seconds of a clock that does not go back. *failed* is called when no token could
     be signed. A token that a server has refused is not used again.
     """
 

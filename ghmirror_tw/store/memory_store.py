@@ -93,7 +93,8 @@ class MemoryStore:
         The grant only if its request was sent after *since*.
         """
         grant = self.permissions.grant(key, credential, since)
-        # After the grant, so that a refusal is never evicted before the grant that it outweighs.
+        negative = self.permissions.negative(key, credential)
+        # After these, so that a refusal and a recency list are never evicted before them.
         refused_at = self.permissions.refused_at(key, credential)
         token = token or credential
         limits: tuple[Limit, ...] = ()
@@ -106,7 +107,7 @@ class MemoryStore:
             refused_at=refused_at,
             unstorable=self._is_unstorable(key),
             limits=limits,
-            negative=self.permissions.negative(key, credential),
+            negative=negative,
         )
 
     def _entries(self, key: CacheKey) -> tuple[Entry, ...]:

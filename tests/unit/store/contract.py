@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import permutations, product
 from typing import Any
 
 from attrs import evolve
@@ -79,6 +80,16 @@ class Contract(TestCase):
         return found
 
 
+def _store_one(store: Any, key: CacheKey, kind: int, at: float) -> None:
+    """Store a grant (0), a refusal (1) or a negative response (2) of that time."""
+    if kind == 0:
+        store.freshen(key, ALICE, grant(at), entry())
+    elif kind == 1:
+        store.deny(key, ALICE, at)
+    else:
+        store.store_negative(key, ALICE, negative(at))
+
+
 class Rules:
     """The rules of `IStore`, mixed into a `Contract`."""
 
@@ -131,6 +142,38 @@ class Rules:
         self.store.freshen(KEY, ALICE, grant(2.0), entry())
         await self.settled()
         assert (await self.known(store=self.other)).grant == grant(2.0)
+
+    async def test_each_store_weighs_records_as_known_does(self: Any) -> None:
+        """`Known.effective` is the rule. Memory and the scripts in Redis decide on storing alike.
+
+        A grant, a refusal and a negative response have the same, earlier or later times, and are
+        stored in each order by either replica.
+        """
+        times = (None, 1.0, 2.0)
+        cases = [
+            (CacheKey(f"/{number}".encode()), at, order)
+            for number, (at, order) in enumerate(
+                product(product(times, repeat=3), permutations(range(3)))
+            )
+        ]
+        for step in range(3):
+            for number, (key, at, order) in enumerate(cases):
+                store = self.store if (number + step) % 2 else self.other
+                moment = at[order[step]]
+                if moment is not None:
+                    _store_one(store, key, order[step], moment)
+            await self.settled()
+        for key, (granted, refused, missed), order in cases:
+            expected = Known(
+                grant=None if granted is None else grant(granted),
+                refused_at=refused or 0.0,
+                negative=None if missed is None else negative(missed),
+            ).effective(3.0)
+            for store in (self.store, self.other):
+                known = await self.known(key=key, store=store)
+                found = known.grant, known.refused_at, known.negative
+                wanted = expected.grant, expected.refused_at, expected.negative
+                assert found == wanted, (granted, refused, missed, order)
 
     async def test_expired_grants_are_not_known(self: Any) -> None:
         """They were made to a token that has ended."""

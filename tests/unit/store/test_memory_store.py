@@ -12,10 +12,11 @@ from zope.interface.verify import verifyObject
 from ghmirror_tw.caching.key import CacheKey
 from ghmirror_tw.caching.records import Known
 from ghmirror_tw.store import local_token_epochs
+from ghmirror_tw.store.compact_records import short
 from ghmirror_tw.store.measured_store import measured
 from ghmirror_tw.store.memory_store import UNSTORABLE_S, MemoryStore
 from ghmirror_tw.store.named_records import NamedRecords
-from ghmirror_tw.store.record_kinds import GRANT, REFUSAL, REPRESENTATION
+from ghmirror_tw.store.record_kinds import ENTRY, GRANT, NEGATIVE, REFUSAL, REPRESENTATION
 from ghmirror_tw.store.record_names import RecordName
 from ghmirror_tw.store.store_interface import Deadline, IStore, LockOutcome
 from tests.harness.home import reactor
@@ -179,6 +180,17 @@ class Bounds(SynchronousTestCase):
                 self.store.store_response(KEY, ALICE, HELD, grant(2.0), entry())
             self.records().remove(RecordName(GRANT, KEY.name, ALICE))
             assert self.known().negative is None
+
+    def test_a_negative_response_is_evicted_before_the_recency_list(self) -> None:
+        """Else a 404 would be repeated although another credential has received a 200 since."""
+        self.store.store_negative(KEY, ALICE, negative(1.0))
+        self.store.freshen(KEY, BOB, grant(2.0), entry(2.0))
+        assert self.known().negative == negative(1.0)
+        records = self.store.records
+        while short(ENTRY, KEY.name) in records:
+            self.store.resize(records.size - 1)
+            self.clock.advance(1.0)
+        assert short(NEGATIVE, KEY.name, ALICE) not in records
 
     def test_the_beginnings_of_epochs_are_bounded(self) -> None:
         """A request that found no epoch gets none without one."""
