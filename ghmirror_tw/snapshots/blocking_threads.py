@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from threading import Thread
 from typing import Any, Final, ParamSpec, TypeVar
 
 from attrs import define, field
@@ -19,16 +20,29 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 _THREADS: Final = 2
+_CLOSING: Final = "the mirror is shutting down"
+
+
+class _DaemonThread(Thread):
+    """A thread for which the end of the process does not wait."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, daemon=True, **options)
+
+
+class _DaemonPool(ThreadPool):
+    threadFactory = _DaemonThread
 
 
 @define(eq=False)
 class BlockingThreads:
-    """A bounded thread pool; closing it waits for all calls."""
+    """A bounded thread pool; closing it waits for all calls, unless they are abandoned."""
 
     reactor: Any
-    pool: ThreadPool = field(factory=lambda: ThreadPool(0, _THREADS, name="snapshots"))
-    #: The ends of the calls in progress.
-    _in_progress: set[Event] = field(init=False, factory=set)
+    pool: ThreadPool = field(factory=lambda: _DaemonPool(0, _THREADS, name="snapshots"))
+    #: The ends of the calls in progress, and how to set the result of each.
+    _in_progress: dict[Event, Callable[[Any], None]] = field(init=False, factory=dict)
+    _abandoned: bool = field(init=False, default=False)
 
     def open(self) -> None:
         """Start the pool."""
@@ -42,8 +56,17 @@ class BlockingThreads:
         while self._in_progress:
             await DeferredList([ended.wait() for ended in self._in_progress])
             await deferLater(self.reactor, 0)  # by now, a caller has started its next call
-        if self.pool.started and not self.pool.joined:
+        if self.pool.started and not self.pool.joined and not self._abandoned:
             self.pool.stop()
+
+    def abandon(self) -> None:
+        """Let all calls fail, those in progress and later ones: a service does not respond.
+
+        Their threads end with the process.
+        """
+        self._abandoned = True
+        for end in list(self._in_progress.values()):
+            end(Failure(TargetError(_CLOSING)))
 
     async def run(self, work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Return the result of *work*, which is called in a thread.
@@ -51,17 +74,17 @@ class BlockingThreads:
         A thread cannot be interrupted. So cancellation takes effect when the call has ended, and
         the caller can clean up without a call in progress.
         """
-        if self.pool.joined:
-            raise TargetError("the mirror is shutting down")
+        if self.pool.joined or self._abandoned:
+            raise TargetError(_CLOSING)
         outcome: list[R | Failure] = []
         ended = Event()
-        self._in_progress.add(ended)
 
         def end(result: R | Failure) -> None:
-            outcome.append(result)
-            self._in_progress.discard(ended)
-            ended.set()
+            if self._in_progress.pop(ended, None) is not None:
+                outcome.append(result)
+                ended.set()
 
+        self._in_progress[ended] = end
         deferToThreadPool(self.reactor, self.pool, work, *args, **kwargs).addBoth(end)
         cancelled: CancelledError | None = None
         while not outcome:

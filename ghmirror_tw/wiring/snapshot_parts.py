@@ -279,11 +279,19 @@ class Snapshots:
             self.substitute.fill()
 
     async def close(self) -> None:
-        """Cancel restores, make the last snapshot where that is due, and close the target."""
+        """Cancel restores, make the last snapshot where that is due, and close the target.
+
+        A target that does not respond is abandoned after `shutdown_grace`: the store is closed
+        next, which writes refusals to Redis, before a SIGKILL.
+        """
         if self._mark_checks.running:
             self._mark_checks.stop()
+        grace_s = self.settings.server.shutdown_grace
+        abandoning = self.reactor.callLater(grace_s, self.access.threads.abandon)
         for restorer in filter(None, (self.restorer, self.substitute)):
             await restorer.close()
         for schedule in self.schedules:
             await schedule.close()
         await self.access.close()
+        if abandoning.active():
+            abandoning.cancel()

@@ -30,6 +30,7 @@ from ghmirror_tw.store.record_sealing import Codec
 from ghmirror_tw.store.store_interface import Pair
 from ghmirror_tw.wiring.snapshot_parts import snapshot_owner
 from tests.fakes.s3 import Fault, open_bucket
+from tests.fakes.scripted import Server
 from tests.harness.home import (
     Home,
     MovableReactor,
@@ -295,6 +296,37 @@ class WithoutABucket(Kept):
             )
             assert (await home.get(PATHS[0], token="alice-1")).status == 200
             assert not home.parts.barrier.is_shut
+
+
+class BeforeASilentBucket(TestCase):
+    """A service that accepts connections, and never responds."""
+
+    async def test_shutdown_does_not_wait_for_it(self) -> None:
+        """The calls of boto3 would last for a minute: longer than many a delay before SIGKILL."""
+        silent = Server()
+        silent.listen(self)
+        server = start_redis(self)
+        host, port = server.address
+        for backend in ("memory", "redis"):
+            mirror = await start_mirror(
+                self,
+                {
+                    "server": {"shutdown_grace": "1s"},
+                    "cache": {"backend": backend},
+                    "redis": {"url": f"redis://{host}:{port}"},
+                    "snapshot": {
+                        "target": "s3://bucket",
+                        "s3_endpoint_url": silent.url,
+                        "s3_region": "eu-central-1",
+                    },
+                },
+                environment={"AWS_ACCESS_KEY_ID": "AKIA", "AWS_SECRET_ACCESS_KEY": "secret"},
+            )
+            connections = len(silent.connections)
+            while len(silent.connections) == connections:
+                await deferLater(reactor, 0.01)
+            assert await mirror.stop() == STOPPED
+            assert "Traceback" not in mirror.log_text
 
 
 class WhileFilling(Kept):

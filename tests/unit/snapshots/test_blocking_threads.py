@@ -88,6 +88,23 @@ class Threads(TestCase):
         with pytest.raises(TargetError, match="the mirror is shutting down"):
             await self.threads.run(done.append, 4)
 
+    async def test_abandoned_calls_fail(self) -> None:
+        """Those in progress and later ones; closing waits for no thread, and no thread for it."""
+        go = threading.Event()
+        self.addCleanup(go.set)
+        running, cancelled = [Deferred.fromCoroutine(self.threads.run(go.wait)) for _ in range(2)]
+        cancelled.cancel()
+        closing = Deferred.fromCoroutine(self.threads.close())
+        self.threads.abandon()
+        with pytest.raises(TargetError, match="the mirror is shutting down"):
+            await running
+        with pytest.raises(CancelledError):
+            await cancelled
+        await closing
+        with pytest.raises(TargetError, match="the mirror is shutting down"):
+            await self.threads.run(go.wait)
+        assert all(thread.daemon for thread in self.threads.pool.threads)
+
     async def test_cancelled_caller_may_clean_up(self) -> None:
         """Even if the pool began to close before that."""
         go = threading.Event()
