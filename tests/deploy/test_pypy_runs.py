@@ -13,7 +13,7 @@ from tests.harness.running import ROOT
 # What depends on the interpreter: when objects are released, the encoding of records, compression
 # and TLS through cffi, sockets and timers. Left out is what runs long and shows nothing of that.
 TESTS = (
-    "tests/rules/test_answers.py",
+    "tests/rules/test_client_responses.py",
     "tests/rules/test_collapse.py",
     "tests/rules/test_links.py",
     "tests/rules/test_memory.py",

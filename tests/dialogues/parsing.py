@@ -39,7 +39,7 @@ _STEPS: Final = (
     "expected a step: NAME sends | NAME sends more | NAME receives | NAME waits | NAME closes | "
     "NAME is cut off | github receives | github sends | github sends more | github closes | "
     "github stops | github starts | nothing reaches github | N seconds pass | A restarts | "
-    "redis stops | redis starts | status page says STATUS"
+    "redis stops | redis starts | status page shows STATUS"
 )
 
 
@@ -444,7 +444,7 @@ class _Parser:
             return SecondsPass(number, float(matched[1]))
         if text in _SIMPLE:
             return _SIMPLE[text](number)
-        if words[:3] == ["status", "page", "says"]:
+        if words[:3] == ["status", "page", "shows"]:
             if len(words) != 4 or words[3] not in STATUSES:
                 raise self.wrong(number, f"no status; expected one of {', '.join(STATUSES)}")
             return StatusPageStep(number, words[3])

@@ -212,8 +212,8 @@ class Exchange:
     target: str
     message: ReceivedMessage
     line: int = 0
-    answered: bool = False
-    #: So many bytes are missing of what its response says.
+    responded: bool = False
+    #: The number of bytes that are missing of the declared content of its response.
     missing: int = 0
 
     @property
@@ -259,7 +259,7 @@ class Script(Factory):
     arrived: list[Exchange] = field(factory=list)
     received: list[Exchange] = field(factory=list)
     connections: list[GitHubConnection] = field(factory=list)
-    #: What is answered without the file; returns whether it was.
+    #: What is responded without the file; returns whether it was.
     by_itself: Callable[[Exchange], bool] = lambda _: False
 
     noisy = False
@@ -278,7 +278,7 @@ class Script(Factory):
         self, exchange: Exchange, status: int, reason: str | None, lines: Lines, content: bytes
     ) -> None:
         """Send a response, framed by its fields, or by its length."""
-        exchange.answered = True
+        exchange.responded = True
         bare = status in _NO_CONTENT or status < 200
         sent = b"" if bare or exchange.method == "HEAD" else content
         length = combined(lines, "content-length")

@@ -144,7 +144,7 @@ class Conversation:
         last = self.dialogue.steps[-1].line
         self._no_surplus(last)
         for exchange in self.script.received:
-            if not exchange.answered and not exchange.is_disconnected:
+            if not exchange.responded and not exchange.is_disconnected:
                 raise DialogueError(
                     exchange.line,
                     "at the end, this request is unanswered",
@@ -229,7 +229,7 @@ class Conversation:
         return True
 
     def _check(self, exchange: Exchange) -> bool:
-        """Answer the mirror's own check of a credential, in a file that is not about it."""
+        """Respond to the mirror's own check of a credential, in a file with another subject."""
         agent = combined(exchange.message.lines, "user-agent")
         if not exchange.target.endswith(_CHECK_TARGET) or agent != "ghmirror":
             return False
@@ -381,7 +381,7 @@ class Conversation:
     def _unanswered(self) -> Iterator[Exchange]:
         yield from self.script.arrived
         for exchange in self.script.received:
-            if not exchange.answered:
+            if not exchange.responded:
                 yield exchange
 
     def _compare_response(self, expected: Message, message: ReceivedMessage, sent: Sent) -> None:
@@ -507,7 +507,7 @@ class Conversation:
         *begun*: its response may be incomplete; *unanswered*: there may be none yet.
         """
         for exchange in reversed(self.script.received):
-            if not (begun and exchange.missing) and (exchange.answered or not unanswered):
+            if not (begun and exchange.missing) and (exchange.responded or not unanswered):
                 continue
             target = self._filled(which.target, self.replicas["A"])
             of_client = f"token {which.client}" == exchange.field("authorization")
@@ -528,7 +528,7 @@ class Conversation:
     async def _(self, step: parsing.GitHubSends) -> None:
         exchange = self._waiting(step.line, step.which)
         if step.response is None:
-            exchange.answered = True
+            exchange.responded = True
             return
         response, replica = step.response, self.replicas["A"]
         status = int(response.start[0])
@@ -573,7 +573,7 @@ class Conversation:
     @_take.register
     async def _(self, step: parsing.GitHubCloses) -> None:
         exchange = self._waiting(step.line, step.which, begun=True)
-        exchange.answered, exchange.missing = True, 0
+        exchange.responded, exchange.missing = True, 0
         exchange.connection.wire.abortConnection()
 
     @_take.register

@@ -48,7 +48,7 @@ def test_file_has_a_sentence_options_and_steps() -> None:
     assert (option.section, option.name, option.value) == ("github", "stale_after", "5s")
     assert dialogue.stores == ("redis",)
     assert dialogue.replicas == ("A", "B")
-    sends, receives, passes, answers = dialogue.steps
+    sends, receives, passes, responses = dialogue.steps
     assert isinstance(sends, ClientSends)
     assert (sends.line, sends.client, sends.replica) == (7, "alice", "B")
     assert sends.request.start == ("PUT", "/x", "HTTP/1.0")
@@ -60,10 +60,10 @@ def test_file_has_a_sentence_options_and_steps() -> None:
     assert receives.response.empty
     assert receives.response.content is None
     assert passes == SecondsPass(19, 1.5)
-    assert isinstance(answers, GitHubSends)
-    assert answers.which == Which(client="alice")
-    assert answers.response is not None
-    assert answers.response.start == ("200", "Fine")
+    assert isinstance(responses, GitHubSends)
+    assert responses.which == Which(client="alice")
+    assert responses.response is not None
+    assert responses.response.start == ("200", "Fine")
 
 
 @pytest.mark.parametrize(
@@ -121,7 +121,7 @@ def test_dialogue_selects_its_stores(steps: str, stores: tuple[str, ...]) -> Non
             "content after no content",
         ),
         (TITLE + "github sends\n    200\n\n    repeat x\n", 6, 'expected repeat N "text"'),
-        (TITLE + "status page says fire\n", 3, "no status; expected one of operational"),
+        (TITLE + "status page shows fire\n", 3, "no status; expected one of operational"),
     ],
 )
 def test_error_names_file_line_and_expectation(text: str, line: int, why: str) -> None:

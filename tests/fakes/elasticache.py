@@ -1,8 +1,8 @@
 """A stand-in for ElastiCache's snapshots on a real socket, with states, quotas and permissions.
 
-It speaks the query protocol: requests are parsed, and answers and errors are built, by the shapes
+It speaks the query protocol: requests are parsed, and responses and errors are built, by the shapes
 of botocore's own model of the service. What takes time in AWS takes some looks here: a snapshot is
-``creating`` for the next `looks` answers of DescribeSnapshots that would show it, then
+``creating`` for the next `looks` responses to DescribeSnapshots that would include it, then
 ``available``; an export is ``exporting`` for as many, then its objects are in the bucket.
 
 In a test on the reactor::
@@ -100,7 +100,7 @@ class Model:
             raise FaultError("ValidationError", 400, text)
         return sent
 
-    def answer(self, action: str, result: dict[str, Any]) -> bytes:
+    def response(self, action: str, result: dict[str, Any]) -> bytes:
         """Return the response of an action."""
         shape = self.service.operation_model(action).output_shape
         wrapper = shape.serialization["resultWrapper"]
@@ -178,7 +178,7 @@ class ElastiCache:
         """Return the called actions, except DescribeSnapshots."""
         return [action for action, _ in self.calls if action != "DescribeSnapshots"]
 
-    async def answer(self, action: str, sent: dict[str, str]) -> bytes:
+    async def response(self, action: str, sent: dict[str, str]) -> bytes:
         """Execute an action."""
         self.calls.append((action, sent))
         if action in self.denied:
@@ -191,9 +191,9 @@ class ElastiCache:
             "DescribeSnapshots": self._describe,
             "DeleteSnapshot": self._delete,
         }
-        answer = self.model.answer(action, await methods[action](**arguments))
+        response = self.model.response(action, await methods[action](**arguments))
         self.react(action)
-        return answer
+        return response
 
     def _new(self, name: str) -> str:
         name = name.lower()
@@ -261,11 +261,11 @@ class ElastiCache:
             shown = [each for each in self.snapshots.values() if wanted in {None, each.source}]
         start = int(Marker)
         end = start + self.page
-        answer: dict[str, Any] = {} if end >= len(shown) else {"Marker": str(end)}
-        answer["Snapshots"] = [each.shown for each in shown[start:end]]
+        response: dict[str, Any] = {} if end >= len(shown) else {"Marker": str(end)}
+        response["Snapshots"] = [each.shown for each in shown[start:end]]
         for each in shown[start:end]:
             await self._go_on(each)
-        return answer
+        return response
 
     async def _go_on(self, snapshot: Snapshot) -> None:
         snapshot.left -= 1
@@ -285,7 +285,7 @@ class ElastiCache:
         return {"Snapshot": {**snapshot.shown, "SnapshotStatus": "deleting"}}
 
 
-class _Answers(Resource):
+class _Responses(Resource):
     isLeaf = True
 
     def __init__(self, elasticache: ElastiCache) -> None:
@@ -293,7 +293,7 @@ class _Answers(Resource):
         self.elasticache = elasticache
 
     def render(self, request: Any) -> int:
-        done = Deferred.fromCoroutine(self._answer(request))
+        done = Deferred.fromCoroutine(self._respond(request))
         done.addErrback(self._broke, request)
         return NOT_DONE_YET
 
@@ -302,14 +302,14 @@ class _Answers(Resource):
         request.channel.transport.abortConnection()
         reason.raiseException()
 
-    async def _answer(self, request: Any) -> None:
+    async def _respond(self, request: Any) -> None:
         elasticache = self.elasticache
         sent = dict(parse_qsl(request.content.read().decode(), keep_blank_values=True))
         request.setHeader("content-type", "text/xml")
         assert "/elasticache/aws4_request" in (request.getHeader("authorization") or "")
         try:
             assert sent.pop("Version") == elasticache.model.service.api_version
-            content = await elasticache.answer(sent.pop("Action"), sent)
+            content = await elasticache.response(sent.pop("Action"), sent)
         except FaultError as fault:
             request.setResponseCode(fault.status)
             content = elasticache.model.error(fault)
@@ -319,7 +319,7 @@ class _Answers(Resource):
 
 class _Gate(Site):
     def __init__(self, elasticache: ElastiCache) -> None:
-        super().__init__(_Answers(elasticache), reactor=reactor)
+        super().__init__(_Responses(elasticache), reactor=reactor)
         self.open: list[Any] = []
 
     def log(self, _request: object) -> None:

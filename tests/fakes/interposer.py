@@ -47,7 +47,7 @@ class _Redis(_Side):
             self.link.flow()
 
     def dataReceived(self, data: bytes) -> None:
-        self.link.answered(data)
+        self.link.reply_received(data)
 
 
 class _Mirrors(Factory):
@@ -111,7 +111,7 @@ class _Link:
         self.held.append(data)
         self.flow()
 
-    def answered(self, data: bytes) -> None:
+    def reply_received(self, data: bytes) -> None:
         reactor = self.owner.reactor
         self.late.append(data)
         # nothing overtakes what came before

@@ -7,16 +7,16 @@ class Producer:
     """Produces nothing."""
 
     def __init__(self) -> None:
-        self.told: list[str] = []
+        self.calls: list[str] = []
 
     def pauseProducing(self) -> None:
         """Take note of it."""
-        self.told.append("pause")
+        self.calls.append("pause")
 
     def resumeProducing(self) -> None:
         """Take note of it."""
-        self.told.append("resume")
+        self.calls.append("resume")
 
     def stopProducing(self) -> None:
         """Take note of it."""
-        self.told.append("stop")
+        self.calls.append("stop")

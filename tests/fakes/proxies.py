@@ -93,15 +93,15 @@ async def start_proxy(
 
 
 class Scripted(Factory):
-    """A proxy that answers each CONNECT in one piece, and then hangs up if *hangs_up*.
+    """A proxy that sends a fixed response to each CONNECT, and then disconnects if *hangs_up*.
 
-    With an empty *answer* it sends nothing.
+    With an empty *response* it sends nothing.
     """
 
     noisy = False
 
-    def __init__(self, answer: bytes, *, hangs_up: bool = False) -> None:
-        self.answer = answer
+    def __init__(self, response: bytes, *, hangs_up: bool = False) -> None:
+        self.response = response
         self.hangs_up = hangs_up
         self.received: list[bytes] = []
         self.contacted: Deferred[None] = Deferred()
@@ -121,8 +121,8 @@ class _Scripted(Protocol):
         script: Scripted = self.factory
         script.received.append(data)
         assert self.transport is not None
-        if script.answer and data.startswith(b"CONNECT "):
-            self.transport.write(script.answer)
+        if script.response and data.startswith(b"CONNECT "):
+            self.transport.write(script.response)
         if script.hangs_up:
             self.transport.loseConnection()
         if not script.contacted.called:
@@ -134,10 +134,10 @@ class _Scripted(Protocol):
 
 
 def start_script(
-    case: TestCase, answer: bytes, *, hangs_up: bool = False, login: str = "user:hunter2"
+    case: TestCase, response: bytes, *, hangs_up: bool = False, login: str = "user:hunter2"
 ) -> Scripted:
     """Start a scripted proxy on a free port."""
-    script = Scripted(answer, hangs_up=hangs_up)
+    script = Scripted(response, hangs_up=hangs_up)
     port = reactor.listenTCP(0, script, interface="127.0.0.1")
     case.addCleanup(port.stopListening)
     script.url = f"http://{login}@127.0.0.1:{port.getHost().port}"

@@ -6,7 +6,7 @@ In a test on the reactor::
         async def test_it(self) -> None:
             bucket = await open_bucket(self)
             target = bucket.target(workers)
-            bucket.way.fault(lambda asked: asked.method == "PUT", refuse(503, "SlowDown"))
+            bucket.way.fault(lambda sent: sent.method == "PUT", refuse(503, "SlowDown"))
 
 The fixture `s3_server` starts one server for a whole test process; every test has a bucket of its
 own.
@@ -45,7 +45,7 @@ reactor: Any = global_reactor
 KEY_ID: Final = "AKIAEXAMPLEEXAMPLE00"
 SECRET: Final = "secret+of/tests0000000000000000000000000"
 
-#: What boto3 finds; nothing of the machine's own, and nobody is asked for more.
+#: The environment of boto3, without credentials or metadata services of the machine.
 ENVIRONMENT: Final = {
     "AWS_ACCESS_KEY_ID": KEY_ID,
     "AWS_SECRET_ACCESS_KEY": SECRET,
@@ -84,10 +84,10 @@ def serving() -> Iterator[int]:
         text=True,
     )
     assert process.stderr is not None
-    said = process.stderr
-    reading = threading.Thread(target=lambda: deque(said, 0), daemon=True)
+    output = process.stderr
+    reading = threading.Thread(target=lambda: deque(output, 0), daemon=True)
     try:
-        _running.append(_port_in(said))
+        _running.append(_port_in(output))
         reading.start()
         yield _running[0]
     finally:
@@ -96,12 +96,12 @@ def serving() -> Iterator[int]:
         process.wait()
         if reading.is_alive():
             reading.join()
-        said.close()
+        output.close()
 
 
-def _port_in(said: Iterable[str]) -> int:
+def _port_in(output: Iterable[str]) -> int:
     lines = []
-    for line in said:
+    for line in output:
         lines.append(line)
         found = re.search(r"Running on http://127\.0\.0\.1:(\d+)", line)
         if found:
@@ -134,16 +134,16 @@ Matches = Callable[[S3Request], bool]
 class Fault:
     """A fault instead of forwarding a request: a response, or the end of the connection.
 
-    *after_bytes*: the connection ends when so much content has come. *lose_answer*: it ends when
-    the server has done what was asked.
+    *after_bytes*: the connection ends when so much content has come. *lose_response*: it ends when
+    the server has executed the request.
     """
 
     status: int = 0
     code: str = ""
-    message: str = "As the test says"
+    message: str = "An error of the test"
     after_bytes: int | None = None
-    lose_answer: bool = False
-    cut_answer: bool = False
+    lose_response: bool = False
+    truncate_response: bool = False
     hold: Deferred[None] | None = None
 
     @property
@@ -217,12 +217,12 @@ class _PassOn(Resource):
     def render(self, request: Any) -> int:
         gone: list[bool] = []
         request.notifyFinish().addErrback(lambda _: gone.append(True))
-        Deferred.fromCoroutine(self._answer(request, gone)).addErrback(
+        Deferred.fromCoroutine(self._respond(request, gone)).addErrback(
             lambda reason: None if gone else reason
         )
         return NOT_DONE_YET
 
-    async def _answer(self, request: Any, gone: list[bool]) -> None:
+    async def _respond(self, request: Any, gone: list[bool]) -> None:
         content = request.content.read()
         fields = {
             name.decode().lower(): values[0].decode()
@@ -239,7 +239,7 @@ class _PassOn(Resource):
             self._send(request, fault.body, gone)
             return
         got = await self._passed(request, content)
-        if fault is not None and fault.lose_answer:
+        if fault is not None and fault.lose_response:
             request.channel.transport.abortConnection()
             return
         request.setResponseCode(got.status)
@@ -247,7 +247,7 @@ class _PassOn(Resource):
             if name.lower() not in _NOT_PASSED:
                 request.responseHeaders.setRawHeaders(name, values)
         request.setHeader("content-length", str(self._length(request, got)))
-        if fault is not None and fault.cut_answer:
+        if fault is not None and fault.truncate_response:
             request.write(got.content[: len(got.content) // 2])
             transport = request.channel.transport
             transport.unregisterProducer()

@@ -47,17 +47,17 @@ class Connection(Protocol):
 
 
 class Server(Factory):
-    """Accepts connections; *answer* is sent at once after the fields of each request."""
+    """Accepts connections; *response* is sent at once after the fields of each request."""
 
     noisy = False
 
-    def __init__(self, answer: bytes = b"") -> None:
-        self.answer = answer
+    def __init__(self, response: bytes = b"") -> None:
+        self.response = response
         self.connections: list[Connection] = []
         self.url = ""
 
     def buildProtocol(self, addr: object) -> Connection:
-        connection = _Answering(self) if self.answer else Connection()
+        connection = _Responding(self) if self.response else Connection()
         self.connections.append(connection)
         return connection
 
@@ -74,7 +74,7 @@ class Server(Factory):
         await port.stopListening()
 
 
-class _Answering(Connection):
+class _Responding(Connection):
     def __init__(self, server: Server) -> None:
         super().__init__()
         self._server = server
@@ -83,10 +83,10 @@ class _Answering(Connection):
         super().dataReceived(data)
         if self.head:
             self.received = b""
-            self.send(self._server.answer)
+            self.send(self._server.response)
 
 
-def answer(*fields: bytes, content: bytes = b"", status: int = 200) -> bytes:
+def raw_response(*fields: bytes, content: bytes = b"", status: int = 200) -> bytes:
     """Return a response with Content-Length."""
     lines = [b"HTTP/1.1 %d X" % status, b"Content-Length: %d" % len(content), *fields, b"", content]
     return b"\r\n".join(lines)

@@ -85,7 +85,7 @@ def main() -> int:
                 sys.stdout.write(f"FOUND {path.relative_to(ROOT)}\n")
             if each.failed:
                 log = WORK / "logs" / f"{each.target}.txt"
-                sys.stdout.write(f"FAILED {each.target}: {log.relative_to(ROOT)} says why\n")
+                sys.stdout.write(f"FAILED {each.target}: see {log.relative_to(ROOT)}\n")
             sys.stdout.flush()
     if failed:
         sys.stdout.write("`python -m tests.fuzz.replay FILE` runs a finding again\n")

@@ -126,7 +126,7 @@ def dumped(value: Any) -> str:
 
 
 def _differs_only_in_urls(before: Any, after: Any) -> bool:
-    """Tell whether strings that begin with GitHub's URLs are all that differs."""
+    """Return whether only strings that begin with GitHub's URLs differ."""
     if isinstance(before, list):
         return (
             type(before) is type(after)
@@ -214,9 +214,9 @@ def documents(raw: bytes) -> None:
         assert login is None or re.fullmatch(r"[A-Za-z0-9_.-]{1,100}(\[bot\])?", login)
     with suppress(UnreadableStatusError):
         assert isinstance(parse_components(raw), str)
-    told = with_installed_version(raw, b"3.17.0")
+    shown = with_installed_version(raw, b"3.17.0")
     if isinstance(value, dict):
-        assert json.loads(told) == {**value, "installed_version": "3.17.0"} or b"NaN" in told
+        assert json.loads(shown) == {**value, "installed_version": "3.17.0"} or b"NaN" in shown
     if b"mutation" in raw.lower() and b"mutation" in raw:
         assert is_mutation(raw, Fields())
     if not is_mutation(raw, Fields()) and value is not None:
@@ -228,7 +228,7 @@ def documents(raw: bytes) -> None:
 
 
 def gzipped(raw: bytes) -> None:
-    """Unpacking never gives more than its limit, and gives what gzip gives, in whatever pieces."""
+    """Decompression never exceeds its limit, and equals that of gzip in any pieces."""
     try:
         whole: bytes | None = codings.decompress(raw, 1 << 16)
     except codings.UndecodableError:

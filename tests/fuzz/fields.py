@@ -154,7 +154,7 @@ def _facts_of(target: bytes) -> None:
 
 
 def hosts(raw: bytes) -> None:
-    """The URLs of a response lead to one valid host, whatever `Host` and `X-Forwarded-*` hold."""
+    """The URLs of a response lead to one valid host, for any `Host` and `X-Forwarded-*`."""
     fields = fields_of(raw)
     values = fields.get_all(b"host")
     dns_rebinding.is_expected_host(values, frozenset({"mirror"}))
@@ -244,7 +244,7 @@ def request_fields(raw: bytes) -> None:
 
 
 def _check_loop(fields: Fields) -> None:
-    """What the mirror adds to `Via` is found again, whatever it was added to."""
+    """The mirror's member of `Via` is recognised behind any other members."""
     values = [*fields.get_all(b"via"), b"1.1 ghmirror-0"]
     assert loop_detection.has_passed(values, b"GHMIRROR-0")
 
@@ -281,9 +281,9 @@ def response_fields(raw: bytes) -> None:
         assert etag is None
     repeated = {name for name, _ in negative_responses.repeated_fields(valid)}
     assert not {name for name in repeated if name.startswith(b"x-ratelimit-")}
-    told = enterprise_version.versioned_fields(valid, b"3.17.0")
+    received = enterprise_version.versioned_fields(valid, b"3.17.0")
     if etag is not None:
-        changed = told.get(b"etag")
+        changed = received.get(b"etag")
         assert changed is not None
         assert tags.is_entity_tag(changed)
         assert not tags.weakly_equal(changed, etag)
@@ -307,7 +307,7 @@ def _check_quota(fields: Fields) -> None:
 
 
 def limited(raw: bytes) -> None:
-    """A limit lasts from a second to an hour, whatever the response, and is repeated as a response.
+    """A limit lasts from a second to an hour for any response, and is repeated as a response.
 
     The fields come first, then an empty line and the content.
     """
@@ -392,7 +392,7 @@ def _check_demands(target: bytes, link: bytes) -> None:
 
 
 def entity_tags(raw: bytes) -> None:
-    """Members of `If-None-Match` are entity-tags; empty members and white space say nothing."""
+    """Members of `If-None-Match` are entity-tags; empty members and white space have no effect."""
     value = raw.replace(b"\r", b"").replace(b"\n", b"").replace(b"\0", b"").strip(b" \t")
     found = tags.parse_entity_tags(value)
     assert all(_ENTITY_TAG.fullmatch(tag) for tag in found)
@@ -438,7 +438,7 @@ def user_agents(raw: bytes) -> None:
 
 
 def log_lines(raw: bytes) -> None:
-    """A log line is one line, and JSON is JSON, whatever is in it."""
+    """A log line is one line, and JSON is JSON, with any content."""
     text = raw.decode("utf-8", "surrogateescape")
     event = {
         "log_time": 0.0,

@@ -112,7 +112,7 @@ def _check_sent(sent: bytes, responses: int) -> None:
 
 
 def request_heads(raw: bytes) -> None:
-    """Each request is the one of RFC 9112, in whatever pieces, and is forwarded as such."""
+    """Each request is the one of RFC 9112, in any pieces, and is forwarded as such."""
     seen, ended = received([raw])
     expected = [
         (*each.first.groups(), tuple(sorted(each.lines)), each.content)
@@ -190,7 +190,7 @@ def _heads(pieces: list[bytes], *, to_head: bool) -> tuple[ResponseHead | None, 
 
 
 def response_heads(raw: bytes) -> None:
-    """A head is the one of RFC 9112, in whatever pieces it comes."""
+    """A head is the one of RFC 9112, for any division into pieces."""
     for to_head in (False, True):
         head, rest, refused = _heads([raw], to_head=to_head)
         for pieces in ways(raw):
@@ -257,17 +257,17 @@ class Response:
 class Requester:
     """Takes a response, or why there is none; exactly one of them, once."""
 
-    answer: Any = None
+    response: Any = None
     failure: Failure | None = None
     reader: SnapshotReader = field(factory=SnapshotReader)
 
-    def response_received(self, answer: Any) -> None:
-        assert self.answer is self.failure is None
-        self.answer = answer
-        answer.deliverBody(self.reader)
+    def response_received(self, response: Any) -> None:
+        assert self.response is self.failure is None
+        self.response = response
+        response.deliverBody(self.reader)
 
     def request_failed(self, reason: Failure) -> None:
-        assert self.answer is self.failure is None
+        assert self.response is self.failure is None
         self.failure = reason
 
 
@@ -286,16 +286,16 @@ def responded(pieces: list[bytes], *, to_head: bool) -> Response:
         connection.dataReceived(piece)
     reusable = bool(freed) and connection.is_open
     connection.connectionLost(Failure(ConnectionDone()))
-    answer = requester.answer
-    if answer is None:
+    response = requester.response
+    if response is None:
         assert requester.failure is not None
         return Response(0)
     reader = requester.reader
     assert reader.end
-    lines = tuple(answer.lines)
-    headers: Headers = answer.headers
+    lines = tuple(response.lines)
+    headers: Headers = response.headers
     assert sum(len(values) for _, values in headers.getAllRawHeaders()) == len(lines)
-    return Response(answer.code, lines, reader.content, reader.end, reusable)
+    return Response(response.code, lines, reader.content, reader.end, reusable)
 
 
 def responses(raw: bytes) -> None:
@@ -315,7 +315,7 @@ def responses(raw: bytes) -> None:
             assert whole.reusable is (message.persistent and not rest)
 
 
-_PROXY = OutboundProxy("proxy", 3128, "someone", "swordfish")
+_PROXY = OutboundProxy("proxy", 3128, "user", "swordfish")
 
 
 def _opened(pieces: list[bytes], *, sealed: bool) -> bool | None:
@@ -335,7 +335,7 @@ def _opened(pieces: list[bytes], *, sealed: bool) -> bool | None:
 
 
 def tunnels(raw: bytes) -> None:
-    """A tunnel is open only after a response 2xx that nothing follows, in whatever pieces."""
+    """A tunnel is open only after a response 2xx without following data, in any pieces."""
     for sealed in (False, True):
         whole = _opened([raw], sealed=sealed)
         if whole is not False:

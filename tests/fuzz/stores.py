@@ -84,7 +84,7 @@ def _plain(reply: Any) -> Any:
 
 
 def redis_replies(raw: bytes) -> None:
-    """Replies are the same in whatever pieces; commands are read as they were written."""
+    """Replies are equal in any pieces; commands are parsed as they were written."""
     whole, small = _replies([raw]), _replies([raw], SMALL)
     for pieces in ways(raw):
         assert _replies(pieces) == whole
@@ -118,17 +118,17 @@ def _size_of(reply: Any) -> int:
     return len(value) if isinstance(value, bytes) else 0
 
 
-_ASKED: Final = Address("asked", 6379)
+_NODE: Final = Address("node", 6379)
 
 
 def redis_errors(raw: bytes) -> None:
-    """Errors and redirections are understood, or are errors of the value, whatever they say."""
+    """Errors and redirections are parsed, or are errors of the value, with any text."""
     text = raw.decode("utf-8", "replace")
     code = code_of(text)
     for purpose in Purpose:
         kind_of(code, purpose)
     with suppress(ValueError):
-        redirection = read_redirection(text, _ASKED)
+        redirection = read_redirection(text, _NODE)
         if redirection is not None:
             _check_address(redirection.address)
             assert 0 <= redirection.slot < SLOTS
@@ -148,7 +148,7 @@ def redis_slots(raw: bytes) -> None:
         whole = parser.next_reply() if parser.feed(raw) else None
         if whole is None:
             return
-        slots = read_slots(whole[0], _ASKED)
+        slots = read_slots(whole[0], _NODE)
     except ValueError:
         return
     assert len(slots._owners) == SLOTS
@@ -276,7 +276,7 @@ def _made(inputs: InputValues, kind: type[Any]) -> Any:
 def records(raw: bytes) -> None:
     """A record is the one that was sealed, or none: never another one.
 
-    The first byte says what follows: a record, a payload to be sealed, values and a damage.
+    The first byte selects the rest: a record, a payload to be sealed, values and a damage.
     """
     mode, rest = raw[:1], raw[1:]
     for secret in SECRETS:
@@ -365,9 +365,9 @@ def _written(header: Header, pairs: list[Pair]) -> bytes:
 
 
 def snapshots(raw: bytes) -> None:
-    """A snapshot is what was written, or is refused; in whatever pieces it is read.
+    """A snapshot is the written one, or is refused, for any division into pieces.
 
-    The first byte says what follows: a file, blocks to be framed and counted, records and a damage.
+    The first byte selects the rest: a file, blocks to be framed and counted, records and a damage.
     """
     mode, inputs = raw[:1], InputValues(raw[1:])
     if mode == b"r":

@@ -1,6 +1,6 @@
 """The client's response for each fault of GitHub: the table that `test_fault_matrix` tests.
 
-A cell is the status and what `Cache-Status` says after the cache's name; `BROKEN` where all that
+A cell is the status and the part of `Cache-Status` after the cache's name; `BROKEN` where all that
 can be done is to close the connection.
 """
 
@@ -13,12 +13,12 @@ from attrs import evolve, frozen
 
 from tests.fakes.github import FAULTS
 
-#: The client sees that the answer breaks off.
+#: The client detects the truncation of the response.
 BROKEN: Final = "broken"
 #: No connection can be made at all.
 AWAY: Final = "away"
 
-#: What is stored: a grant of the asker's; another credential's representation; nothing.
+#: The stored records: a grant of this credential; another credential's representation; none.
 HOLDINGS: Final = ("own", "other", "nothing")
 METHODS: Final = ("GET", "HEAD", "PATCH")
 
@@ -63,7 +63,7 @@ def _limit(status: int, reason: str) -> Row:
     )
 
 
-_NO_ANSWER: Final = _both(
+_NO_RESPONSE: Final = _both(
     "200 fwd=stale; detail=broken-answer", "502 detail=broken-answer", "502 detail=broken-answer"
 )
 #: To HEAD there is no content that could be broken.
@@ -84,16 +84,16 @@ ROWS: Final[dict[str, Row]] = {
         "502 detail=connect-error",
         "502 detail=connect-error",
     ),
-    "refuse": _NO_ANSWER,
-    "reset": _NO_ANSWER,
-    "malformed": _NO_ANSWER,
-    "huge-field": _NO_ANSWER,
+    "refuse": _NO_RESPONSE,
+    "reset": _NO_RESPONSE,
+    "malformed": _NO_RESPONSE,
+    "huge-field": _NO_RESPONSE,
     "reset-in-content": _HALF,
     "truncated": _HALF,
     # The first piece cannot be unpacked, and nothing of the response has been sent.
     "bad-gzip": evolve(_HALF, write="502 detail=broken-answer"),
     "idle-in-content": Row(
-        # After `stale_after`, when nobody knows yet what becomes of the answer.
+        # After `stale_after`, while the end of the response is still open.
         own_get="200 fwd=stale; detail=timeout",
         own_head="200 fwd=uri-miss; fwd-status=200",
         bare_get="504 detail=timeout",
@@ -110,12 +110,12 @@ ROWS: Final[dict[str, Row]] = {
 
 #: Faults of the stand-in that are none of GitHub's, and why they are not in the table.
 NO_TROUBLE: Final = {
-    "slow": "an answer in time; what is too late is `timeout`",
-    "no-etag": "a whole answer, not to be stored: see `test_rules_storable`",
-    "no-store": "a whole answer, not to be stored: see `test_rules_storable`",
+    "slow": "a response in time; a late one is `timeout`",
+    "no-etag": "a complete response that is not storable: see `tests/rules/test_storable.py`",
+    "no-store": "a complete response that is not storable: see `tests/rules/test_storable.py`",
     "creation-limit": "it stops only what creates content: see `test_rules_limited`",
-    "login-limit": "a limit that is told in other words: see `test_rules_limited`",
-    "unmetered-limit": "a limit that is told in words alone: see `test_rules_limited`",
+    "login-limit": "a limit with other words: see `tests/rules/test_limited.py`",
+    "unmetered-limit": "a limit by its words only: see `tests/rules/test_limited.py`",
 }
 
 #: Cells that make no sense, and why.

@@ -57,10 +57,10 @@ class _Serving(socketserver.StreamRequestHandler):
 
     def handle(self) -> None:
         with contextlib.suppress(*_CLOSED):
-            while self._answer():
+            while self._respond():
                 pass
 
-    def _answer(self) -> bool:
+    def _respond(self) -> bool:
         line = self.rfile.readline()
         fields = {}
         while (field_line := self.rfile.readline()).strip():
@@ -74,7 +74,6 @@ class _Serving(socketserver.StreamRequestHandler):
         kind = path.split("/")[1]
         if kind == "rate_limit" and b"made-up" not in fields.get(b"authorization", b""):
             kind = "small"  # the mirror checks whether a credential is valid
-        self.server.asked += 1
         if kind == "endless":
             self._endless()
         status, lines, content = self.server.response(kind, path)
@@ -110,7 +109,6 @@ class BadServer(socketserver.ThreadingTCPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Serving)
         self.url = f"http://127.0.0.1:{self.server_address[1]}"
-        self.asked = 0
         self._bomb = _bomb()
         self._members = 300_000 * gzip.compress(b"")
         self._large: dict[str, bytes] = {}

@@ -119,13 +119,13 @@ def table(package: Path = PACKAGE) -> str:
     with_pages = {each.end for each in operations if each.kind in {"NUMBERED", "CURSORS"}}
     size, most = USUAL
     parts = [_HEAD.format(version=description.version, size=size, most=most)]
-    for name, says in _SECTIONS.items():
+    for name, text in _SECTIONS.items():
         lines = [
             each.line
             for each in operations
             if each.kind == name and not (name == "NONE" and each.end in with_pages)
         ]
-        parts.append(f'\n#: {says}\n{name}: Final = """\\\n' + "\n".join(lines) + '\n"""\n')
+        parts.append(f'\n#: {text}\n{name}: Final = """\\\n' + "\n".join(lines) + '\n"""\n')
     return "".join(parts)
 
 

@@ -29,7 +29,7 @@ READY_SENTINEL = r"Sentinel ID is"
 Argument: TypeAlias = str | bytes | int | float
 
 _START_S = 60.0
-_ANSWER_S = 60.0
+_TIMEOUT_S = 60.0
 _TRIES = 20
 #: Below the ports of outgoing connections, so that a port stays free while its server is down;
 #: the bus of a cluster, 10,000 above, too.
@@ -40,7 +40,7 @@ class RedisError(Exception):
     """An error reply of a server."""
 
 
-class NotStarted(Exception):  # noqa: N818 - it says what is
+class NotStartedError(Exception):
     """A server did not start; the text has its log."""
 
 
@@ -62,7 +62,7 @@ class Client:
     _file: IO[bytes] = field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        self._socket.settimeout(_ANSWER_S)
+        self._socket.settimeout(_TIMEOUT_S)
         self._file = self._socket.makefile("rb")
 
     @classmethod
@@ -101,15 +101,15 @@ class Client:
 
     def calls(self) -> dict[str, int]:
         """Return how often each command was executed since the last call."""
-        told = self.send("INFO", "commandstats").decode()
+        info = self.send("INFO", "commandstats").decode()
         self.send("CONFIG", "RESETSTAT")
-        found = re.findall(r"cmdstat_([a-z|]+):calls=(\d+)", told)
+        found = re.findall(r"cmdstat_([a-z|]+):calls=(\d+)", info)
         return {name: int(calls) for name, calls in found}
 
     def reads(self) -> int:
         """Return how many times the server has read from a connection."""
-        told = self.send("INFO", "stats").decode()
-        (found,) = re.findall(r"total_reads_processed:(\d+)", told)
+        info = self.send("INFO", "stats").decode()
+        (found,) = re.findall(r"total_reads_processed:(\d+)", info)
         return int(found)
 
     def _reply(self) -> Any:
@@ -200,7 +200,7 @@ class RedisServer:
     *password*: of the default user. *users*: lines of an ACL file after ``user``, such as
     ``"mirror on >secret ~ghmirror:* +@all"``. *authority*: it speaks TLS, and only TLS, with a
     certificate by it for *names*. *options*: of its configuration, in order; names may repeat.
-    *ready*: what its log says when it has started. It listens on a UNIX socket too.
+    *ready*: the message in its log after the start. It listens on a UNIX socket too.
 
     Usable in a ``with`` by blocking code; tests call `start_redis`.
     """
@@ -282,8 +282,8 @@ class RedisServer:
             self.kill()
             if self._chosen is not None or "Address already in use" not in text:
                 break
-            self.port = free_port(self.host)  # somebody was quicker
-        raise NotStarted(text)
+            self.port = free_port(self.host)  # another process has bound it meanwhile
+        raise NotStartedError(text)
 
     def _command(self) -> list[str]:
         ports = [("port", "0"), ("tls-port", str(self.port))]
@@ -298,7 +298,7 @@ class RedisServer:
     def wait_for(self, pattern: str, timeout_s: float = _START_S) -> None:
         """Return when its log matches a regular expression."""
         if not self._life.log.wait(pattern, timeout_s):
-            raise NotStarted(f"it did not say {pattern!r}:\n{self.log_text}")
+            raise NotStartedError(f"no {pattern!r} in the log:\n{self.log_text}")
 
     def kill(self) -> None:
         """Kill it with SIGKILL; its data is lost, except after SAVE."""

@@ -193,7 +193,7 @@ class ClusterSet(_Set):
         def owner() -> RedisServer | None:
             return next((server for server in self.running() if _has(server, slot)), None)
 
-        return wait_until(owner, f"somebody has slot {slot}")
+        return wait_until(owner, f"slot {slot} has an owner")
 
     def replica_of(self, primary: RedisServer) -> RedisServer:
         """Return a replica of *primary* that runs."""
@@ -262,7 +262,7 @@ def name_of(server: RedisServer) -> str:
 
 
 def _healthy(server: RedisServer) -> set[str]:
-    """Return the names of those whom a node knows and believes to be well."""
+    """Return the names of the nodes that a node knows and considers healthy."""
     reply: bytes = server.send("CLUSTER", "NODES")
     lines = [line.split() for line in reply.decode().splitlines()]
     return {
@@ -299,7 +299,7 @@ def _has(server: RedisServer, slot: int) -> bool:
 class SentinelSet(_Set):
     """A primary, its replicas, and three Sentinels that watch them.
 
-    With an *authority* all they say to each other is under TLS, and so are the data; we ask
+    With an *authority* the servers use TLS among each other, and for the data. Clients connect to
     Sentinels without it in any case.
     """
 

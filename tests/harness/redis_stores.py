@@ -22,7 +22,7 @@ from tests.harness.home import reactor, until
 
 PREFIX = "ghmirror"
 DAY_S = 86_400.0
-#: For asking what no clock should end.
+#: For operations without a timeout.
 SOON: float = 60.0
 
 

@@ -53,7 +53,7 @@ DEFAULTS: Sections = {
     },
     "github": {"api_url": "http://127.0.0.1:1", "status_url": ""},
 }
-"""What a mirror is started with where a test says nothing else: nothing leaves the machine."""
+"""The default settings of a mirror in tests: no connection leaves the machine."""
 
 STOPPED = 0
 """The status of a mirror that has ended in peace."""
@@ -215,7 +215,7 @@ class _Watching(ProcessProtocol):
 
 
 def _end(process: IProcessTransport, watching: _Watching, prepared: _Prepared) -> None:
-    """Remove everything, whatever the reason of the end."""
+    """Remove everything, after any kind of end."""
     if watching.status is None:
         with contextlib.suppress(ProcessExitedAlready):
             process.signalProcess("KILL")
@@ -297,7 +297,7 @@ class Mirror:
         """Return the first line that matches a regular expression, when there is one."""
         lines = self._watching.output.lines
         wanted = re.compile(pattern)
-        await self._wait(lambda: any(map(wanted.search, lines)), f"says {pattern!r}", timeout_s)
+        await self._wait(lambda: any(map(wanted.search, lines)), f"log has {pattern!r}", timeout_s)
         return next(line for line in lines if wanted.search(line))
 
     async def ended(self, timeout_s: float = _STOP_S) -> int:

@@ -21,7 +21,7 @@ from typing import Final, Self
 
 from attrs import define, field
 
-#: What is asked for by those that read nothing: JSON of 40 MB, which is 40 kB as gzip.
+#: Requested by clients that read nothing: JSON of 40 MB, which is 40 kB as gzip.
 UNPACKED_BYTES: Final = 40_000_000
 _PACKED: Final = gzip.compress(b'"%b"' % (b" " * UNPACKED_BYTES))
 _DOWNLOAD: Final = (
@@ -57,7 +57,7 @@ class FarEnd:
         self._selector = selectors.DefaultSelector()
         self._thread = threading.Thread(target=self._serve, daemon=True)
         self.url = f"http://127.0.0.1:{self._listening.getsockname()[1]}"
-        #: Requests whose content came whole.
+        #: Requests whose content was received completely.
         self.taken = 0
 
     def __enter__(self) -> Self:
@@ -142,9 +142,9 @@ def upload(url: str, *, count: int, size: int, fields: bytes = b"") -> list[byte
                     if not key.data[0]:
                         selector.modify(end, selectors.EVENT_READ, key.data)
                 else:
-                    answer = end.recv(1000)
-                    if not answer.startswith(b"HTTP/1.1 201 "):
-                        others.append(answer)
+                    response = end.recv(1000)
+                    if not response.startswith(b"HTTP/1.1 201 "):
+                        others.append(response)
                     selector.unregister(end)
                     end.close()
     return others

@@ -58,7 +58,7 @@ _TOGETHER: Final = (
     ("clock-ahead", "redis-older-copy"),
 )
 #: With these, stale responses are sent at once, and to all.
-_MOST_TELLING: Final = ("github-502", "github-503", "github-secondary-limit")
+_MOST_FREQUENT: Final = ("github-502", "github-503", "github-secondary-limit")
 
 
 @define
@@ -192,7 +192,7 @@ def plans_of(shape: str) -> list[Plan]:
     if own:
         return [*ours, *((*plan, name) for plan, name in product(own, GITHUB))]
     pairs = [pair for pair in _TOGETHER if all(shape in FAULTS[name].shapes for name in pair)]
-    together: list[Plan] = [(*plan, name) for plan, name in product(pairs, _MOST_TELLING)]
+    together: list[Plan] = [(*plan, name) for plan, name in product(pairs, _MOST_FREQUENT)]
     alone: list[Plan] = [(), *ours, *((name,) for name in GITHUB)]
     return [*alone, *together, *((*plan, name) for plan, name in product(ours, GITHUB))]
 

@@ -8,7 +8,7 @@ A response that is marked `stale` or `fresh` needs a grant: GitHub itself sent t
 credential, or confirmed it. The grant must be later than the credential's last write that ended
 before the request, and later than every refusal that a client had received `Rules.known_s` before
 the request was sent. That margin is for a refusal that is on its way to the store. A replica that
-alone cannot reach Redis can tell the others nothing, so what it received counts for itself, and for
+alone cannot reach Redis cannot inform the others, so what it received counts for itself, and for
 the others when it is back. If it is killed before, that is lost, until another replica receives the
 same from GitHub.
 """
@@ -68,7 +68,7 @@ class _Index:
     refusals: dict[tuple[str, str], list[Exchange]] = field(factory=lambda: defaultdict(list))
     revocations: dict[str, list[Exchange]] = field(factory=lambda: defaultdict(list))
     writes: dict[str, list[Response]] = field(factory=lambda: defaultdict(list))
-    #: Whatever came of them.
+    #: With any outcome.
     all_writes: dict[str, list[Response]] = field(factory=lambda: defaultdict(list))
     #: When the client that caused an exchange received its response.
     ended: dict[int, float] = field(factory=dict)
@@ -112,7 +112,7 @@ class _Index:
         return None
 
     def can_know(self, replica: str, at: float, response: Response, rules: Rules) -> bool:
-        """Tell whether what *replica* received can be known where a response comes from."""
+        """Return whether the replica of a response can know what *replica* has received."""
         lost, back_s = self.lost(replica, at, rules), rules.back_s
         if lost is not None:
             # The process that received it knew it until its end.
@@ -324,7 +324,7 @@ def _lost_with_replica(history: History, response: Response) -> bool:
 
 
 def _has_grant(index: _Index, rules: Rules, response: Response) -> bool:
-    """Tell whether a stale response was possible, by all that GitHub has sent before."""
+    """Return whether a stale response was possible, by all earlier responses of GitHub."""
     # a write that failed may have changed something, too
     since = max(
         (

@@ -123,7 +123,7 @@ class Client:
     def _meaning(
         self, target: str, status: int, fields: dict[str, str], content: bytes
     ) -> dict[str, Any]:
-        """Return what a response says, as arguments of `Response`."""
+        """Return the values of a response, as arguments of `Response`."""
         about = fields.get("cache-status", "")
         marked = _MARKS.search(about)
         found: dict[str, Any] = {

@@ -65,7 +65,7 @@ class Episode:
             self.github.add_credential(token, f"u{user}")
 
     def note(self, text: str) -> None:
-        """Record an event for people who read a finding."""
+        """Record an event, for the reader of a finding."""
         self.history.notes.append((monotonic(), text))
 
     # The load.
@@ -210,7 +210,7 @@ class Episode:
                 return
 
     def recovery_s(self) -> float:
-        """Return how long after the last fault a request failed, or was answered stale."""
+        """Return how long after the last fault a request failed, or had a stale response."""
         bad = max(map(_when_bad, self.history.responses), default=0.0)
         return max(bad - self._ended_at, 0.0)
 

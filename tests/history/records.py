@@ -133,7 +133,7 @@ class Response:
     """A client's request through a replica, and what the client received.
 
     *status* None: no whole response came, for the reason in *outcome*. *marked*: `stale`, `fresh`
-    or `negative` where the response says that it comes from the store without GitHub's word.
+    or `negative` where the response is marked as one from the store without validation.
     *tagged*: the version of the entity-tag; None without one, 0 where GitHub never sent that tag.
     *limited*: the response reports a rate limit.
     """
@@ -183,7 +183,7 @@ class Trouble:
     alone: str | None = None
 
     def overlaps(self, begin: float, end: float, fallout_s: float = 0.0) -> bool:
-        """Tell whether the fault, or its consequences, can be seen from *begin* to *end*."""
+        """Return whether the fault, or its consequences, can be seen from *begin* to *end*."""
         return self.begin <= end and self.end + fallout_s >= begin
 
 
@@ -197,5 +197,5 @@ class History:
     troubles: list[Trouble] = field(factory=list)
     #: GitHub's faults of the episode before: their consequences may last into this one.
     earlier: list[Trouble] = field(factory=list)
-    #: Single events, such as a replica's end, for people who read a finding.
+    #: Single events, such as a replica's end, for the reader of a finding.
     notes: list[tuple[float, str]] = field(factory=list)

@@ -81,18 +81,18 @@ class TimesOut(TestCase):
         self.github.log.clear()
 
     async def slow_504(self, token: str = "carol-1") -> None:
-        """Have a request be answered with GitHub's 504, after ten seconds."""
+        """Send a request whose response is GitHub's 504, after ten seconds."""
         barrier = self.github.hold("/thing")
         wrong = self.github.fault("/thing", "504", times=1)
-        asked = start(self.home.get("/thing", token=token))
+        sent = start(self.home.get("/thing", token=token))
         await barrier.arrived(1)
         self.home.move_on(10.0)
         barrier.open()
-        await asked
+        await sent
         assert wrong.seen == 1
 
     async def test_timeouts_of_github_begin_a_backoff(self) -> None:
-        """From the second time on it is not asked at once by everybody; then one tries."""
+        """After the second timeout not all clients send it at once: one of them is the probe."""
         for token in ("carol-1", "carol-2"):
             await self.slow_504(token)
         assert await self.home.metric(UNKNOWN) == 2
@@ -138,8 +138,8 @@ class TimesOut(TestCase):
     async def test_missing_response_is_a_timeout(self) -> None:
         """Our own timeout counts as well."""
         wrong = self.github.fault("/thing", "timeout")
-        asked = start(self.home.get("/thing", token="carol-1"))
+        sent = start(self.home.get("/thing", token="carol-1"))
         await until(lambda: wrong.seen == 1)
         self.timers.end_shortest()
-        assert (await asked).status == 504
+        assert (await sent).status == 504
         assert await self.home.metric(UNKNOWN) == 1

@@ -21,7 +21,7 @@ MUTATION = b'{"query":"mutation{x}"}'
 QUERY = b'{"query":"query{x}"}'
 
 
-class Asking(TestCase):
+class Requests(TestCase):
     """Nothing here waits for time: a wait that doesn't end is cut off by trial."""
 
     timeout = 30
@@ -42,20 +42,20 @@ class Asking(TestCase):
         self, barrier: Gate, target: str, tokens: list[str], arriving: int
     ) -> list[Received]:
         """Send requests of all tokens; open the gate when so many have arrived at GitHub."""
-        asking = [start(self.home.get(target, token=token)) for token in tokens]
+        pending = [start(self.home.get(target, token=token)) for token in tokens]
         await self.in_flight(len(tokens))
         await barrier.arrived(arriving)
-        # By the time that these are answered, whatever else was sent has arrived, too.
+        # When these have responses, all other requests have arrived, too.
         for _ in range(2):
             await self.home.send("POST", "/graphql", token="carol-2", body=QUERY)
         assert barrier.waiting == arriving
         barrier.open()
-        got: list[Received] = await gatherResults(asking)
+        got: list[Received] = await gatherResults(pending)
         return got
 
 
-class Together(Asking):
-    """One credential, and questions that are or are not the same."""
+class Together(Requests):
+    """One credential, with equal and different requests."""
 
     async def test_flight_shares_any_status(self) -> None:
         """Concurrent requests of one credential are sent once; errors are shared, too."""
@@ -76,16 +76,16 @@ class Together(Asking):
         """Another credential's, another key's, or one that wants no guess is its own."""
         await self.home.get("/thing", token="alice-1")
         barrier = self.github.hold()
-        asking = [
+        pending = [
             start(self.home.get("/thing", token="alice-1")),
             start(self.home.get("/thing", token="bob-1")),
             start(self.home.get("/thing?a", token="alice-1")),
             start(self.home.get("/thing", token="alice-1", headers={"Accept": "a/b"})),
             start(self.home.get("/thing", token="alice-1", headers={"Pragma": "no-cache"})),
         ]
-        await barrier.arrived(len(asking))
+        await barrier.arrived(len(pending))
         barrier.open()
-        for each in await gatherResults(asking):
+        for each in await gatherResults(pending):
             assert "collapsed" not in each.outcome
 
     async def test_response_too_large_to_hold_is_requested_by_each(self) -> None:
@@ -116,10 +116,10 @@ class Together(Asking):
         self.github.reset_counts()
         self.github.fault("/thing", "reset")
         barrier = self.github.hold("/thing")
-        asking = [start(self.home.get("/thing", token="alice-1")) for _ in range(20)]
+        pending = [start(self.home.get("/thing", token="alice-1")) for _ in range(20)]
         await self.in_flight(20)
         barrier.open()
-        got = await gatherResults(asking)
+        got = await gatherResults(pending)
         assert {each.status for each in got} == {502}
         assert len(self.github.exchanges("/thing")) <= 4
 
@@ -129,7 +129,7 @@ class Together(Asking):
         etag = (await self.home.get("/thing", token="alice-1")).field("etag") or ""
         self.github.reset_counts()
         barrier = self.github.hold("/thing")
-        asking = [
+        pending = [
             start(self.home.get(target, token="alice-1", headers=headers))
             for target, headers in (
                 ("/thing", {}),
@@ -139,9 +139,9 @@ class Together(Asking):
                 ("/thing", {"If-None-Match": '"other"'}),
             )
         ]
-        await self.in_flight(len(asking))
+        await self.in_flight(len(pending))
         barrier.open()
-        got = await gatherResults(asking)
+        got = await gatherResults(pending)
         assert [each.status for each in got] == [200, 200, 200, 304, 200]
         url = self.home.url
         bases = [each.json["url"] for each in got if each.status == 200]
@@ -155,38 +155,38 @@ class Together(Asking):
         """When it is sent and when it ends: later requests do not join earlier flights."""
         await self.home.get("/thing", token="alice-1")
         barrier, writing = self.github.hold("/thing"), self.github.hold("/graphql")
-        asking = [start(self.home.get("/thing", token="alice-1"))]
+        pending = [start(self.home.get("/thing", token="alice-1"))]
         await barrier.arrived(1)
         write = start(self.home.send("POST", "/graphql", token="alice-1", body=MUTATION))
         await writing.arrived(1)
-        asking.append(start(self.home.get("/thing", token="alice-1")))
+        pending.append(start(self.home.get("/thing", token="alice-1")))
         await barrier.arrived(2)
         writing.open()
         await write
-        asking.append(start(self.home.get("/thing", token="alice-1")))
+        pending.append(start(self.home.get("/thing", token="alice-1")))
         await barrier.arrived(3)
         barrier.open()
-        assert [each.json for each in await gatherResults(asking)] == [{"a": 1}] * 3
+        assert [each.json for each in await gatherResults(pending)] == [{"a": 1}] * 3
 
     async def test_safe_methods_begin_no_generation(self) -> None:
         """Neither does a write of another credential: concurrent requests join."""
         await self.home.get("/thing", token="alice-1")
         barrier = self.github.hold("/thing")
-        asking = [start(self.home.get("/thing", token="alice-1"))]
+        pending = [start(self.home.get("/thing", token="alice-1"))]
         await barrier.arrived(1)
         await self.home.send("POST", "/graphql", token="alice-1", body=QUERY)
         await self.home.send("POST", "/graphql", token="bob-1", body=MUTATION)
-        asking.append(start(self.home.get("/thing", token="alice-1")))
+        pending.append(start(self.home.get("/thing", token="alice-1")))
         await self.in_flight(2)
         barrier.open()
-        outcomes = [each.outcome for each in await gatherResults(asking)]
+        outcomes = [each.outcome for each in await gatherResults(pending)]
         assert outcomes[1].endswith("; collapsed")
 
     async def test_older_response_does_not_replace_a_newer_one(self) -> None:
         """A request from before a write may end last; the response to the later one stays."""
         await self.home.get("/thing", token="alice-1")
         self.github.put("/thing", {"a": 2})
-        barrier = self.github.hold("/thing", answer_first=True)
+        barrier = self.github.hold("/thing", compute_first=True)
         early = start(self.home.get("/thing", token="alice-1"))
         await barrier.arrived(1)
         self.github.gates.remove(barrier)
@@ -241,7 +241,7 @@ class Together(Asking):
             assert wrong not in shown
 
 
-class Claims(Asking):
+class Claims(Requests):
     """Several credentials request a key of which nothing is stored."""
 
     async def test_first_request_of_a_key_holds_the_lock(self) -> None:
@@ -249,7 +249,7 @@ class Claims(Asking):
         barrier = self.github.hold("/thing")
         tokens = ["alice-1", "bob-1", "carol-1"]
         await self.all_at_once(barrier, "/thing", tokens, arriving=1)
-        assert [self.github.paid[who, "/thing"] for who in ("alice", "bob", "carol")] == [1, 0, 0]
+        assert [self.github.paid[user, "/thing"] for user in ("alice", "bob", "carol")] == [1, 0, 0]
 
     async def test_lock_is_released_when_nothing_could_be_stored(self) -> None:
         """After a refusal, a failure, an unstorable response, and when its client leaves."""
@@ -308,30 +308,30 @@ class Claims(Asking):
         assert self.github.paid["bob", "/private"] + self.github.paid["carol", "/private"] == 1
 
 
-class Joining(Asking):
+class Joining(Requests):
     """How old a flight may be that a request joins: one memory store, and time stands still."""
 
     async def test_recently_sent_flight_is_joined(self) -> None:
         """If it was sent a tenth of a second ago at most; later requests share the next flight."""
         self.home.move_on(0.0)
         barrier = self.github.hold("/thing")
-        asking = [start(self.home.get("/thing", token="alice-1"))]
+        pending = [start(self.home.get("/thing", token="alice-1"))]
         await barrier.arrived(1)
         self.home.move_on(JOIN_WINDOW_S - 0.01)
-        asking.append(start(self.home.get("/thing", token="alice-1")))
+        pending.append(start(self.home.get("/thing", token="alice-1")))
         await self.in_flight(2)
         self.home.move_on(0.1)
         self.github.put("/thing", {"a": 2})
-        asking += [start(self.home.get("/thing", token="alice-1")) for _ in range(3)]
+        pending += [start(self.home.get("/thing", token="alice-1")) for _ in range(3)]
         await self.in_flight(5)
         for _ in range(2):
             await self.home.send("POST", "/graphql", token="carol-2", body=QUERY)
         assert barrier.waiting == 1
         barrier.release(1)
-        first, second = [await each for each in asking[:2]]
+        first, second = [await each for each in pending[:2]]
         await barrier.arrived(1)
         barrier.open()
-        third, *others = [await each for each in asking[2:]]
+        third, *others = [await each for each in pending[2:]]
         collapsed = [
             each.outcome.endswith("; collapsed") for each in (first, second, third, *others)
         ]
@@ -367,9 +367,9 @@ class Joining(Asking):
 
         self.patch(type(store), "look_up", lambda _, *args, **more: lagging(*args, **more))
         barrier = self.github.hold("/thing")
-        asking = [start(self.home.get("/thing", token="alice-1"))]
+        pending = [start(self.home.get("/thing", token="alice-1"))]
         await barrier.arrived(1)
-        asking += [start(self.home.get("/thing", token="alice-1")) for _ in range(3)]
+        pending += [start(self.home.get("/thing", token="alice-1")) for _ in range(3)]
         await self.in_flight(4)
         for _ in range(2):
             await self.home.send("POST", "/graphql", token="carol-2", body=QUERY)
@@ -377,23 +377,23 @@ class Joining(Asking):
         barrier.release(1)
         await barrier.arrived(1)
         barrier.open()
-        await gatherResults(asking)
+        await gatherResults(pending)
         assert len(self.github.exchanges("/thing")) == 2
 
     async def test_client_that_leaves_while_it_waits_for_a_flight(self) -> None:
         """The others share the next flight."""
         self.home.move_on(0.0)
         barrier = self.github.hold("/thing")
-        asking = [start(self.home.get("/thing", token="alice-1"))]
+        pending = [start(self.home.get("/thing", token="alice-1"))]
         await barrier.arrived(1)
         self.home.move_on(1.0)
-        asking += [start(self.home.get("/thing", token="alice-1")) for _ in range(2)]
+        pending += [start(self.home.get("/thing", token="alice-1")) for _ in range(2)]
         await self.in_flight(3)
-        asking[1].addErrback(lambda _: None)
-        asking[1].cancel()
+        pending[1].addErrback(lambda _: None)
+        pending[1].cancel()
         await until(lambda: self.home.parts.resource.in_flight == 2)
         barrier.open()
-        assert (await asking[0]).status == (await asking[2]).status == 200
+        assert (await pending[0]).status == (await pending[2]).status == 200
         assert not len(self.home.parts.mirror.flights)
 
 
@@ -415,7 +415,7 @@ class JoiningInTheFleet(TestCase):
         github.put("/thing", {"a": 1})
         await other.get("/thing", token="alice-1")
         github.put("/thing", {"a": 2})
-        barrier = github.hold("/thing", answer_first=True)
+        barrier = github.hold("/thing", compute_first=True)
         early = start(other.get("/thing", token="alice-1"))
         await barrier.arrived(1)
         github.gates.remove(barrier)
@@ -466,17 +466,17 @@ class Slots(TestCase):
         slow = [start(self.one.get(f"/slow/{number}", token="alice-1")) for number in range(4)]
         for barrier in gates:
             await barrier.arrived(1)
-        asked = [start(self.one.get(f"/things/{number}", token="alice-1")) for number in range(8)]
+        sent = [start(self.one.get(f"/things/{number}", token="alice-1")) for number in range(8)]
         await until(lambda: self.waiting(self.one, "alice-1") == 8)
         for home, numbers in ((self.other, range(4)), (self.one, range(4, 8))):
             for number in numbers:
                 got = await home.get(f"/things/{number}", token="bob-1")
                 assert got.json == {"thing": number}
-        assert not any(each.called for each in asked)
+        assert not any(each.called for each in sent)
         for barrier in gates:
             barrier.open()
         assert [got.status for got in await gatherResults(slow)] == [200] * 4
-        assert [got.json for got in await gatherResults(asked)] == [
+        assert [got.json for got in await gatherResults(sent)] == [
             {"thing": number} for number in range(8)
         ]
         assert self.github.paid["alice", "/things/0"] == 0
@@ -488,15 +488,15 @@ class Slots(TestCase):
         first = [start(self.other.get(f"/things/{number}", token="bob-1")) for number in range(4)]
         for barrier in gates:
             await barrier.arrived(1)
-        asked = [start(self.one.get(f"/things/{number}", token="alice-1")) for number in range(4)]
+        sent = [start(self.one.get(f"/things/{number}", token="alice-1")) for number in range(4)]
         polls = self.one.parts.store.locks.polls
         await until(lambda: polls.waiting == 4)
         slow = [start(self.one.get(f"/slow/{number}", token="alice-1")) for number in range(4)]
         assert [got.status for got in await gatherResults(slow)] == [200] * 4
-        assert not any(each.called for each in asked)
+        assert not any(each.called for each in sent)
         for barrier in gates:
             barrier.open()
-        for got in await gatherResults([*first, *asked]):
+        for got in await gatherResults([*first, *sent]):
             assert got.status == 200
         assert self.github.paid["alice", "/things/0"] == 0
 

@@ -1,4 +1,4 @@
-"""What clients and servers send takes time in proportion to its length, whatever it is.
+"""The time for messages of clients and servers is proportional to their length.
 
 Every compiled pattern of the package and every function of a pure room that takes bytes is
 found by a program, so that a new one cannot be forgotten, and is driven with its own delimiters:
@@ -104,7 +104,7 @@ USES: Final[dict[str, Callable[[re.Pattern[Any], Any], Any]]] = {
 
 
 def functions() -> dict[str, Callable[..., Any]]:
-    """Return the public functions of the pure rooms that take bytes, in whatever form."""
+    """Return the public functions of the pure rooms that have bytes as arguments, in any form."""
     found = {}
     for module in chain.from_iterable(map(modules, (http, github, caching))):
         for name, value in vars(module).items():
@@ -178,7 +178,7 @@ def calls(function: Callable[..., Any]) -> Iterator[Callable[[bytes], Any]]:
     def in_field(field: bytes) -> Callable[[bytes], Fields]:
         return lambda raw: Fields(((field, raw),))
 
-    def asked(field: bytes) -> Callable[[bytes], Request]:
+    def sent(field: bytes) -> Callable[[bytes], Request]:
         return lambda raw: Request(b"GET", b"/a?page=1", Fields(((field, raw),)))
 
     for name, kind in kinds.items():
@@ -190,7 +190,7 @@ def calls(function: Callable[..., Any]) -> Iterator[Callable[[bytes], Any]]:
             yield from (made(name, in_field(field)) for field in field_names(function))
         elif kind == "Request":
             yield made(name, lambda raw: Request(b"GET", b"/" + raw, Fields()))
-            yield from (made(name, asked(field)) for field in field_names(function))
+            yield from (made(name, sent(field)) for field in field_names(function))
 
 
 def pumped(size: int) -> Iterator[tuple[bytes, bytes, bytes]]:
@@ -207,7 +207,7 @@ def cost_s(call: Callable[[bytes], Any], raw: bytes) -> float:
     best = None
     for _ in range(3):
         began = thread_time()
-        # Whatever is refused has been read.
+        # Before a refusal the input has been read.
         with suppress(Exception):
             result = call(raw)
             if inspect.isgenerator(result):

@@ -18,7 +18,7 @@ class Labels(TestCase):
     async def test_names_of_resources(self) -> None:
         """What is no name is no label, and a server that makes up names fills no memory."""
         home = await open_home(self)
-        home.github.tells_quota = False
+        home.github.sends_quota = False
         names = ["x" * 65, "x" * 5_000, 'a"b', "Core", "a b", "\xe9", "a,b", "search"]
         names += [f"made_up_{number}" for number in range(USER_SERIES + 50)]
         for number, name in enumerate(names):

@@ -77,9 +77,9 @@ class Limited(TestCase):
 
     async def test_limits_without_fields_are_limits(self) -> None:
         """By their message: the grant stays, and is served stale."""
-        for told in (True, False):
+        for sends_quota in (True, False):
             for kind, reason in (("unmetered", "primary-limit"), ("login", "secondary-limit")):
-                self.github.tells_quota = told
+                self.github.sends_quota = sends_quota
                 self.github.fault("/thing", f"{kind}-limit", times=1)
                 got = await self.get("/thing")
                 assert got.outcome == f"fwd=stale; fwd-status=403; detail={reason}"
@@ -173,7 +173,7 @@ class Replicas(TestCase):
         redis = {**self.options["redis"], "reader_url": f"redis://{host}:{port}"}
         reading = await open_home(self, self.github, **{**self.options, "redis": redis})
         for kind, token in (("primary", "alice-1"), ("secondary", "bob-1")):
-            self.github.tells_quota = kind == "primary"
+            self.github.sends_quota = kind == "primary"
             await self.one.get("/thing", token=token)
             self.github.fault("/thing", f"{kind}-limit", times=1)
             await self.one.get("/thing", token=token, headers={"Cache-Control": "no-cache"})

@@ -1,4 +1,4 @@
-"""The rules of GitHub's limits: what is not sent meanwhile, and who tries when they end."""
+"""The rules of GitHub's limits: which requests are not sent meanwhile, and which is the probe."""
 
 from __future__ import annotations
 
@@ -59,14 +59,14 @@ class Limits(TestCase):
 
     async def test_scope_of_a_limit(self) -> None:
         """One bucket of one credential; the credential, where GitHub names no resource."""
-        for kind, told, search in (
+        for kind, sends_quota, search in (
             ("primary", True, "fwd"),
             ("secondary", True, "fwd"),
             ("secondary", False, "hit"),
         ):
-            self.github.tells_quota = told
+            self.github.sends_quota = sends_quota
             await self.limited(kind)
-            self.github.tells_quota = True
+            self.github.sends_quota = True
             got = await self.home.get(self.paths[0], token="alice-1")
             assert got.outcome == f"hit; detail={kind}-limit"
             got = await self.home.send("PATCH", self.paths[0], token="alice-1", body=b"{}")
@@ -193,7 +193,7 @@ class Limits(TestCase):
         assert self.github.total_paid == 0
 
     async def test_secondary_limits_without_a_hint_double(self) -> None:
-        """From a minute, until there is a good answer again."""
+        """From a minute on, until the next successful response."""
         self.github.secondary_retry_after_s = None
         for expected in (60, 120, 240, 60):
             await self.limited("secondary")
@@ -208,13 +208,13 @@ class Limits(TestCase):
         """However many there are, the limit lasts a minute."""
         self.github.secondary_retry_after_s = None
         barrier = self.github.hold()
-        asked = [
+        sent = [
             start(self.home.get(path, token="alice-1", headers=NO_CACHE)) for path in self.paths
         ]
         await barrier.arrived(len(self.paths))
         self.github.fault(None, "secondary-limit", times=len(self.paths))
         barrier.open()
-        assert {(await each).status for each in asked} == {403}
+        assert {(await each).status for each in sent} == {403}
         assert self.lasts() in {60, 61}
         self.home.move_on(62.0)
         await self.limited("secondary")
@@ -246,25 +246,25 @@ class Offline(TestCase):
         await self.home.get("/thing", token="alice-1")
 
     async def fails(self) -> None:
-        """Ask for five things of three kinds, and get stale responses to none but the first."""
+        """Request five targets of three kinds; only the first has no stale response."""
         for target in ("/thing", "/user", "/orgs/o", "/user", "/thing"):
             await self.home.get(target, token="alice-1")
 
     async def test_five_failures_open_the_circuit(self) -> None:
-        """Then granted GETs are answered at once and all else is tried; one good answer ends it."""
+        """Then granted GETs have stale responses, and others are sent; a success closes it."""
         wrong = self.github.fault(None, "503")
         await self.fails()
         got = await self.home.get("/thing", token="alice-1")
         assert (got.json, got.outcome) == ({"a": 1}, "hit; detail=offline")
         assert wrong.seen == 5
         assert await self.home.metric("ghmirror_github_available") == 0.0
-        asked = [
+        sent = [
             await self.home.get("/thing", token="alice-1", headers=NO_CACHE),
             await self.home.get("/thing", token="bob-1"),
             await self.home.get("/new", token="alice-1"),
             await self.home.send("PATCH", "/thing", token="bob-1", body=b"{}"),
         ]
-        assert [each.status for each in asked] == [503, 503, 503, 503]
+        assert [each.status for each in sent] == [503, 503, 503, 503]
         assert wrong.seen == 9
         wrong.end()
         assert (await self.home.get("/thing", token="alice-1")).outcome == "hit; detail=offline"
@@ -286,7 +286,7 @@ class Offline(TestCase):
         assert not self.home.parts.github_breaker.is_open
 
     async def test_one_broken_endpoint_is_no_outage(self) -> None:
-        """However often it is asked for, by however many: others get GitHub's word of now."""
+        """Many requests for one target, by many credentials, do not affect other targets."""
         self.github.put("/steady", {"b": 1})
         await self.home.get("/steady", token="bob-1")
         self.github.fault("/thing", "503")
@@ -297,7 +297,7 @@ class Offline(TestCase):
         assert not self.home.parts.github_breaker.is_open
 
     async def test_response_over_a_limit_of_the_mirror_is_no_failure(self) -> None:
-        """It says nothing of GitHub; the client is told which limit it was."""
+        """It is no failure of GitHub; the response names the limit."""
         self.github.fault(None, "huge-field", size_bytes=300_000)
         for number in range(6):
             for token in ("alice-1", "bob-1"):
@@ -307,7 +307,7 @@ class Offline(TestCase):
         assert not self.home.parts.github_breaker.failures
 
     async def test_timeout_with_little_time_left_is_no_failure(self) -> None:
-        """A request that waited for long, and then timed out at once, says nothing of GitHub."""
+        """A request that times out soon after a long wait is no failure of GitHub."""
         mirror = self.home.parts.mirror
         self.github.fault(None, "timeout")
         for number in range(6):
@@ -322,16 +322,16 @@ class Offline(TestCase):
         named = self.github.api_url.replace("127.0.0.1", "localhost")
         home = await open_home(self, self.github, github={"api_url": named})
         for number in range(6):
-            asked = start(home.get(f"/new/{number}", token="alice-1"))
+            sent = start(home.get(f"/new/{number}", token="alice-1"))
             await until(lambda: home.parts.client.open_exchanges > 0)
-            asked.cancel()
-            await self.assertFailure(asked, Exception)
+            sent.cancel()
+            await self.assertFailure(sent, Exception)
             await until(lambda: home.parts.resource.in_flight == 0)
         assert not home.parts.github_breaker.failures
         assert not home.parts.github_breaker.is_open
 
     async def test_probe_closes_the_circuit(self) -> None:
-        """Though there is a stored answer to all that is asked: now and then one is tried."""
+        """Though each request has a stored response: now and then one is sent as a probe."""
         wrong = self.github.fault(None, "503")
         await self.fails()
         wrong.end()
@@ -349,14 +349,14 @@ class Page(TestCase):
         self.page = GitHub()
         await self.page.listen()
         self.addCleanup(self.page.close)
-        self.says("operational")
+        self.set_status_page("operational")
         status = {"status_url": f"{self.page.api_url}/status", "status_interval": 0.01}
         self.home = await open_home(self, github=status)
         self.home.github.put("/thing", {"a": 1})
         await self.home.get("/thing", token="alice-1")
 
-    def says(self, status: str) -> None:
-        """Have the page say something of the API."""
+    def set_status_page(self, status: str) -> None:
+        """Set the state of the API on the status page."""
         self.page.put("/status", {"components": [{"name": "API Requests", "status": status}]})
 
     async def read_again(self) -> None:
@@ -365,13 +365,13 @@ class Page(TestCase):
         await until(lambda: len(self.page.log) >= before + 2)
 
     async def test_major_outage_on_the_status_page_opens_the_circuit(self) -> None:
-        """Makes GitHub offline, until the page or GitHub itself says something else."""
-        self.says("major_outage")
+        """Makes GitHub offline, until the page or GitHub itself has another state."""
+        self.set_status_page("major_outage")
         await until(lambda: self.home.parts.github_breaker.is_open)
         assert (await self.home.get("/thing", token="alice-1")).outcome == "hit; detail=offline"
-        self.says("partial_outage")
+        self.set_status_page("partial_outage")
         await until(lambda: not self.home.parts.github_breaker.is_open)
-        self.says("major_outage")
+        self.set_status_page("major_outage")
         await until(lambda: self.home.parts.github_breaker.is_open)
         assert (await self.home.get("/thing", token="bob-1")).status == 200
         await self.read_again()
@@ -380,7 +380,7 @@ class Page(TestCase):
 
     async def test_partial_outage_needs_a_failure(self) -> None:
         """Makes GitHub offline with the first failure after it; a good response ends that."""
-        self.says("partial_outage")
+        self.set_status_page("partial_outage")
         await self.read_again()
         wrong = self.home.github.fault(None, "502")
         got = await self.home.get("/thing", token="alice-1")
@@ -392,7 +392,7 @@ class Page(TestCase):
         assert got.outcome.endswith("detail=revalidated")
 
     async def test_unreadable_status_page_changes_nothing(self) -> None:
-        """No page, no connection, half a page, garbage: GitHub is asked as ever."""
+        """No page, no connection, half a page, garbage: requests are sent as before."""
         parts = self.home.parts
         assert parts.status_page is not None
         garbage: tuple[object, ...] = (b"<html>", {"components": "none"}, [], b"\xff")
@@ -431,15 +431,15 @@ class Fleet(TestCase):
 
     async def test_limit_applies_to_all_replicas(self) -> None:
         """For that credential and bucket; to reads, writes, and new requests."""
-        for kind, told, search in (("primary", True, "fwd"), ("secondary", False, "hit")):
-            self.github.tells_quota = told
+        for kind, sends_quota, search in (("primary", True, "fwd"), ("secondary", False, "hit")):
+            self.github.sends_quota = sends_quota
             self.github.fault("/more", f"{kind}-limit", times=1)
             first = await self.one.get("/more", token="alice-1", headers=NO_CACHE)
             assert first.status == 403
-            self.github.tells_quota = True
+            self.github.sends_quota = True
             await settled(self.one.parts.store)
             self.github.log.clear()
-            # What passes by first, since nothing else has told this replica.
+            # It is forwarded, since this replica has not been informed.
             for method, body in (("PATCH", b"{}"), ("GET", None)):
                 got = await self.other.send(method, "/more", token="alice-1", body=body)
                 assert (got.status, got.outcome) == (403, f"detail={kind}-limit")
@@ -502,13 +502,13 @@ class Fleet(TestCase):
         for kind in ("primary", "secondary"):
             await self.limited(kind)
             barrier = self.github.hold("/thing")
-            asked = [start(self.one.get("/thing", token="alice-1"))]
+            sent = [start(self.one.get("/thing", token="alice-1"))]
             await barrier.arrived(1)
-            asked += [start(self.other.get("/thing", token="alice-1"))]
+            sent += [start(self.other.get("/thing", token="alice-1"))]
             polls = self.other.parts.redis.locks.polls  # type: ignore[union-attr]
             await until(lambda: bool(polls))  # noqa: B023 - it is waited for at once
             barrier.open()
-            for each in asked:
+            for each in sent:
                 assert (await each).outcome.endswith("detail=revalidated")
             assert not self.other.parts.mirror.sender.limits.any_known
 

@@ -32,7 +32,7 @@ class Links(TestCase):
         self.github = self.home.github
         self.home.move_on(0.0)
 
-    def asked(self, page: str, path: str = "/list") -> int:
+    def request_count(self, page: str, path: str = "/list") -> int:
         """Return how often a page was requested."""
         return len(self.github.exchanges(f"{path}?{page}"))
 
@@ -69,7 +69,7 @@ class Links(TestCase):
             self.home.move_on(passes)
             got = await self.home.get(end, token="alice-1")
             assert got.outcome.endswith("detail=revalidated")
-            assert self.asked("per_page=30&page=3") == expected, passes
+            assert self.request_count("per_page=30&page=3") == expected, passes
         assert self.github.total_paid == 0
 
     async def test_growth_of_a_list_shows_at_once(self) -> None:
@@ -124,8 +124,8 @@ class Links(TestCase):
             self.github.put_list("/list", items(count))
             await self.warm("/list?per_page=30")
             await self.home.get("/list?per_page=30", token="alice-1")
-            assert self.asked("per_page=30&page=3") == 1, count
-            assert self.asked("per_page=30&page=4") == after, count
+            assert self.request_count("per_page=30&page=3") == 1, count
+            assert self.request_count("per_page=30&page=4") == after, count
             assert self.github.total_paid == 0, count
 
     async def test_a_list_that_shrinks_shows_at_once(self) -> None:
@@ -146,11 +146,11 @@ class Links(TestCase):
         for walks in (1, 2):
             for target in targets:
                 await self.home.get(target, token="alice-1")
-            assert self.asked("per_page=1&page=5") == walks
+            assert self.request_count("per_page=1&page=5") == walks
             # as the last page of the proof, and as a page of the walk
-            assert self.asked("per_page=1&page=4") == 2 * walks
+            assert self.request_count("per_page=1&page=4") == 2 * walks
         await self.home.get(targets[0], token="bob-1")
-        assert self.asked("per_page=1&page=5") == 3
+        assert self.request_count("per_page=1&page=5") == 3
         assert self.github.total_paid == 0
 
     async def test_concurrent_walk_needs_one_proof(self) -> None:
@@ -164,7 +164,7 @@ class Links(TestCase):
         barrier.open()
         for got in walk:
             assert pages(await got)["last"] == "per_page=30&page=4"
-        assert (len(self.github.log), self.asked("per_page=30&page=4")) == (4, 1)
+        assert (len(self.github.log), self.request_count("per_page=30&page=4")) == (4, 1)
 
     async def test_a_walk_ends(self) -> None:
         """A proof from a while ago is none, for other pages either."""
@@ -261,7 +261,7 @@ class Links(TestCase):
             self.github.put_list("/list", items(100))
             got = await home.get("/list?per_page=30&page=1", token="alice-1")
             assert pages(got)["last"] == f"per_page=30&page={last}"
-            assert bool(self.asked("per_page=30&page=4")) is (home is not loose)
+            assert bool(self.request_count("per_page=30&page=4")) is (home is not loose)
 
     async def test_last_link_of_another_credential_is_proved_both_ways(self) -> None:
         """The page after it is empty, and it itself is not, for the requesting credential."""
@@ -276,7 +276,7 @@ class Links(TestCase):
             assert pages(got)["last"] == f"per_page=30&page={last}", bob
             shared = got.outcome.endswith("detail=shared")
             assert shared is (bob == 70)
-            assert self.asked("per_page=30&page=3") == 1
+            assert self.request_count("per_page=30&page=3") == 1
 
     async def test_table_lists_operations_with_numbered_pages(self) -> None:
         """Exactly full without a `Link`: proved with numbers, complete without pages, else paid."""
@@ -292,7 +292,7 @@ class Links(TestCase):
             await self.home.get(path, token="alice-1")
             self.github.reset_counts()
             await self.home.get(path, token="alice-1")
-            assert self.asked("page=2", path) == proofs, path
+            assert self.request_count("page=2", path) == proofs, path
             assert (len(self.github.log), self.github.total_paid) == (1 + proofs, paid), path
 
     async def test_page_with_room_needs_no_proof(self) -> None:
@@ -301,9 +301,9 @@ class Links(TestCase):
         for count in (29, 31, 100):
             self.github.put(f"/list{count}", items(count))
         self.github.put("/repos/o/r/dependabot/alerts", items(29))
-        self.github.put("/asked", items(5))
+        self.github.put("/request_count", items(5))
         targets = ["/object", "/list29", "/list31", "/list100", "/repos/o/r/dependabot/alerts"]
-        targets += ["/asked?per_page=10", "/asked?page=1"]
+        targets += ["/request_count?per_page=10", "/request_count?page=1"]
         await self.warm(*targets)
         for target in targets:
             await self.home.get(target, token="alice-1")
@@ -321,9 +321,9 @@ class Links(TestCase):
     async def test_growth_of_a_list_with_cursors_shows(self) -> None:
         """Its first page was all there was, and has not changed since."""
         path = "/repos/o/r/dependabot/alerts"
-        self.github.put_list(path, items(30), cursor=True, takes_page=False)
+        self.github.put_list(path, items(30), cursor=True, honours_page=False)
         await self.warm(path)
-        self.github.put_list(path, items(31), cursor=True, takes_page=False)
+        self.github.put_list(path, items(31), cursor=True, honours_page=False)
         for paid in (1, 1):
             got = await self.home.get(path, token="alice-1")
             assert pages(got)["next"].startswith("after=")
@@ -338,14 +338,14 @@ class Links(TestCase):
             for proofs in (0, 1, 1, 1):
                 got = await self.home.get(path, token="alice-1")
                 assert (got.status, len(got.json)) == (200, 30)
-                assert self.asked("page=2", path) == proofs, status
+                assert self.request_count("page=2", path) == proofs, status
             assert self.github.paid["alice", path] == 4
             await self.home.send("POST", "/repos/o/r/issues", token="alice-1", body=b"{}")
             await self.home.get(path, token="alice-1")
-            assert self.asked("page=2", path) == 1, status
+            assert self.request_count("page=2", path) == 1, status
             self.home.move_on(3700.0)
             await self.home.get(path, token="alice-1")
-            assert self.asked("page=2", path) == 2, status
+            assert self.request_count("page=2", path) == 2, status
         assert not self.home.parts.github_breaker.is_open
 
     async def test_page_beyond_githubs_count_is_absent(self) -> None:
@@ -357,10 +357,10 @@ class Links(TestCase):
         for proofs in (0, 0, 0):
             got = await self.home.get(f"{path}?page=3", token="alice-1")
             assert got.outcome.endswith("detail=revalidated")
-            assert self.asked("page=4", path) == proofs
+            assert self.request_count("page=4", path) == proofs
         self.home.move_on(3700.0)
         await self.home.get(f"{path}?page=3", token="alice-1")
-        assert self.asked("page=4", path) == 1
+        assert self.request_count("page=4", path) == 1
 
     async def test_a_list_that_became_shorter_is_not_complete(self) -> None:
         """Its last page is gone, and its first one is its end; that is no proof for later on."""

@@ -1,4 +1,4 @@
-"""The rules of what is remembered, broken by nobody: as clients and GitHub see them."""
+"""The rules of stored records, as clients and GitHub observe them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ghmirror_tw.store.named_records import NamedRecords
 from tests.harness.home import Home, Received, fetch, open_github, open_home, start
 
 NO_CACHE = {"Cache-Control": "no-cache"}
-#: All that may be remembered of an answer's fields, with its content.
+#: All that may be stored of the fields of a response, with its content.
 DESCRIBING = {
     b"content-type",
     b"content-language",
@@ -26,7 +26,7 @@ DESCRIBING = {
     b"deprecation",
     b"sunset",
 }
-#: What GitHub says to one credential, with a mark by which it is known again.
+#: Fields of GitHub for one credential, each with a recognisable value.
 MARK = "for alice alone"
 OWN = {
     "X-RateLimit-Mark": MARK,
@@ -46,7 +46,7 @@ def marked(got: Received) -> list[bytes]:
 
 
 class Memory(TestCase):
-    """One mirror that answers `fresh`, so that what is remembered shows."""
+    """One mirror with `fresh_for`, so that responses from the store can be observed."""
 
     home: Home
 
@@ -74,9 +74,9 @@ class Memory(TestCase):
         assert {b"content-language", b"content-disposition"} < names <= DESCRIBING
 
     async def test_fields_of_one_exchange_are_never_stored(self) -> None:
-        """They come from GitHub's answer to this very question, or not at all.
+        """They are those of GitHub's response to the present request, or are missing.
 
-        But for scopes and SSO, which are the grant's, and sent to nobody else.
+        Except scopes and SSO, which belong to the grant, and are sent to no other credential.
         """
         self.github.put("/thing", {"a": 1}, fields=OWN)
         got = await self.home.get("/thing", token="alice-1")
@@ -96,7 +96,7 @@ class Memory(TestCase):
             assert shown == ({"x-oauth-scopes"} if outcome == "fresh" else live)
 
     async def test_no_credential_is_stored(self) -> None:
-        """Only its hash is, keyed with the secret where there is one; whatever it asks."""
+        """Only its hash is, keyed with the secret where there is one, for any request."""
         token = "ghp_000000000000000000000000000000000000"
         self.github.token(token, "alice")
         url = self.github.api_url.encode()
@@ -106,8 +106,8 @@ class Memory(TestCase):
             home = await open_home(self, self.github, cache={"credential_secret": secret})
             self.github.put("/own", lambda login, _: {"of": login})
             for target in ("/thing", "/own", "/user", "/nowhere", "/own?per_page=1", "/zen"):
-                for who in (token, token + "x"):
-                    await home.get(target, token=who)
+                for value in (token, token + "x"):
+                    await home.get(target, token=value)
             await home.send("POST", "/graphql", token=token, body=b'{"query":"mutation{x}"}')
             mirror, store = home.parts.mirror, home.parts.store
             kept: list[Any] = [list(store.records._records.items()), list(store._unstorable)]
@@ -121,8 +121,8 @@ class Memory(TestCase):
             assert name[:32].encode() in found
 
     async def test_404_outweighs_earlier_requests(self) -> None:
-        """Though what GitHub had said until then comes later."""
-        barrier = self.github.hold("/thing", answer_first=True)
+        """Even if the response to the earlier request is received later."""
+        barrier = self.github.hold("/thing", compute_first=True)
         early = start(self.home.get("/thing", token="alice-1"))
         await barrier.arrived(1)
         self.github.gates.remove(barrier)
@@ -134,8 +134,8 @@ class Memory(TestCase):
         assert (await self.home.get("/thing", token="alice-1")).status == 404
 
     async def test_401_outweighs_earlier_requests(self) -> None:
-        """Of every key, wherever it is said."""
-        barrier = self.github.hold("/thing", answer_first=True)
+        """Of each key, for a request to any target."""
+        barrier = self.github.hold("/thing", compute_first=True)
         early = start(self.home.get("/thing", token="alice-1"))
         await barrier.arrived(1)
         self.github.gates.remove(barrier)
@@ -156,7 +156,7 @@ class Memory(TestCase):
             assert (await self.home.get("/thing", token="alice-1")).status == 401
 
     async def test_rate_limit_is_no_refusal(self) -> None:
-        """A 403 or 429 that says "not now" ends no grant."""
+        """A temporary 403 or 429 ends no grant."""
         for kind in ("primary-limit", "secondary-limit", "abuse-limit"):
             for status in (403, 429):
                 token = f"{kind}-{status}"

@@ -15,9 +15,9 @@ class Numbers(TestCase):
     """Of GitHub's responses and of clients' requests."""
 
     async def test_the_fields_of_a_response(self) -> None:
-        """The client gets the response of GitHub, whatever the numbers in its fields."""
+        """The client gets the response of GitHub, with any numbers in its fields."""
         home = await open_home(self)
-        home.github.tells_quota = False
+        home.github.sends_quota = False
         for digits in LENGTHS:
             number = "9" * digits
             for name in (*QUOTA, "Age", "Retry-After", "X-Poll-Interval", "Cache-Control"):
@@ -35,7 +35,7 @@ class Numbers(TestCase):
     async def test_the_fields_of_a_refusal(self) -> None:
         """Nor are limits known by them."""
         home = await open_home(self)
-        home.github.tells_quota = False
+        home.github.sends_quota = False
         for digits in LENGTHS:
             for status in (403, 429, 503):
                 fields = dict.fromkeys((*QUOTA, "Retry-After"), "9" * digits)

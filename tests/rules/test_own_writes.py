@@ -69,12 +69,12 @@ class OwnWrites(TestCase):
         """The client waits for GitHub, however long, and gets what the write made of the list."""
         await self.home.send("POST", "/list", token="alice-1", body=b"{}")
         barrier = self.github.hold("/list")
-        asked = start(self.home.get("/list", token="alice-1"))
+        sent = start(self.home.get("/list", token="alice-1"))
         await barrier.arrived(1)
         self.home.move_on(6.0)
-        assert not asked.called
+        assert not sent.called
         barrier.open()
-        got = await asked
+        got = await sent
         assert (len(got.json), got.field("x-from-cache")) == (2, None)
 
 

@@ -32,16 +32,16 @@ class SelfLimiting(TestCase):
         ]
 
     async def test_fleet_keeps_to_the_limit_of_requests_in_flight(self) -> None:
-        """By token, until the response has come in full; all are answered."""
+        """By token, until the end of the response; all have responses."""
         self.github.delay_s = 0.02
         homes = await self.fleet(3, max_in_flight_per_credential=4)
-        asked = [
+        sent = [
             start(home.get(f"/things/{number}", token=token))
             for home in homes
             for number in range(10)
             for token in ("alice-1", "bob-1")
         ]
-        for _, got in await DeferredList(asked, fireOnOneErrback=True, consumeErrors=True):
+        for _, got in await DeferredList(sent, fireOnOneErrback=True, consumeErrors=True):
             assert got.status == 200
         assert max(self.github.most_in_flight.values()) <= 4
 
@@ -49,12 +49,12 @@ class SelfLimiting(TestCase):
         """A request that would wait too long gets a 503 with `Retry-After`."""
         self.patch(rate_limiter, "LONGEST_WAIT_S", 1.0)
         homes = await self.fleet(2, points_per_minute=10)
-        asked = [
+        sent = [
             start(home.get(f"/things/{number}", token="alice-1"))
             for home in homes
             for number in range(10)
         ]
-        got = [each for _, each in await DeferredList(asked, fireOnOneErrback=True)]
+        got = [each for _, each in await DeferredList(sent, fireOnOneErrback=True)]
         refused = [each for each in got if each.status == 503]
         assert refused
         assert all(0 < int(each.field("retry-after") or 0) <= 60 for each in refused)
@@ -87,7 +87,7 @@ class SelfLimiting(TestCase):
         """Many requests of one do not delay those of another."""
         home = await open_home(self, self.github, github={"max_connections": 1})
         barrier = self.github.hold()
-        asked = [start(home.get(f"/things/{number}", token="alice-1")) for number in range(9)]
+        sent = [start(home.get(f"/things/{number}", token="alice-1")) for number in range(9)]
         await barrier.arrived(1)
         await until(lambda: home.parts.limiter.waiting == 8)
         bob = start(home.get("/things/20", token="bob-1"))
@@ -99,5 +99,5 @@ class SelfLimiting(TestCase):
         barrier.release()
         await until(lambda: bob.called)
         barrier.open()
-        await DeferredList([*asked, bob], fireOnOneErrback=True, consumeErrors=True)
+        await DeferredList([*sent, bob], fireOnOneErrback=True, consumeErrors=True)
         assert self.github.most_in_flight["alice-1"] == 1

@@ -217,7 +217,7 @@ class Secrets(TestCase):
         assert self.github.total_paid == 0
 
     async def test_a_filled_store_stays_filled(self) -> None:
-        """Its mark by the former secret counts, becomes one by the current, and nothing is said."""
+        """Its mark by the former secret is valid, and is replaced; nothing is logged."""
         before, after = (
             RedisArchive(home.parts.store.redis, "x")
             for home in (self.home, await self.mirror(BOTH))

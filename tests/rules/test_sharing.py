@@ -51,7 +51,7 @@ class Sharing(TestCase):
         return await self.home.metric("ghmirror_sharing_enabled")
 
     async def send(self, target: str, user: int, generation: int = 1) -> Received:
-        """Ask as one of the users."""
+        """Send a request as one of the users."""
         return await self.home.get(target, token=f"user{user}-{generation}")
 
     async def test_shared_responses_are_confirmed_by_github(self) -> None:

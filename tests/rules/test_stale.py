@@ -151,10 +151,10 @@ class Stale(TestCase):
         """Incoming content cannot be streamed to two clients of a flight."""
         self.github.put("/thing", {"text": "".join(map(str, range(60_000)))})
         barrier = self.github.hold("/thing")
-        asked = [start(self.home.get("/thing", token="alice-1")) for _ in range(6)]
+        sent = [start(self.home.get("/thing", token="alice-1")) for _ in range(6)]
         await barrier.arrived(1)
         barrier.open()
-        for each in asked:
+        for each in sent:
             assert len((await each).plain) > 250_000
 
     async def test_removed_user_is_rejected_after_sighup(self) -> None:
@@ -211,12 +211,12 @@ class Late(TestCase):
         """Requests for the same receive a stale response in time, too."""
         barrier = self.github.hold("/thing")
         for _ in range(3):
-            asked = start(self.home.get("/thing", token="alice-1"))
+            sent = start(self.home.get("/thing", token="alice-1"))
             await barrier.arrived(1)
             await until(lambda: self.home.parts.resource.in_flight == 1)
             await until(lambda: bool([call for call in self.timers.calls if call.active()]))
             self.timers.end_shortest()
-            assert (await asked).outcome == LATE
+            assert (await sent).outcome == LATE
         assert barrier.waiting == 1
         barrier.open()
         await until(lambda: not self.home.parts.mirror.flights.detached)
@@ -225,10 +225,10 @@ class Late(TestCase):
     async def test_response_of_a_detached_exchange_is_stored(self) -> None:
         """No client waits for it any more."""
         barrier = self.github.hold("/thing")
-        asked = start(self.home.get("/thing", token="alice-1"))
+        sent = start(self.home.get("/thing", token="alice-1"))
         await barrier.arrived(1)
         self.timers.end_shortest()
-        assert (await asked).outcome == LATE
+        assert (await sent).outcome == LATE
         self.github.put("/thing", {"a": 2})
         barrier.open()
         await until(lambda: not self.home.parts.mirror.flights.detached)
@@ -237,10 +237,10 @@ class Late(TestCase):
     async def test_detached_exchange_ends_at_shutdown(self) -> None:
         """It holds no connection any longer."""
         barrier = self.github.hold("/thing")
-        asked = start(self.home.get("/thing", token="alice-1"))
+        sent = start(self.home.get("/thing", token="alice-1"))
         await barrier.arrived(1)
         self.timers.end_shortest()
-        assert (await asked).outcome == LATE
+        assert (await sent).outcome == LATE
         await self.home.close()
         await until(lambda: barrier.waiting == 0)
 
@@ -248,10 +248,10 @@ class Late(TestCase):
         """It continues for later requests, and there are none."""
         self.home.move_on(301.0)
         barrier = self.github.hold("/user")
-        asked = start(self.home.get("/thing", token="alice-1"))
+        sent = start(self.home.get("/thing", token="alice-1"))
         await barrier.arrived(1)
         self.timers.end_shortest()
-        assert (await asked).status == 200
+        assert (await sent).status == 200
         assert barrier.waiting == 1
         await self.home.close()
         assert not self.home.parts.mirror.users._requests._flights
@@ -262,32 +262,32 @@ class Late(TestCase):
         self.home.parts.mirror.options.stale_limit = 0.0
         self.home.move_on(1.0)
         barrier = self.github.hold("/thing")
-        asked = start(self.home.get("/thing", token="alice-1"))
+        sent = start(self.home.get("/thing", token="alice-1"))
         await barrier.arrived(1)
         before = len(self.timers.calls)
         self.timers.end_shortest()
         await until(lambda: len([c for c in self.timers.calls if c.active()]) < before)
         barrier.open()
-        assert (await asked).outcome.endswith("revalidated")
+        assert (await sent).outcome.endswith("revalidated")
 
     async def test_login_and_response_share_a_deadline(self) -> None:
         """The login uses up the time of both; then a stale response is sent at once."""
         self.home.move_on(301.0)
-        who, what = self.github.hold("/user"), self.github.hold("/thing")
-        asked = start(self.home.get("/thing", token="alice-1"))
-        await who.arrived(1)
+        user, what = self.github.hold("/user"), self.github.hold("/thing")
+        sent = start(self.home.get("/thing", token="alice-1"))
+        await user.arrived(1)
         assert what.waiting == 0
         self.home.move_on(5.0)
         self.timers.made.clear()
         self.timers.end_shortest()
         await what.arrived(1)
-        assert (await asked).outcome == LATE
+        assert (await sent).outcome == LATE
         # Nothing but the connections' own time was waited for after that.
         assert [made for made in self.timers.made if LONG_S <= made <= 5.0] == []
-        # Both questions go on.
+        # Both requests continue.
         await what.arrived(1)
-        assert (who.waiting, what.waiting) == (1, 1)
-        who.open()
+        assert (user.waiting, what.waiting) == (1, 1)
+        user.open()
         what.open()
         await until(lambda: not self.home.parts.mirror.flights.detached)
 
@@ -305,27 +305,27 @@ class Late(TestCase):
 
         self.patch(StoredResponses, "stale", look)
         barrier = self.github.hold("/thing")
-        asked = start(self.home.get("/thing", token="alice-1"))
+        sent = start(self.home.get("/thing", token="alice-1"))
         await barrier.arrived(1)
         self.timers.end_shortest()
         await until(lambda: bool(looked))
         barrier.open()
         await until(lambda: not mirror.flights.detached)
         assert mirror.limiter.in_flight == 1
-        asked.cancel()
-        await self.assertFailure(asked, Exception)
+        sent.cancel()
+        await self.assertFailure(sent, Exception)
         await until(lambda: mirror.limiter.in_flight == 0)
 
     async def test_wait_for_a_restore_extends_the_deadline(self) -> None:
         """A request that waited for the restore has the whole timeout for GitHub's response."""
         barrier = self.home.parts.barrier
-        barrier.shut("somebody")
+        barrier.shut("owner")
         self.github.put("/new", {"b": 1})
-        asked = start(self.home.get("/new", token="alice-1"))
+        sent = start(self.home.get("/new", token="alice-1"))
         await until(lambda: barrier.waiting > 0)
         self.home.move_on(31.0)
-        barrier.open("somebody")
-        assert (await asked).status == 200
+        barrier.open("owner")
+        assert (await sent).status == 200
 
     async def test_stored_login_is_used_at_once_while_offline(self) -> None:
         """The last yes holds at once."""
@@ -421,11 +421,11 @@ class Fleet(TestCase):
         self.one.move_on(0.0)
         barrier = self.github.hold("/thing")
         self.github.fault("/thing", "503")
-        asked = [start(self.one.get("/thing", token="alice-1")) for _ in range(3)]
+        sent = [start(self.one.get("/thing", token="alice-1")) for _ in range(3)]
         await barrier.arrived(1)
         while await self.one.metric("ghmirror_collapsed_total") < 2:
             pass  # until two have joined, each after a look-up in Redis
         barrier.open()
-        got: list[Deferred[Received]] = asked
+        got: list[Deferred[Received]] = sent
         assert {(await each).json["a"] for each in got} == {1}
         assert len(self.github.exchanges("/thing")) == 2

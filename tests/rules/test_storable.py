@@ -17,10 +17,10 @@ WHEN = "Mon, 05 Oct 2026 10:00:00 GMT"
 
 
 class Uncertain(Protocol):
-    """A server whose answers end with the connection, and nobody knows if that was the end."""
+    """A server whose responses end with the connection, which may also have been cut."""
 
     def dataReceived(self, data: bytes) -> None:
-        """Answer, and close."""
+        """Respond, and close."""
         assert self.transport is not None
         self.transport.write(b'HTTP/1.1 200 OK\r\nETag: "a"\r\nConnection: close\r\n\r\nhalf of i')
         self.transport.loseConnection()
@@ -89,7 +89,7 @@ class Storable(TestCase):
             assert self.remembered() == before
 
     async def test_rate_limit_endpoint_is_never_stored(self) -> None:
-        """It is asked each time."""
+        """Each request is forwarded."""
         for target in ("/rate_limit", "/rate_limit/", "/rate_limit?a=1", "/api/v3/rate_limit"):
             got = await self.home.get(target, token="alice-1")
             assert got.outcome == "fwd=bypass"
@@ -104,7 +104,7 @@ class Storable(TestCase):
             assert exchange.field(name.encode()) == value.encode()
 
     async def test_only_a_200_is_stored(self) -> None:
-        """Every other answer is passed on as it is, and asked for anew."""
+        """Each other response is forwarded unchanged, and the next request, too."""
         self.github.statistics("/computing", [1], computing=9)
         self.github.yes_no("/yes", ["alice"])
         self.github.redirect("/moved", "/thing")
@@ -147,8 +147,8 @@ class Storable(TestCase):
                     got = await home.get(target, token="alice-1")
                     assert got.outcome == "fwd=uri-miss; fwd-status=200", target
         assert self.remembered() == []
-        said = [line for line in map(formatEvent, events) if "Response not storable" in line]
-        assert said == [
+        text = [line for line in map(formatEvent, events) if "Response not storable" in line]
+        assert text == [
             f"Response not storable: path=/repos/*/*/{each} reason={reason}"
             for each, reason in unstorable.items()
         ]
@@ -168,14 +168,14 @@ class Storable(TestCase):
         assert (await home.get("/star", token="alice-1")).outcome.endswith("detail=revalidated")
 
     async def test_vary_star_is_never_fresh(self) -> None:
-        """GitHub says each time which one it is."""
+        """GitHub decides for each request which representation it is."""
         home = await open_home(self, self.github, cache={"fresh_for": 60.0})
         self.github.put("/star", {"a": 1}, vary="*")
         await home.get("/star", token="alice-1")
         assert (await home.get("/star", token="alice-1")).outcome.endswith("detail=revalidated")
 
     async def test_head_validates_a_stored_response(self) -> None:
-        """It is sent as HEAD with validators; a 304 answers from the store."""
+        """It is sent as HEAD with validators; after a 304 the stored response is sent."""
         await self.home.get("/thing", token="alice-1")
         for token, outcome in (("alice-1", "revalidated"), ("bob-1", "shared")):
             got = await self.home.send("HEAD", "/thing", token=token)
@@ -245,13 +245,13 @@ class Storable(TestCase):
         assert (got.outcome.endswith("detail=revalidated"), got.field("age")) == (True, None)
 
     async def test_max_age_makes_no_response_fresh(self) -> None:
-        """GitHub allows a minute without asking; it is asked each time."""
+        """GitHub permits a minute without validation; each request is validated."""
         for _ in range(3):
             await self.home.get("/thing", token="alice-1")
         assert len(self.github.exchanges("/thing")) == 3
 
     async def test_content_without_a_certain_end_is_never_stored(self) -> None:
-        """It may have been cut off: it is passed on, and asked for again."""
+        """It may have been truncated: it is forwarded, and requested again."""
         port = reactor.listenTCP(0, Factory.forProtocol(Uncertain), interface="127.0.0.1")
         self.addCleanup(port.stopListening)
         url = f"http://127.0.0.1:{port.getHost().port}"

@@ -106,7 +106,7 @@ class Names:
             self.wanted |= {raw, value, name, bytes.fromhex(name)}
 
     def has(self, part: object) -> bool:
-        """Tell whether a member of a container is one of the names, or is made of one."""
+        """Return whether a member of a container is one of the names, or is made of one."""
         if isinstance(part, bytes):
             hexes = _HEX.findall(part.decode("latin-1")) if len(part) < _LONGEST else []
             return any(each in self.wanted for each in (part, part[-16:], part[1:17], *hexes))
@@ -166,15 +166,17 @@ class Flood(TestCase):
         self.github.fault("/limited", "secondary-limit")
         self.github.fault("/broken", "500")
         kinds, at_once = list(requests()), DeferredSemaphore(40)
-        asked = []
+        responses = []
         for number in range(MADE_UP):
             method, target, headers, body = kinds[number % len(kinds)]
             headers = {**headers, "Authorization": authorization(number)}
-            asked.append(at_once.run(self.home.send, method, target, headers=headers, body=body))
-        answers = await DeferredList(asked, fireOnOneErrback=True, consumeErrors=True)
+            responses.append(
+                at_once.run(self.home.send, method, target, headers=headers, body=body)
+            )
+        replies = await DeferredList(responses, fireOnOneErrback=True, consumeErrors=True)
         await settled(self.home.parts.store)
         self.github.clear_faults()
-        return Counter(got.status for _, got in answers)
+        return Counter(got.status for _, got in replies)
 
     def keys(self) -> set[bytes]:
         """Return the names of what is in Redis, but for what lasts some seconds."""
@@ -235,16 +237,16 @@ class Slots(TestCase):
 
     def made_up(self, count: int, *, shape: str = "token {}", target: str = "/things/0") -> Any:
         """Start so many requests, each with a credential of its own."""
-        asked = [
+        responses = [
             start(self.home.get(target, headers={"Authorization": shape.format(f"m{number}")}))
             for number in range(count)
         ]
-        return DeferredList(asked, fireOnOneErrback=True, consumeErrors=True)
+        return DeferredList(responses, fireOnOneErrback=True, consumeErrors=True)
 
     async def test_checks_have_half_of_the_free_connections(self) -> None:
         """A client with an accepted token waits for none of them."""
         barrier = self.github.hold("/rate_limit")
-        asked = self.made_up(120)
+        responses = self.made_up(120)
         await barrier.arrived(50)
         limiter = self.home.parts.limiter
         await until(lambda: limiter.waiting_of(CHECKS) == 70)
@@ -253,14 +255,14 @@ class Slots(TestCase):
         assert (await self.home.get("/things/1")).status == 200
         assert await self.home.metric("ghmirror_unknown_in_flight") == 50
         barrier.open()
-        assert {got.status for _, got in await asked} == {401}
+        assert {got.status for _, got in await responses} == {401}
         assert await self.home.metric("ghmirror_unknown_in_flight") == 0
         assert await self.home.metric('ghmirror_credential_checks_total{result="refused"}') == 120
 
     async def test_uncheckable_credentials_have_a_tenth(self) -> None:
         """They delay none of the others."""
         barrier = self.github.hold("/things/2")
-        asked = self.made_up(30, shape=JWT, target="/things/2")
+        responses = self.made_up(30, shape=JWT, target="/things/2")
         await barrier.arrived(10)
         limiter = self.home.parts.limiter
         await until(lambda: limiter.waiting_of(UNACCEPTED) == 20)
@@ -268,7 +270,7 @@ class Slots(TestCase):
         assert (await self.home.get("/things/1", token="alice-1")).status == 200
         assert (await self.home.get("/things/1", token="bob-1")).status == 200
         barrier.open()
-        assert {got.status for _, got in await asked} == {401}
+        assert {got.status for _, got in await responses} == {401}
 
     async def test_clients_that_send_no_content_hold_no_permit(self) -> None:
         """Nor for more content than is received before it is sent: they give way."""
@@ -297,7 +299,7 @@ class Slots(TestCase):
         """With `Retry-After`; an accepted credential waits in its own queue."""
         self.patch(rate_limiter, "MOST_UNACCEPTED", 5)
         barrier = self.github.hold("/rate_limit")
-        asked = self.made_up(60)
+        responses = self.made_up(60)
         await barrier.arrived(50)
         limiter = self.home.parts.limiter
         await until(lambda: limiter.waiting_of(CHECKS) == 5)
@@ -306,7 +308,7 @@ class Slots(TestCase):
         assert b"not accepted yet" in got.content
         assert (await self.home.get("/things/1", token="alice-1")).status == 200
         barrier.open()
-        statuses = Counter(got.status for _, got in await asked)
+        statuses = Counter(got.status for _, got in await responses)
         assert statuses == {401: 55, 503: 5}
         assert await self.home.metric("ghmirror_unknown_overloaded_total") == 6
         assert (await self.home.get("/things/1", token="bob-1")).status == 200
@@ -331,18 +333,18 @@ class Slots(TestCase):
         assert self.github.checks[before:] == [b"token carol-1"]
 
     async def test_one_check_for_all_requests_of_a_credential(self) -> None:
-        """With whatever scheme and for whatever they are sent."""
+        """With any scheme, and for any target."""
         barrier = self.github.hold("/rate_limit")
-        asked = [
+        responses = [
             start(self.home.get(f"/things/{number}", token="bob-1")) for number in (0, 1, 2, 0)
         ]
         body = b'{"query":"query{x}"}'
-        asked.append(start(self.home.send("POST", "/graphql", token="bob-1", body=body)))
+        responses.append(start(self.home.send("POST", "/graphql", token="bob-1", body=body)))
         await barrier.arrived(1)
         await until(lambda: self.home.parts.resource.in_flight == 5)
         barrier.open()
-        answers = await DeferredList(asked, fireOnOneErrback=True, consumeErrors=True)
-        assert {got.status for _, got in answers} == {200}
+        replies = await DeferredList(responses, fireOnOneErrback=True, consumeErrors=True)
+        assert {got.status for _, got in replies} == {200}
         assert self.github.checks[1:] == [b"token bob-1"]
 
     async def test_a_401_ends_acceptance(self) -> None:
@@ -363,12 +365,12 @@ class Slots(TestCase):
         count = 1200
         tokens = [f"new-{number}" for number in range(count)]
         self.github.user("many", tokens=tokens)
-        asked = [
+        responses = [
             start(self.home.get(f"/things/{number % 3}", token=token))
             for number, token in enumerate(tokens)
         ]
-        answers = await DeferredList(asked, fireOnOneErrback=True, consumeErrors=True)
-        assert Counter(got.status for _, got in answers) == {200: count}
+        replies = await DeferredList(responses, fireOnOneErrback=True, consumeErrors=True)
+        assert Counter(got.status for _, got in replies) == {200: count}
         assert len(self.github.checks) == count + 1
         assert self.github.total_paid == 3
 
@@ -420,7 +422,7 @@ class Unproven(TestCase):
         await self.is_checked(other, "/thing")
 
     async def test_revoked_token_is_checked(self) -> None:
-        """For whatever target, in each replica: the epoch after a 401 shows nothing."""
+        """For any target, in each replica: the epoch after a 401 permits no response."""
         home, other = await self.homes()
         home.github.token("made-up", "alice")
         await home.get("/thing", token="made-up")

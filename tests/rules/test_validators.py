@@ -88,7 +88,7 @@ class Validators(TestCase):
         assert self.github.log[-1].field(b"if-none-match") == f'W/"{"ab" * 32}"'.encode()
 
     async def test_304_with_another_tag_is_unclear_for_several_validators(self) -> None:
-        """Nobody can tell which one it confirms: the request is repeated with the first."""
+        """It is uncertain which one it confirms: the request is repeated with the first."""
         for number, token in enumerate(("alice-1", "bob-1")):
             self.github.put("/thing", {"a": number})
             await self.home.get("/thing", token=token)
@@ -156,7 +156,7 @@ class Validators(TestCase):
         assert (await self.home.get("/thing", token="alice-1")).status == 503
 
     async def test_failures_and_head_end_no_grant(self) -> None:
-        """A 5xx says nothing of the thing, and a HEAD brings nothing that could take its place."""
+        """A 5xx does not concern the resource, and a HEAD has no content that could replace it."""
         await self.home.get("/thing", token="alice-1")
         for kind in ("500", "truncated"):
             self.github.put("/thing", {"a": 1})

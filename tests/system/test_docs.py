@@ -32,8 +32,8 @@ NAMES = [str(path.relative_to(ROOT)) for path in PAGES]
 
 _BLOCK = re.compile(r"^\.\. code-block:: ini\n\n((?:(?: {4}.*)?\n)+)", re.MULTILINE)
 _OPENS_INI = re.compile(r"^ +\[[a-z]+\]$", re.MULTILINE)
-#: A message with fewer letters that never change says too little to be told from others.
-_TELLING = 7
+#: A message with fewer constant letters cannot be identified.
+_LEAST_LETTERS = 7
 _DEPENDING = 5
 _FILE = re.compile(r"/etc/ghmirror/([a-z.-]+)")
 
@@ -223,15 +223,15 @@ class Page(HTMLParser):
         self.feed(self.path.read_text())
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        told = dict(attrs)
-        if told.get("id"):
-            self.ids.add(told["id"] or "")
-        if tag == "a" and told.get("href"):
-            self.links.append(told["href"] or "")
+        fields = dict(attrs)
+        if fields.get("id"):
+            self.ids.add(fields["id"] or "")
+        if tag == "a" and fields.get("href"):
+            self.links.append(fields["href"] or "")
         if tag in {"img", "script", "iframe", "object"}:
-            self.loads.append(told.get("src") or told.get("data") or "")
-        if tag == "link" and told.get("rel") in {"stylesheet", "icon", "preload"}:
-            self.loads.append(told.get("href") or "")
+            self.loads.append(fields.get("src") or fields.get("data") or "")
+        if tag == "link" and fields.get("rel") in {"stylesheet", "icon", "preload"}:
+            self.loads.append(fields.get("href") or "")
 
 
 @pytest.fixture(scope="module")
@@ -283,7 +283,7 @@ def test_reference_has_an_anchor_for_each_option(book: dict[Path, Page]) -> None
 
 
 def messages() -> list[re.Pattern[str]]:
-    """Return what the code can say in a line, with anything where it says what depends."""
+    """Return patterns of the messages in the code, with any text for their variable parts."""
     found = set()
     for path in (ROOT / "ghmirror_tw").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
@@ -296,7 +296,7 @@ def messages() -> list[re.Pattern[str]]:
                 parts = "".join(map(str, made)).split("\0")
             else:
                 continue
-            if len("".join(parts)) >= _TELLING and "\n" not in "".join(parts):
+            if len("".join(parts)) >= _LEAST_LETTERS and "\n" not in "".join(parts):
                 found.add(".*".join(map(re.escape, parts)))
     return [re.compile(each) for each in found if each.count(".*") <= _DEPENDING]
 
@@ -309,5 +309,5 @@ def test_each_documented_message_is_in_the_source() -> None:
     )
     quoted = [line.strip() for _, box in boxes for line in box.splitlines()]
     assert len(quoted) > len(boxes) > 0
-    said = messages()
-    assert not [line for line in quoted if not any(each.fullmatch(line) for each in said)]
+    output = messages()
+    assert not [line for line in quoted if not any(each.fullmatch(line) for each in output)]

@@ -78,7 +78,7 @@ class Drill(TestCase):
         return list(await gatherResults(started, consumeErrors=True))
 
     async def command(self, *arguments: str) -> Ended:
-        """Do what the page tells an operator to do."""
+        """Execute a command of the page for operators."""
         words = " ".join(each for each in arguments if each != "--json")
         assert f"ghmirror {words} --config" in PAGE
         ended: Ended = await deferToThread(self.operator.run, *arguments)
@@ -92,14 +92,14 @@ class Drill(TestCase):
         return got
 
     async def poll(self, mirrors: list[Mirror], tokens: tuple[str, ...] = TOKENS) -> list[Received]:
-        """Ask each mirror for everything with each token, all at once."""
-        asked = [
+        """Request each target from each mirror with each token, all at once."""
+        sent = [
             Deferred.fromCoroutine(self.send(mirror, target, token))
             for mirror in mirrors
             for target in TARGETS
             for token in tokens
         ]
-        return list(await gatherResults(asked, consumeErrors=True))
+        return list(await gatherResults(sent, consumeErrors=True))
 
     async def metric(self, mirror: Mirror, line: str) -> float:
         port = int(mirror.admin_url.rpartition(":")[2])
@@ -108,7 +108,7 @@ class Drill(TestCase):
         return float(found[1]) if found else 0.0
 
     async def ready(self, mirrors: list[Mirror]) -> None:
-        """Return when each says that it is."""
+        """Return when each mirror is ready."""
         for mirror in mirrors:
             port = int(mirror.admin_url.rpartition(":")[2])
             while (await fetch("GET", port, "/readyz")).status != 200:
@@ -121,7 +121,7 @@ class Drill(TestCase):
         await self.ready(mirrors)
         await self.poll(mirrors)
         assert 0 < self.github.total_paid <= len(TARGETS) * len(TOKENS)
-        written = len(TARGETS) * len(TOKENS) - len(TOKENS)  # who has nothing needs no grant for it
+        written = len(TARGETS) * len(TOKENS) - len(TOKENS)  # a token without access needs no grant
         while len(redis.send("KEYS", "ghmirror:*:g:*")) < written:
             await deferLater(reactor, _LOOK_S)
         saved: dict[str, Any] = (await self.command("snapshot", "save", "--json")).json
@@ -140,9 +140,9 @@ class Drill(TestCase):
         self.new_redis()
         await self.command("check-config")
         mirrors = await self.new_replicas()
-        answers = await self.poll(mirrors, (*TOKENS, "alice-2"))
+        responses = await self.poll(mirrors, (*TOKENS, "alice-2"))
         assert self.github.total_paid == 0
-        assert {got.field("x-cache") for got in answers} == {"HIT"}
+        assert {got.field("x-cache") for got in responses} == {"HIT"}
         await self.ready(mirrors)
         # One does it; what has been confirmed meanwhile is newer, and stays.
         shown = [await self.metric(each, RESTORED) for each in mirrors]
@@ -161,7 +161,7 @@ class Drill(TestCase):
         listed = (await self.command("snapshot", "list", "--json")).json
         assert [each["name"] for each in listed["snapshots"]] == [saved["name"]]
         restored = (await self.command("snapshot", "restore", "--json")).json
-        # what Redis told twice while it was copied is there already
+        # what Redis sent twice during the copy is already stored
         assert 0 < restored["restored"] <= restored["records"] == saved["records"]
         assert redis.send("EXISTS", "ghmirror:probe:filled") == 1
         mirrors = await self.new_replicas()

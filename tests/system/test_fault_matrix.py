@@ -18,12 +18,12 @@ from tests.harness.redis_servers import RedisServer
 from tests.harness.redis_stores import settled
 from tests.harness.timers import Timers, with_timers
 
-#: Fields that belong to a credential and an answer of GitHub's own.
+#: Fields of a credential, and of a response of GitHub.
 PERSONAL = ("x-ratelimit-", "x-oauth-", "x-accepted-", "github-authentication-", "x-github-re")
 
 
 def shown(got: Received) -> str:
-    """Return what a cell says of an answer."""
+    """Return the text of a cell for a response."""
     return f"{got.status} {got.outcome}"
 
 
@@ -99,9 +99,9 @@ class Matrix:
         body = b'{"b": 2}' if method == "PATCH" else None
         send = lambda: self.home.send(method, path, token=mine, body=body)  # noqa: E731
 
-        got, asked = await self.during(fault, path, send, head=method == "HEAD")
+        got, sent = await self.during(fault, path, send, head=method == "HEAD")
         assert (BROKEN if got is None else shown(got)) == expected, cell
-        assert asked == self.asked(fault, holding, method), cell
+        assert sent == self.sent(fault, holding, method), cell
         if got is not None:
             self.look(got, method, content, cell)
         if kind_of(fault)[1] is not None:
@@ -128,26 +128,26 @@ class Matrix:
             github.limit_status = github.secondary_status = status
         wrong = github.fault(path, kind)
         self.timers.is_idle = False
-        asking = Deferred.fromCoroutine(send())
+        pending = Deferred.fromCoroutine(send())
         if kind == "timeout" or (kind == "idle-in-content" and not head):
             await until(lambda: wrong.seen > 0)
             if kind == "idle-in-content":
                 # Not before the half that comes has come.
-                await until(lambda: asking.called or self.timers.is_idle)
+                await until(lambda: pending.called or self.timers.is_idle)
             self.timers.end_shortest()
         try:
-            got = await asking
+            got = await pending
         except ResponseFailed:
             got = None
         wrong.end()
-        # A question that goes on though its asker has been answered ends as well.
+        # A request that continues after its client has a response ends as well.
         while self.home.parts.mirror.flights.detached:
             self.timers.end_shortest()
             await turn()
         return got, wrong.seen
 
     @staticmethod
-    def asked(fault: str, holding: str, method: str) -> int:
+    def sent(fault: str, holding: str, method: str) -> int:
         """Return the number of upstream requests: one, unless a retry is allowed.
 
         Reading is tried again on a new connection, when one that had been kept breaks at once.
@@ -157,7 +157,7 @@ class Matrix:
         return 2 if fault in {"refuse", "reset"} and method != "PATCH" else 1
 
     def look(self, got: Received, method: str, content: object, cell: str) -> None:
-        """Look at the fields and the content of an answer."""
+        """Check the fields and the content of a response."""
         if "detail=" not in got.outcome:
             # GitHub's own.
             assert got.field("age") is None, cell
@@ -210,7 +210,7 @@ class Matrix:
         self.home.move_on(3600.0)
 
     async def afterwards(self, path: str, mine: str, others: str, cell: str) -> None:
-        """When all is well again, everybody gets what is theirs; and what is stored is right."""
+        """After the fault all users get their own responses, and the stored ones are correct."""
         await self.all_written()
         now = self.github.resources[path].content  # type: ignore[attr-defined]
         for token in (mine, others):
@@ -228,7 +228,7 @@ class Matrix:
             assert got.json == now, cell
         assert (await self.home.get(path, token="carol-1")).status == 503, cell
         wrong.end()
-        # One good answer, so that the faults of other cells are not counted together.
+        # One success, so that the faults of other cells are not counted together.
         assert (await self.home.get(path, token=mine)).status == 200, cell
 
     async def all_written(self) -> None:
@@ -266,7 +266,7 @@ def _row(fault: str) -> Callable[[Matrix], Coroutine[Deferred[Any], Any, None]]:
     async def test(self: Matrix) -> None:
         await self.row(fault)
 
-    test.__doc__ = f"What the table says of {fault}."
+    test.__doc__ = f"The cells of {fault} in the table."
     return test
 
 

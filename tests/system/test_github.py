@@ -206,7 +206,7 @@ class Case(TestCase):
 class Credentials(Case):
     async def test_forms_of_authorization(self) -> None:
         """A token is known in each form of Authorization."""
-        basic = base64.b64encode(b"whoever:tok").decode()
+        basic = base64.b64encode(b"user:tok").decode()
         reversed_ = base64.b64encode(b"tok:x-oauth-basic").decode()
         for form in ("token tok", "Bearer tok", f"Basic {basic}", f"basic {reversed_}"):
             reply = await send(self.github, "/user", Authorization=form)
@@ -334,7 +334,7 @@ class Conditions(Case):
         assert (await send(self.github, "/a", If_None_Match=tag)).status == 200
 
     async def test_tag_computed_for_another_credential_matches(self) -> None:
-        """A computed tag of another credential is answered with 304."""
+        """The response to a computed tag of another credential is 304."""
         self.github.put("/a", {"a": 1})
         tag = self.github.tag({"a": 1}, authorization=b"token bobs").decode()
         assert (await send(self.github, "/a", token="bobs", If_None_Match=tag)).status == 304
@@ -434,8 +434,8 @@ class Quotas(Case):
             assert reply["X-RateLimit-Resource"] == resource_
             assert reply["X-RateLimit-Limit"] == limit
 
-    async def test_exhausted_quota_answers_403_or_429(self) -> None:
-        """Beyond the limit GitHub's 403 or 429 answers, also where a 304 would be free."""
+    async def test_exhausted_quota_yields_403_or_429(self) -> None:
+        """Beyond the limit GitHub sends 403 or 429, also where a 304 would be free."""
         self.github.put("/a", {"a": 1})
         self.github.set_quota("alice", remaining=1, reset_in_s=100)
         tag = (await send(self.github, "/a"))["ETag"]
@@ -768,7 +768,7 @@ class Redirects(Case):
 
 class Writes(Case):
     async def test_post_adds_to_a_list(self) -> None:
-        """A POST to a list is answered with 201 and a tag, and adds an item."""
+        """The response to a POST to a list is 201 with a tag, and the list has a new item."""
         self.github.put_list("/a", [])
         reply = await send(self.github, "/a", "POST", b'{"title":"x"}')
         assert (reply.status, reply.json()) == (201, {"id": 1, "title": "x"})
@@ -810,8 +810,8 @@ class Writes(Case):
         assert (await send(self.github, "/user/starred/o/r")).status == 404
         assert (await send(self.github, "/orgs/o/members/x")).status == 204
 
-    async def test_statistics_answer_202_first(self) -> None:
-        """Statistics are answered with 202 until they are computed."""
+    async def test_statistics_yield_202_first(self) -> None:
+        """The response for statistics is 202 until they are computed."""
         self.github.statistics("/stats", [1], computing=2)
         replies = [await send(self.github, "/stats") for _ in range(3)]
         assert [r.status for r in replies] == [202, 202, 200]
@@ -819,7 +819,7 @@ class Writes(Case):
         assert replies[2].get("ETag") is not None
 
     async def test_graphql_records_mutations(self) -> None:
-        """GraphQL records mutations, needs a credential, and can be answered by the test."""
+        """GraphQL records mutations, needs a credential, and a test can set its response."""
         body = b'{"query": "mutation { x }"}'
         await send(self.github, "/graphql", "POST", body)
         assert self.github.mutations == [("alice", "mutation { x }")]
@@ -874,7 +874,7 @@ class Connections(Case):
         assert self.github.connections_made == 1
         assert self.github.log[-1].body == b"body"
 
-    async def test_pipelined_requests_are_answered_in_order(self) -> None:
+    async def test_pipelined_requests_have_responses_in_order(self) -> None:
         """Responses keep the order of the requests, though the first one waits."""
         barrier = self.github.hold("/zen")
         client = await connected(self.github)
@@ -907,7 +907,7 @@ class Connections(Case):
         await client.done
         assert parsed(b"".join(client.received)).status == 200
 
-    async def test_expect_100_continue_is_answered(self) -> None:
+    async def test_expect_100_continue_gets_100(self) -> None:
         """A client that waits for 100 (Continue) receives it."""
         client = await connected(self.github)
         fields = {"User-Agent": AGENT, "Expect": "100-continue", "Connection": "close"}
@@ -1100,7 +1100,7 @@ class Gates(Case):
     async def test_gate_can_hold_responses(self) -> None:
         """A gate can hold responses that were made on arrival."""
         self.github.put("/a", 1)
-        barrier = self.github.hold("/a", answer_first=True)
+        barrier = self.github.hold("/a", compute_first=True)
         waiting = Deferred.fromCoroutine(send(self.github, "/a"))
         await barrier.arrived()
         self.github.put("/a", 2)
@@ -1163,7 +1163,7 @@ class Controls(Case):
             assert reply.status == 400
 
     async def test_preflight_is_free_and_needs_no_credential(self) -> None:
-        """A preflight is answered without a credential, at no cost."""
+        """A preflight has a response without a credential, at no cost."""
         reply = await send(
             self.github, "/user", "OPTIONS", token=None, Access_Control_Request_Method="GET"
         )

@@ -16,7 +16,7 @@ MOST = 64 << 20
 
 @pytest.fixture(scope="module")
 def github() -> Iterator[BadServer]:
-    """Return a server whose responses do harm."""
+    """Return a server with harmful responses."""
     with BadServer() as server:
         yield server
 

@@ -21,7 +21,7 @@ FIELDS = "User-Agent: tests\r\nAuthorization: token alice-1\r\nConnection: close
 
 
 async def raw(port: int, sent: str) -> tuple[str, str]:
-    """Send a request to ::1; return head and content of the answer."""
+    """Send a request to ::1; return head and content of the response."""
     endpoint = TCP6ClientEndpoint(reactor, "::1", port)
     protocol = await connectProtocol(endpoint, Raw())
     assert protocol.transport is not None

@@ -1,6 +1,6 @@
-"""The mirror against the stand-in itself: whatever happens, in whatever order.
+"""The mirror against the stand-in itself: any events, in any order.
 
-After every step each answer is what the stand-in would answer to that credential now, or it is
+After every step each response is that of the stand-in to that credential now, or it is
 marked as stale and is what was once granted to that very credential, and neither refused to it nor
 older than its own last write.
 ``MODEL_EXAMPLES=500 pytest tests/system/test_model.py`` looks at more than the suite does.
@@ -37,7 +37,7 @@ CURSORS = f"{ALERTS}?per_page=2"
 PATHS = (*THINGS, *PAGES, CURSORS, "/own", "/user", "/nowhere")
 FAULTS = ("500", "503", "504", "refuse", "reset", "malformed", "truncated", "bad-gzip")
 LIMITS = ("primary-limit", "secondary-limit")
-#: Statuses that no whole answer has here.
+#: Statuses that no complete response has here.
 TROUBLE = frozenset({403, 429, 500, 502, 503, 504})
 STALE_LIMIT_S = 86_400.0
 #: For so long a page may have the links of a state that other pages of a walk were proved with.
@@ -94,7 +94,7 @@ class Model(RuleBasedStateMachine):
         for thing in THINGS:
             github.put(thing, {"n": 0, "text": thing * 40})
         self.states: list[tuple[float, list[Any]]] = []
-        self.answered: dict[tuple[str | None, str], float] = {}
+        self.responses: dict[tuple[str | None, str], float] = {}
         self.wrote: dict[str | None, float] = {}
         self.put_list([])
         self.put_alerts(0)
@@ -161,10 +161,10 @@ class Model(RuleBasedStateMachine):
         except Exception:
             # content that is not stored, such as a 401's, is streamed, and may turn out broken
             assert excused, f"{method} {path} as {token} broke off"
-        asked = list(self.github.log)
+        sent = list(self.github.log)
         now = await self.itself(token, path, method)
         if got is None:
-            self.take_note(token, asked, now, now, path)
+            self.note(token, sent, now, now, path)
             await self.all_written()
             return
         description = f"{method} {path} as {token}: {got.status} {got.outcome} {got.content[:80]!r}"
@@ -186,14 +186,14 @@ class Model(RuleBasedStateMachine):
                 assert path in PAGES, description
                 assert seen in await self.of_walk(token, path, method), description
         if not excused:
-            self.answered[token, path] = self.clock.at
-        self.take_note(token, asked, now, got, path)
-        await self.note_proofs(token, asked, path)
+            self.responses[token, path] = self.clock.at
+        self.note(token, sent, now, got, path)
+        await self.note_proofs(token, sent, path)
         await self.all_written()
 
-    async def note_proofs(self, token: str | None, asked: list[Any], path: str) -> None:
+    async def note_proofs(self, token: str | None, sent: list[Any], path: str) -> None:
         """Note what GitHub granted of other pages, which the mirror requested itself."""
-        for each in asked:
+        for each in sent:
             target = each.target.decode()
             if target != path and target in PAGES and each.status in {200, 304}:
                 page = await self.itself(token, target)
@@ -204,12 +204,12 @@ class Model(RuleBasedStateMachine):
     async def of_walk(self, token: str | None, path: str, method: str) -> list[tuple[Any, ...]]:
         """Return how a page may be seen: with the links of a state of the walk, and content of now.
 
-        That is a state within the time of a walk, after the page was last answered to the
+        That is a state within the time of a walk, after the page was last responses to the
         credential and after the credential's last write. Without a credential there is none.
         """
         since = max(
             self.clock.at - WALK_S,
-            self.answered.get((token, path), 0.0),
+            self.responses.get((token, path), 0.0),
             self.wrote.get(token, 0.0),
         )
         seen = []
@@ -264,11 +264,11 @@ class Model(RuleBasedStateMachine):
             content = content.replace(url.encode(), b"")
         return content
 
-    def take_note(
-        self, token: str | None, asked: list[Any], now: Received, got: Received, path: str
+    def note(
+        self, token: str | None, sent: list[Any], now: Received, got: Received, path: str
     ) -> None:
         """Record GitHub's grants and refusals by its own responses."""
-        for each in asked:
+        for each in sent:
             target = each.target.decode()
             if each.status in {401, 404} or (each.status == 403 and not self.limits):
                 for name in list(self.granted):
@@ -300,7 +300,7 @@ class Model(RuleBasedStateMachine):
 
     def put_alerts(self, count: int) -> None:
         alerts = [{"n": number} for number in range(count)]
-        self.github.put_list(ALERTS, alerts, cursor=True, takes_page=False)
+        self.github.put_list(ALERTS, alerts, cursor=True, honours_page=False)
 
     @rule(thing=st.sampled_from(THINGS))
     def change(self, thing: str) -> None:
@@ -422,12 +422,12 @@ class Model(RuleBasedStateMachine):
 
 
 def _settings() -> settings:
-    """Return how much is looked at: the same each time in the suite, more when it is asked for."""
-    asked = int(os.environ.get("MODEL_EXAMPLES", "0"))
+    """Return the extent of the search: constant in the suite, larger on request."""
+    sent = int(os.environ.get("MODEL_EXAMPLES", "0"))
     return settings(
-        max_examples=asked or 12,
-        stateful_step_count=50 if asked else 25,
-        derandomize=not asked,
+        max_examples=sent or 12,
+        stateful_step_count=50 if sent else 25,
+        derandomize=not sent,
         database=None,
         deadline=None,
         suppress_health_check=list(HealthCheck),

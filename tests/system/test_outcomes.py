@@ -1,4 +1,4 @@
-"""A test for each row of what an answer can say about itself, and what goes with it."""
+"""A test for each row of the table of outcomes, and for the fields of such a response."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class Outcomes(TestCase):
         assert result == (200, "fwd=stale; fwd-status=200; stored; detail=changed", "MISS")
 
     async def test_negative(self) -> None:
-        """A 404 is repeated to the same credential where `negative_for` says so."""
+        """A 404 is repeated to the same credential within `negative_for`."""
         home = await open_home(self, cache={"negative_for": 60.0})
         for outcome in ("fwd=uri-miss; fwd-status=404", "hit; detail=negative"):
             got = await home.get("/nowhere", token="alice-1")

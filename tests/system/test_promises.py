@@ -12,9 +12,9 @@ from twisted.trial.unittest import TestCase
 from tests.harness.home import Home, Received, open_home
 
 
-def together(*asking: Any) -> Deferred[list[Received]]:
-    """Ask all at once."""
-    return gatherResults([Deferred.fromCoroutine(each) for each in asking], consumeErrors=True)
+def together(*pending: Any) -> Deferred[list[Received]]:
+    """Send all requests at once."""
+    return gatherResults([Deferred.fromCoroutine(each) for each in pending], consumeErrors=True)
 
 
 class Promises(TestCase):
@@ -46,7 +46,7 @@ class Promises(TestCase):
         return made
 
     async def round(self, paths: list[str], tokens: list[str]) -> list[Received]:
-        """Ask for all, as all, at once."""
+        """Request each path with each token, at once."""
         return await together(*(self.home.get(p, token=t) for p in paths for t in tokens))
 
     async def test_each_resource_is_charged_once_for_all_credentials(self) -> None:
@@ -55,8 +55,8 @@ class Promises(TestCase):
         With all tokens rotated, and once more: none.
         """
         paths = self.resources(30)
-        answers = await self.round(paths, self.tokens(20))
-        assert {answer.status for answer in answers} == {200}
+        responses = await self.round(paths, self.tokens(20))
+        assert {response.status for response in responses} == {200}
         assert self.github.total_paid == 30
         self.github.reset_counts()
         await self.round(paths, self.tokens(20, generation=2))
@@ -70,8 +70,8 @@ class Promises(TestCase):
         await self.round([path], tokens)
         self.github.reset_counts()
         self.github.put(path, {"new": True})
-        answers = [await self.home.get(path, token=token) for token in tokens]
-        assert all(answer.json == {"new": True} for answer in answers)
+        responses = [await self.home.get(path, token=token) for token in tokens]
+        assert all(response.json == {"new": True} for response in responses)
         assert self.github.total_paid == 1
 
     async def test_private_content_is_charged_once_per_user(self) -> None:
@@ -82,13 +82,13 @@ class Promises(TestCase):
             self.github.put(path, lambda login, _: {"of": login, "text": "x" * 500})
         for expected in (120, 0, 0):
             self.github.reset_counts()
-            answers = await self.round(paths, tokens)
-            owners = [answer.json["of"] for answer in answers]
+            responses = await self.round(paths, tokens)
+            owners = [response.json["of"] for response in responses]
             assert owners == [f"user{number}" for number in range(12)] * 10
             assert self.github.total_paid == expected
 
     async def never_twice(self) -> None:
-        """Nobody pays twice for what has not changed."""
+        """An unchanged resource is paid for once only."""
         tokens = self.tokens(6)
         paths = self.resources(5)
         own = [f"/own/{number}" for number in range(4)]
@@ -111,7 +111,7 @@ class Promises(TestCase):
         await self.never_twice()
 
     async def test_private_resource_is_never_sent_to_other_users(self) -> None:
-        """A user with a 404 from GitHub has a 404 from the mirror, whatever is stored."""
+        """A user with a 404 from GitHub has a 404 from the mirror, with any stored records."""
         self.github.put("/secret", {"secret": 1}, private_to={"alice"})
         shown = await self.home.get("/secret", token="alice-1")
         hidden = await self.home.get("/secret", token="bob-1")
@@ -164,8 +164,8 @@ class Promises(TestCase):
         assert got.outcome.endswith("detail=shared")
         assert 'page=3>; rel="last"' in (got.field("link") or "")
         assert self.github.total_paid == paid
-        asked = {exchange.target for exchange in self.github.log if exchange.login == "bob"}
-        assert asked == {b"/list?per_page=30&page=%d" % page for page in (1, 3)}
+        sent = {exchange.target for exchange in self.github.log if exchange.login == "bob"}
+        assert sent == {b"/list?per_page=30&page=%d" % page for page in (1, 3)}
         await self.home.get("/list?per_page=30&page=2", token="bob-1")
         assert self.github.total_paid == paid
 
@@ -190,7 +190,7 @@ class Promises(TestCase):
         assert self.github.total_paid == 0
 
     async def test_tag_of_the_client_yields_304_from_an_empty_mirror(self) -> None:
-        """A client's own tag is answered with 304, though the mirror stores nothing."""
+        """The response to a client's own tag is 304, although the mirror stores nothing."""
         self.github.put("/thing", {"a": 1})
         got = await self.home.get("/thing", token="alice-1")
         other = await open_home(self, self.github)
@@ -209,18 +209,18 @@ class Promises(TestCase):
         got = await home.get("/thing", token="alice-1")
         assert (got.outcome, got.field("age")) == ("hit; detail=fresh", "0")
         assert got.field("x-ratelimit-remaining") is None
-        asked = len(self.github.log)
+        sent = len(self.github.log)
         no_cache = {"Cache-Control": "no-cache"}
         checked = await home.get("/thing", token="alice-1", headers=no_cache)
         assert checked.outcome.endswith("detail=revalidated")
-        assert len(self.github.log) == asked + 1
+        assert len(self.github.log) == sent + 1
         await home.send("POST", "/graphql", token="alice-1", body=b'{"query":"mutation{x}"}')
         again = await home.get("/thing", token="alice-1")
         assert again.outcome.endswith("detail=revalidated")
         assert (await home.get("/thing", token="alice-1")).outcome == "hit; detail=fresh"
 
-    async def test_head_is_answered_from_a_stored_get(self) -> None:
-        """HEAD is answered from the stored response of GET, and is not stored."""
+    async def test_head_has_the_stored_response_of_a_get(self) -> None:
+        """HEAD has the fields of the stored response of GET, and is not stored."""
         self.github.put("/thing", {"a": 1})
         passed = await self.home.send("HEAD", "/thing", token="alice-1")
         assert (passed.status, passed.outcome) == (200, "fwd=uri-miss; fwd-status=200")
@@ -244,9 +244,9 @@ class Promises(TestCase):
         while self.home.parts.resource.in_flight > 3:
             await _tick(self.home)
         barrier.open()
-        for answer in await gatherResults(others):
-            assert answer.json == {"a": 1}
-            assert answer.outcome.endswith("; collapsed")
+        for response in await gatherResults(others):
+            assert response.json == {"a": 1}
+            assert response.outcome.endswith("; collapsed")
         assert len(self.github.exchanges("/thing")) == 1
 
 

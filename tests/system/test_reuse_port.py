@@ -37,20 +37,20 @@ def sharing(listen: str) -> Sections:
 class Several(TestCase):
     """`[server] reuse_port`."""
 
-    async def both_answer(self, port: int, mirrors: list[Mirror], *more: Authority) -> None:
+    async def both_respond(self, port: int, mirrors: list[Mirror], *more: Authority) -> None:
         """Return when each of the mirrors has been sent a request by the kernel."""
-        asked = 0
-        while not all("/to-whom" in mirror.log_text for mirror in mirrors):
-            await deferToThread(send, port, "/to-whom", *more)
-            asked += 1
-            assert asked < 1000, "one of them is never asked"
+        sent = 0
+        while not all("/for-any" in mirror.log_text for mirror in mirrors):
+            await deferToThread(send, port, "/for-any", *more)
+            sent += 1
+            assert sent < 1000, "one of them never gets a request"
 
     async def test_two_processes_share_a_port(self) -> None:
         """Both receive requests; when one stops, the other receives all of them."""
         first = await start_mirror(self, sharing("tcp:0:interface=127.0.0.1"))
         port = int(first.url.rpartition(":")[2])
         second = await start_mirror(self, sharing(f"tcp:{port}:interface=127.0.0.1"))
-        await self.both_answer(port, [first, second])
+        await self.both_respond(port, [first, second])
         assert await first.stop() == STOPPED
         for _ in range(20):
             assert await deferToThread(send, port, "/readyz") == 200
@@ -65,7 +65,7 @@ class Several(TestCase):
         first = await start_mirror(self, sharing(f"ssl:0:{tls}"))
         port = int(first.url.rpartition(":")[2])
         second = await start_mirror(self, sharing(f"ssl:{port}:{tls}"))
-        await self.both_answer(port, [first, second], authority)
+        await self.both_respond(port, [first, second], authority)
 
     async def test_port_is_not_shared_without_the_option(self) -> None:
         """A process without the option reports that the port is in use."""

@@ -328,7 +328,7 @@ class _Noting:
 
 
 async def listens(url: str) -> bool:
-    """Tell whether a server takes connections."""
+    """Return whether a server accepts connections."""
     try:
         await get(url, "/healthz")
     except Exception:

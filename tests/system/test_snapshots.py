@@ -151,13 +151,13 @@ class InMemory(Kept):
         await mirror.ended()
         self.github.reset_counts()
         mirror = await self.start(interval="1h")
-        asked = [
+        sent = [
             Deferred.fromCoroutine(self.send(mirror, path, token))
             for path in PATHS
             for token in TOKENS
         ]
-        for answer in asked:
-            await answer
+        for response in sent:
+            await response
         assert self.github.total_paid == 0
 
     async def test_damaged_snapshot_is_skipped(self) -> None:
@@ -283,7 +283,7 @@ class WithoutABucket(Kept):
             (f"s3://{bucket.name}/x", Fault(403, "InvalidAccessKeyId")),
         ):
             if fault is not None:
-                bucket.way.fault(lambda asked: True, fault)
+                bucket.way.fault(lambda sent: True, fault)
             home = await open_home(
                 self,
                 self.github,
@@ -350,13 +350,13 @@ class WhileFilling(Kept):
         self.github.reset_counts()
         parts.barrier.longest_s = 60.0
         parts.barrier.shut("a test")
-        asked = [Deferred.fromCoroutine(home.get(PATHS[0], token=token)) for token in TOKENS]
+        sent = [Deferred.fromCoroutine(home.get(PATHS[0], token=token)) for token in TOKENS]
         while parts.resource.in_flight < len(TOKENS):
             await deferLater(reactor, 0)
         records.admit(name, content)
         parts.barrier.open("a test")
-        for answer in asked:
-            assert (await answer).status == 200
+        for response in sent:
+            assert (await response).status == 200
         assert self.github.total_paid == 0
 
 

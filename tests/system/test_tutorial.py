@@ -1,8 +1,8 @@
-"""The commands of the tutorial, run as they are written, show what it says.
+"""The commands of the tutorial, run as they are written, have the output in its text.
 
 They run in a copy of the tree and a home of its own, without a network after the installation. Only
-ports are replaced, by free ones. Comments in the tutorial, such as ``.. walk: stop mirror``, say in
-which terminal a command runs or an output appears.
+ports are replaced, by free ones. Comments in the tutorial, such as ``.. walk: stop mirror``, define
+the terminal of a command or of an output.
 """
 
 from __future__ import annotations

@@ -31,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--lists", type=int, default=0)
     parser.add_argument("--items", type=int, default=100, help="items of a list")
     parser.add_argument("--limit", type=int, default=1_000_000_000, help="quota of a user")
-    parser.add_argument("--delay", type=float, default=0.0, help="seconds before each answer")
+    parser.add_argument("--delay", type=float, default=0.0, help="seconds before each response")
     parser.add_argument("--log", type=int, default=100_000, help="exchanges that are kept")
     options = parser.parse_args(arguments)
     from twisted.internet import reactor  # noqa: PLC0415 - importing it installs it

@@ -56,7 +56,7 @@ class Connection(TwistedProtocol):
         self.address = address
         self._wire = cast("ITCPTransport", None)
         self._buffer = b""
-        self._question: Request | None = None
+        self._request: Request | None = None
         self._busy = self._advancing = self._paused = self._lost = False
         self._chunked = self._in_chunk = False
         self._left = 0
@@ -70,9 +70,9 @@ class Connection(TwistedProtocol):
 
     def connectionLost(self, reason: Failure | None = None) -> None:
         self._lost = True
-        if self._question is not None and self._busy:
-            self.github.end(self._question)
-        self._question = None
+        if self._request is not None and self._busy:
+            self.github.end(self._request)
+        self._request = None
         github = self.github
         github.connections.discard(self)
         if not github.connections:
@@ -102,10 +102,10 @@ class Connection(TwistedProtocol):
 
     def finished(self, request: Request) -> None:
         """Read the next request, or close."""
-        if self._lost or request is not self._question:
+        if self._lost or request is not self._request:
             return
         self.github.end(request)
-        self._question = None
+        self._request = None
         if request.close:
             self._wire.loseConnection()
             return
@@ -130,8 +130,8 @@ class Connection(TwistedProtocol):
             self._wire.write(block)
         if not self._stream_left:
             cast("Any", self._wire).unregisterProducer()
-            if self._question is not None:
-                self.finished(self._question)
+            if self._request is not None:
+                self.finished(self._request)
 
     def stopProducing(self) -> None:
         self._stream_left = 0
@@ -140,9 +140,9 @@ class Connection(TwistedProtocol):
         self._advancing = True
         try:
             while not self._busy and not self._lost:
-                if self._question is None and not self._read_head():
+                if self._request is None and not self._read_head():
                     return
-                request = self._question
+                request = self._request
                 if request is None or not self._read_body(request):
                     return
                 self._busy = True
@@ -191,7 +191,7 @@ class Connection(TwistedProtocol):
         request = Request(self, method, target, path, query, pairs, named, close)
         if path == "/_sink" and method not in {b"GET", b"HEAD"}:
             request.digest = hashlib.sha256()
-        self._question = request
+        self._request = request
         self._chunked = b"chunked" in named.get(b"transfer-encoding", b"").lower()
         self._in_chunk = False
         self._left = 0

@@ -49,7 +49,7 @@ class Gate:
     """A gate that holds requests until it opens."""
 
     path: str | None
-    answer_first: bool
+    compute_first: bool
     _github: GitHub
     _waiting: list[tuple[Request, Callable[[], None]]] = Factory(list)
     _watchers: list[tuple[int, Deferred[None]]] = Factory(list)

@@ -124,7 +124,7 @@ class Response:
     bare: bool = False
     """No X-RateLimit fields: a server before GitHub's application has responded."""
     exhausted: bool = False
-    """X-RateLimit-Remaining is 0, whatever the quota is."""
+    """X-RateLimit-Remaining is 0, independent of the quota."""
     stream_bytes: int | None = None
 
 

@@ -32,7 +32,7 @@ class PaginatedList:
     fields: Fields = ()
     vary: str | None = VARY
     last_modified: str | None = None
-    takes_page: bool = True
+    honours_page: bool = True
     pages: dict[tuple[int, int], Rendering] = Factory(dict)
 
     def read(self, github: GitHub, request: Request) -> Response:
@@ -41,7 +41,7 @@ class PaginatedList:
         if per_user:
             items = items(request.login)
         parameters = request.parameters if request.query else {}
-        if not self.takes_page and "page" in parameters:
+        if not self.honours_page and "page" in parameters:
             return message_response(400, "Pagination using the `page` parameter is not supported.")
         per_page = _number(parameters.get("per_page"), 30)
         per_page = min(per_page or 30, 100)

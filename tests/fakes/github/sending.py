@@ -224,14 +224,14 @@ def _common_fields(github: GitHub, request: Request, response: Response) -> byte
         put(b"x-github-api-version-selected: %b\r\n" % version.encode())
     names_version = b"x-github-api-version" in request.named
     if version == OLD_VERSION and (
-        github.deprecation == "always" or (names_version and github.deprecation == "asked")
+        github.deprecation == "always" or (names_version and github.deprecation == "requested")
     ):
         put(b"Deprecation: Tue, 10 Mar 2026 00:00:00 GMT\r\n")
         put(b"Sunset: Fri, 10 Mar 2028 00:00:00 GMT\r\n")
         if response.status != 304:
             put(b"Link: <https://docs.github.com/rest/about-the-rest-api/api-versions>; ")
             put(b'rel="deprecation"; type="text/html"\r\n')
-    if github.tells_quota and not request.path.startswith("/_control/"):
+    if github.sends_quota and not request.path.startswith("/_control/"):
         quota = quota_of(github, request)
         put(
             b"X-RateLimit-Limit: %d\r\nX-RateLimit-Remaining: %d\r\nX-RateLimit-Reset: %d\r\n"

@@ -109,7 +109,7 @@ class GitHub:
     limit_status: int = 403
     """The status when the primary limit is reached: 403 or 429."""
     free_when_exhausted: bool = False
-    """Whether free requests are answered beyond the primary limit."""
+    """Whether free requests are permitted beyond the primary limit."""
     anonymous_limit: int = 60
     resets_at: int | None = None
     """When all quotas are full again, in seconds of the clock; None: each by its own window."""
@@ -120,9 +120,9 @@ class GitHub:
     secondary_status: int = 403
     secondary_retry_after_s: int | None = 60
     secondary_message: Literal["secondary", "abuse", "none"] = "secondary"
-    tells_quota: bool = True
+    sends_quota: bool = True
     """Whether responses have the fields of the quota; limited ones do not always."""
-    deprecation: Literal["asked", "always", "never"] = "asked"
+    deprecation: Literal["requested", "always", "never"] = "requested"
     """Which responses in the old version announce its end: to requests that name it, or all."""
 
     api_url: str = field(default="", init=False)
@@ -130,7 +130,7 @@ class GitHub:
     paid: Counter[tuple[str, str]] = field(factory=Counter, init=False)
     """(login or ``anonymous``, target): requests that were charged."""
     free: Counter[tuple[str, str]] = field(factory=Counter, init=False)
-    """(login or ``anonymous``, target): requests that were answered without a charge."""
+    """(login or ``anonymous``, target): requests without a charge."""
     limited: Counter[str] = field(factory=Counter, init=False)
     """login or ``anonymous``: responses of a primary or secondary limit."""
     in_flight: Counter[str] = field(factory=Counter, init=False)
@@ -172,7 +172,7 @@ class GitHub:
     clock: IReactorTime = field(default=cast("IReactorTime", None), init=False)
     request_count: int = field(default=0, init=False)
     date: tuple[int, bytes] = field(default=(0, b""), init=False)
-    salt: bytes = field(default=b"what nobody can guess", init=False)
+    salt: bytes = field(default=b"an unknown salt", init=False)
 
     def __attrs_post_init__(self) -> None:
         self.put("/", lambda _login, _accept: root(self))
@@ -263,7 +263,7 @@ class GitHub:
         self._known.clear()
 
     def revoke(self, token: str) -> None:
-        """Answer 401 to a token."""
+        """Send 401 for a token."""
         self._credentials.pop(token, None)
         self._known.clear()
 
@@ -315,13 +315,13 @@ class GitHub:
         method: str | None = None,
         status: int = 200,
     ) -> None:
-        """Put or replace a resource; a path with a query answers that query only.
+        """Create or replace a resource; a path with a query is for that query only.
 
         Content is bytes, a JSON value, text where the content type is not JSON's, or a callable
         (login or None, Accept) that gives one. `variants` are contents by media type (``raw``,
         ``diff``, ``star+json`` as ``star``), `versions` by API version. With a `method` other than
-        GET it is the answer to that method, with `status`. `etag` as text is the hex of a tag
-        that stays as it is, whatever the content.
+        GET it is the response to that method, with `status`. `etag` as text is the hex of a tag
+        that stays constant, with any content.
         """
         thing = Thing(
             path,
@@ -355,14 +355,14 @@ class GitHub:
         fields: Mapping[str, str] | None = None,
         vary: str | None = VARY,
         last_modified: str | None = None,
-        takes_page: bool = True,
+        honours_page: bool = True,
     ) -> None:
         """Put or replace a paginated list; items are a list or a callable (login or None) -> list.
 
-        `wrap` names the member of an object with ``total_count`` that holds the items;
-        `link_path` is what Link points to instead of the path asked for. With `cursor`, Link names
-        pages by ``after`` and ``before``. Without `takes_page` a request with ``page`` gets a 400,
-        as Dependabot's lists do. A longer list in its place leaves full pages as they are.
+        `wrap` names the member of an object with ``total_count`` that holds the items; `link_path`
+        is the target of Link instead of the requested path. With `cursor`, Link names pages by
+        ``after`` and ``before``. Without `honours_page` a request with ``page`` gets a 400, as
+        Dependabot's lists do. A longer list in its place leaves full pages as they are.
         """
         self.resources[path] = PaginatedList(
             path,
@@ -376,7 +376,7 @@ class GitHub:
             field_pairs(fields),
             vary,
             last_modified,
-            takes_page,
+            honours_page,
         )
 
     def put_search(self, path: str, items: Any, *, private_to: Logins = None) -> None:
@@ -429,12 +429,12 @@ class GitHub:
         self.resources[path] = Redirect(location, status, lower_logins(private_to))
 
     def yes_no(self, path: str, logins: Logins = None) -> None:
-        """Answer 204 to these logins (None: to all), 404 to others, never with a tag."""
+        """Send 204 to these logins (None: to all), 404 to others, never with a tag."""
         shown = lower_logins(logins)
         self.resources[path] = YesNo({"*"} if shown is None else set(shown))
 
     def statistics(self, path: str, content: Any, computing: int = 1) -> None:
-        """Answer 202 to the first `computing` requests, the content to later ones."""
+        """Send 202 for the first `computing` requests, the content for later ones."""
         self.resources[path] = Statistics(Thing(path, content), computing)
 
     # -- faults and gates
@@ -451,13 +451,13 @@ class GitHub:
     ) -> Fault:
         """Add a fault for requests to a path (None: all) by a login (None: all), see `FAULTS`.
 
-        500, 502, 503, 504: that status. ``timeout``: no answer ever. ``refuse``: closed without an
-        answer. ``reset``: reset without an answer. ``reset-in-content``, ``truncated`` (closed),
+        500, 502, 503, 504: that status. ``timeout``: no response ever. ``refuse``: closed without a
+        response. ``reset``: reset without a response. ``reset-in-content``, ``truncated`` (closed),
         ``idle-in-content``: half of the content. ``malformed``: no HTTP. ``bad-gzip``: content that
-        does not decompress. ``slow``: `delay_s` later. ``no-etag``, ``no-store``: what they say.
-        ``huge-field``: a field of `size_bytes`. ``primary-limit``, ``secondary-limit``,
-        ``abuse-limit``: limited, whatever was counted. ``creation-limit``: so, what creates content
-        (other requests are answered). ``login-limit``: too many attempts to log in, without a hint.
+        does not decompress. ``slow``: `delay_s` later. ``no-etag``, ``no-store``: without or with
+        that field. ``huge-field``: a field of `size_bytes`. ``primary-limit``, ``secondary-limit``,
+        ``abuse-limit``: limited at any count. ``creation-limit``: limited, for requests
+        that create content. ``login-limit``: too many attempts to log in, without a hint.
         ``unmetered-limit``: the words of a primary limit, with plenty left. For refused connections
         see `go_away`.
         """
@@ -472,12 +472,12 @@ class GitHub:
         """Remove all faults."""
         self.faults.clear()
 
-    def hold(self, path: str | None = None, *, answer_first: bool = False) -> Gate:
+    def hold(self, path: str | None = None, *, compute_first: bool = False) -> Gate:
         """Hold requests to a path (None: all) until the gate opens.
 
-        They are answered as things are then, or, with `answer_first`, as they were on arrival.
+        The responses have the state of the release, or, with `compute_first`, that of the arrival.
         """
-        barrier = Gate(path, answer_first, self)
+        barrier = Gate(path, compute_first, self)
         self.gates.append(barrier)
         return barrier
 
@@ -569,7 +569,7 @@ class GitHub:
         request.call = None
         for barrier in self.gates:
             if request.is_for(barrier.path):
-                if barrier.answer_first:
+                if barrier.compute_first:
                     response = self._decide(request, None)
                     barrier.wait(request, partial(send_response, self, request, response, None))
                 else:
@@ -701,7 +701,7 @@ class GitHub:
     # -- the end of a request
 
     def end(self, request: Request) -> None:
-        """End a request that was answered, or whose client has disconnected."""
+        """End a request that is complete, or whose client has disconnected."""
         if request.call is not None:
             if request.call.active():
                 request.call.cancel()

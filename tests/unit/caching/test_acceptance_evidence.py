@@ -28,7 +28,7 @@ def test_other_responses_show_nothing(status: int) -> None:
     assert not response_shows_acceptance(status, b"token x")
 
 
-@pytest.mark.parametrize("authorization", [None, b"", b"Whatever x", b"x", b"Digest a=b"])
+@pytest.mark.parametrize("authorization", [None, b"", b"Other x", b"x", b"Digest a=b"])
 def test_responses_without_a_validated_credential_show_nothing(authorization: bytes | None) -> None:
     """A response to it is that to a request without a credential."""
     assert not response_shows_acceptance(200, authorization)

@@ -27,7 +27,7 @@ def test_different_credentials_have_different_names(
 
 @given(st.none() | parts, st.binary(max_size=64), st.binary(max_size=64))
 def test_names_differ_by_secret(credential: bytes | None, one: bytes, other: bytes) -> None:
-    """Who has another secret, or none, can't tell whom a name stands for."""
+    """With another secret, or none, the credential of a name cannot be identified."""
     # HMAC pads short keys with zero bytes, so those at the end make no other key.
     same = one.rstrip(b"\0") == other.rstrip(b"\0") and bool(one) == bool(other)
     names = CredentialNames(one).name(credential), CredentialNames(other).name(credential)
@@ -73,7 +73,7 @@ def test_a_token_has_one_name_with_any_scheme(authorization: bytes) -> None:
     "authorization", [None, b"", b"abc", b"Basic !", b"Basic A", b"token ", b"Unknown abc"]
 )
 def test_a_value_without_a_token_has_its_own_name(authorization: bytes | None) -> None:
-    """Whatever it is, it shares no limits with anything else."""
+    """Any such value shares no limits with others."""
     names = CredentialNames()
     lines = () if authorization is None else ((b"authorization", authorization),)
     assert names.token_of(Fields(lines)) == names.name(authorization)

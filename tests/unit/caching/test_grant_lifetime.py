@@ -10,13 +10,13 @@ from ghmirror_tw.http.fields import Fields
 DAY = 86_400.0
 
 
-TOLD = b"github-authentication-token-expiration"
+EXPIRATION = b"github-authentication-token-expiration"
 
 
 def until(
-    authorization: bytes | None, told: bytes | None = None, limit_s: float = 7 * DAY
+    authorization: bytes | None, shown: bytes | None = None, limit_s: float = 7 * DAY
 ) -> float:
-    fields = Fields() if told is None else Fields(((TOLD, told),))
+    fields = Fields() if shown is None else Fields(((EXPIRATION, shown),))
     sent = Fields() if authorization is None else Fields(((b"authorization", authorization),))
     return grant_expires_at(sent, fields, 1000.0, limit_s)
 
@@ -43,7 +43,7 @@ def test_grants_do_not_outlive_the_tokens_of_apps() -> None:
 
 
 def test_a_grant_does_not_outlive_its_token() -> None:
-    """Where GitHub tells when that ends; what it tells in another way is not understood."""
+    """Where GitHub sends its end; an end in any other format is ignored."""
     assert until(b"token abc", b"1970-01-01 02:00:00 UTC") == 7200.0
     assert until(b"token abc", b"1970-01-01 04:00:00 +0200") == 7200.0
     assert until(b"token abc", b"1970-01-01 00:00:00 UTC") == 1060.0

@@ -26,7 +26,7 @@ keys = st.builds(CacheKey, parts, optional, optional, optional, others, parts)
 
 @given(keys, keys)
 def test_keys_are_equal_exactly_if_their_names_are(a: CacheKey, b: CacheKey) -> None:
-    """No two questions share a name, and one question has one name."""
+    """No two keys share a name, and one key has one name."""
     assert (a == b) is (a.name == b.name)
 
 
@@ -57,7 +57,7 @@ def test_the_key_of_a_request() -> None:
 
 
 def test_other_own_fields_of_github_are_part_of_the_key() -> None:
-    """All but a one-time password, in whatever order they come."""
+    """All but a one-time password, in any order."""
     one, other = (b"X-GitHub-Next-Global-ID", b"1"), (b"X-GitHub-Else", b"")
     key = CacheKey.of(b"/a", Fields((one, other)))
     assert key.others == ((b"x-github-else", b""), (b"x-github-next-global-id", b"1"))

@@ -190,8 +190,8 @@ knowns = st.builds(
 def test_the_newer_record_of_two_look_ups_counts(one: Known, other: Known) -> None:
     """Epoch and currency are those of the first look-up."""
     both = one.merged(other)
-    asked = [each.grant.requested_at for each in (one, other) if each.grant is not None]
-    assert (both.grant.requested_at if both.grant else None) == max(asked, default=None)
+    sent = [each.grant.requested_at for each in (one, other) if each.grant is not None]
+    assert (both.grant.requested_at if both.grant else None) == max(sent, default=None)
     assert both.epoch == one.epoch
     assert both.refused_at == max(one.refused_at, other.refused_at)
     assert both.unstorable == (one.unstorable or other.unstorable)
@@ -223,7 +223,7 @@ def test_the_permission_of_a_grant() -> None:
 
 
 def test_the_later_end_of_a_limit_counts() -> None:
-    """Whoever knows of it."""
+    """In any replica."""
 
     def limit(scope: str, until: float) -> Limit:
         return Limit(LimitKind.PRIMARY, scope, until)

@@ -56,7 +56,7 @@ def test_fields_of_a_304_replace_stored_fields() -> None:
 
 
 def test_a_computed_tag_confirms_a_shared_representation() -> None:
-    """The `Link` of a shared answer is that of the recency list, and never the grant's."""
+    """The `Link` of a shared response is that of the recency list, and never the grant's."""
     held = stored()
     known = Known(grant=grant("other"), entries=(entry(held.digest, link=b"<z>"),))
     validator = Validator(b'"tag"', ValidatorKind.COMPUTED, held.digest)
@@ -147,7 +147,7 @@ def test_a_grant_holds_its_expiry_variant_and_epoch() -> None:
 
 
 def test_a_tag_that_the_server_has_changed_is_not_the_computed_one() -> None:
-    """The grant has the new tag, and does not say that others can compute it."""
+    """The grant has the new tag, which is not marked as computable for others."""
     held = stored()
     own = grant(held.digest, shareable=True)
     for tag, shareable in ((b'W/"tag"', True), (b'"other"', False)):
@@ -166,25 +166,25 @@ def test_scopes_sso_and_poll_interval_are_the_last_received() -> None:
     fields = Fields(
         ((b"x-oauth-scopes", b"repo"), (b"x-github-sso", b"p"), (b"x-poll-interval", b"60"))
     )
-    told = evolve(WORD, fields=fields)
-    first, listed = from_200(Known(), held, told, shareable=True)
+    shown = evolve(WORD, fields=fields)
+    first, listed = from_200(Known(), held, shown, shareable=True)
     known = Known(grant=first, entries=(listed,))
     for kind, word, expected in (
         (ValidatorKind.OWN, WORD, (b"repo", b"p", b"60")),
         (ValidatorKind.COMPUTED, WORD, (None, None, None)),
-        (ValidatorKind.COMPUTED, told, (b"repo", b"p", b"60")),
+        (ValidatorKind.COMPUTED, shown, (b"repo", b"p", b"60")),
     ):
         made, _ = from_304(known, Validator(b'"tag"', kind, held.digest), held, word)
         assert (made.scopes, made.sso, made.poll_interval) == expected
 
 
 def test_a_304_freshens_all_but_the_fields_of_the_content() -> None:
-    """What the content is stays; all else is the answer's own."""
+    """The fields of the content are unchanged; all others are those of the 304."""
     given = grant("own", link=b"<a>")
-    answer = Fields(
+    response = Fields(
         ((b"content-type", b"text/html"), (b"link", b"<b>"), (b"x-ratelimit-used", b"1"))
     )
-    fresh = records_from_responses.freshened(JSON, given, answer)
+    fresh = records_from_responses.freshened(JSON, given, response)
     assert fresh.get(b"content-type") == b"application/json"
     assert (fresh.get(b"link"), fresh.get(b"etag")) == (b"<b>", b'"old"')
     assert fresh.get(b"x-ratelimit-used") == b"1"
@@ -193,6 +193,6 @@ def test_a_304_freshens_all_but_the_fields_of_the_content() -> None:
 @pytest.mark.parametrize("name", [b"status", b"content-range", b"content-digest"])
 def test_fields_that_describe_the_304_are_not_merged(name: bytes) -> None:
     """Also where the stored response has no such field."""
-    answer = Fields(((name, b"304 Not Modified"), (b"date", b"now")))
-    assert records_from_responses.freshened(JSON, grant("own"), answer).get(name) is None
-    assert records_from_responses.freshened(JSON, grant("own"), answer).get(b"date") == b"now"
+    response = Fields(((name, b"304 Not Modified"), (b"date", b"now")))
+    assert records_from_responses.freshened(JSON, grant("own"), response).get(name) is None
+    assert records_from_responses.freshened(JSON, grant("own"), response).get(b"date") == b"now"

@@ -47,12 +47,12 @@ def test_another_epoch_ends_the_permission() -> None:
 def test_the_fields_of_a_stale_response() -> None:
     """And what is stored with it, and what was last known of the quota."""
     quota = Fields(((b"x-ratelimit-remaining", b"7"),))
-    told = stale_response_fields(stored(), GRANT, quota)
-    assert told.get(b"x-from-cache") == b"1"
-    assert told.get(b"etag") == b'"t"'
-    assert told.get(b"link") == b"<l>"
-    assert told.get(b"content-type") == b"text/plain"
-    assert told.get(b"x-ratelimit-remaining") == b"7"
+    shown = stale_response_fields(stored(), GRANT, quota)
+    assert shown.get(b"x-from-cache") == b"1"
+    assert shown.get(b"etag") == b'"t"'
+    assert shown.get(b"link") == b"<l>"
+    assert shown.get(b"content-type") == b"text/plain"
+    assert shown.get(b"x-ratelimit-remaining") == b"7"
 
 
 def test_without_a_request_to_github_the_grants_last_fields_are_sent() -> None:
@@ -62,7 +62,7 @@ def test_without_a_request_to_github_the_grants_last_fields_are_sent() -> None:
         (bare, [None] * 3),
         (full, [b"repo", b"partial-results", b"60"]),
     ):
-        told = stored_response_fields(stored(), grant)
+        shown = stored_response_fields(stored(), grant)
         names = (b"x-oauth-scopes", b"x-github-sso", b"x-poll-interval")
-        assert [told.get(name) for name in names] == expected
-        assert told.get(b"x-from-cache") is None
+        assert [shown.get(name) for name in names] == expected
+        assert shown.get(b"x-from-cache") is None

@@ -47,7 +47,7 @@ JSON = (b"content-type", b"application/json; charset=utf-8")
 def test_storable_responses(
     status: int, pairs: list[tuple[bytes, bytes]], reason: str | None
 ) -> None:
-    """A whole 200 with a validator, whatever `Vary` names."""
+    """A complete 200 with a validator, with any `Vary`."""
     request = Request(b"GET", b"/x", lines())
     assert storability.reason_in_head(request, status, lines(JSON, *pairs), API) == reason
 
@@ -76,7 +76,7 @@ def test_storable_responses(
 def test_responses_of_other_media_types_are_not_stored(
     accept: bytes | None, content_type: bytes | None, fits: bool
 ) -> None:
-    """A page in HTML is a balancer's, unless one of GitHub's own media types asks for it."""
+    """A page in HTML is a load balancer's, unless one of GitHub's own media types was requested."""
     fields = () if accept is None else ((b"accept", accept),)
     pairs = (ETAG,) if content_type is None else (ETAG, (b"content-type", content_type))
     request = Request(b"GET", b"/x", lines(*fields))

@@ -61,7 +61,7 @@ UNTAGGED: Final = Known(grant=grant(etag=None))
 def rung(
     request: Request, facts: DecisionFacts, known: Known, **more: object
 ) -> ConditionalRequest:
-    """Return the first rung, with nothing stored and computed unless it is said."""
+    """Return the first rung, by default without stored and computed tags."""
     values: dict[str, object] = {"stored": {}, "computed": {}, "sharing": Sharing(), **more}
     return first_rung(request, facts, known, now=NOW, **values)  # type: ignore[arg-type]
 

@@ -69,16 +69,16 @@ def test_candidates_are_bounded_by_their_content() -> None:
 )
 def test_only_json_may_be_the_empty_list(accept: bytes | None, may: bool) -> None:
     """A raw file of two brackets has another media type."""
-    asked = request() if accept is None else request((b"accept", accept))
-    assert validators.may_be_empty_list(asked) is may
+    sent = request() if accept is None else request((b"accept", accept))
+    assert validators.may_be_empty_list(sent) is may
 
 
 def test_the_validators_of_a_client() -> None:
     """They are taken as they are, up to eight of them."""
     assert validators.client_validators(request()) == ()
     many = b", ".join(b'"%d"' % number for number in range(9))
-    asked = request((b"if-none-match", many))
-    assert [item.tag for item in validators.client_validators(asked)] == [
+    sent = request((b"if-none-match", many))
+    assert [item.tag for item in validators.client_validators(sent)] == [
         b'"%d"' % n for n in range(8)
     ]
 
@@ -113,13 +113,13 @@ def test_the_validator_that_a_304_confirms() -> None:
 
 def test_tags_are_computed_for_the_requesting_credential() -> None:
     """By the representation's `Vary`; `[]` by all fields."""
-    asked = request((b"authorization", b"token a"), (b"accept", b"*/*"))
+    sent = request((b"authorization", b"token a"), (b"accept", b"*/*"))
     held = representation_from_response.representation_of(JSON, b"[1]", None, 100)[0]
     named = {"accept": b"*/*", "authorization": b"token a"}
-    assert validators.computed_tag(asked, held, b"[1]") == entity_tag_rule.compute_entity_tag(
+    assert validators.computed_tag(sent, held, b"[1]") == entity_tag_rule.compute_entity_tag(
         b"[1]", b"*", **named
     )
-    assert validators.empty_list_tag(asked) == entity_tag_rule.compute_entity_tag(
+    assert validators.empty_list_tag(sent) == entity_tag_rule.compute_entity_tag(
         b"[]", None, **named
     )
 

@@ -42,15 +42,15 @@ class Ended:
 
     @property
     def error(self) -> tuple[int, str, str]:
-        """Status, code and message of what it says in JSON."""
-        said = self.json
-        assert list(said) == ["error"]
-        return self.status, said["error"]["code"], said["error"]["message"]
+        """Status, code and message in the JSON of an error."""
+        output = self.json
+        assert list(output) == ["error"]
+        return self.status, output["error"]["code"], output["error"]["message"]
 
 
 @define(eq=False)
 class Operator:
-    """Somebody with a configuration, in a directory of their own."""
+    """An operator with a configuration, in a directory of their own."""
 
     directory: Path
     sections: dict[str, dict[str, object]] = field(factory=dict)
@@ -136,13 +136,13 @@ class Terminal:
         return self._seen.decode(errors="replace")
 
     def _read(self, until: float, waits_for: str) -> bool:
-        """Read what is shown next; False: nobody is left who could show something."""
+        """Read the next output; False: no process is left that could write."""
         left_s = max(0.0, until - time.monotonic())
         ready, _, _ = select.select([self._screen], [], [], left_s)
         assert ready, f"it never {waits_for} within {self.limit_s:g} s: {self.shown!r}"
         try:
             piece = self._screen.read(65536)
-        except OSError:  # what Linux says then
+        except OSError:  # Linux raises this after the end
             return False
         self._seen += piece or b""
         return bool(piece)
@@ -151,8 +151,8 @@ class Terminal:
         """Return when it has shown this."""
         until = time.monotonic() + self.limit_s
         while text not in self.shown:
-            said = self._read(until, f"shows {text!r}")
-            assert said, f"it never shows {text!r}: {self.shown!r}"
+            output = self._read(until, f"shows {text!r}")
+            assert output, f"it never shows {text!r}: {self.shown!r}"
 
     def press(self, key: str) -> None:
         """Press a key."""
@@ -181,12 +181,12 @@ def finish(process: subprocess.Popen[str]) -> Ended:
     return Ended(process.returncode, out, err)
 
 
-def says(process: subprocess.Popen[str], text: str) -> None:
-    """Return when a command has said so on its stderr."""
+def description(process: subprocess.Popen[str], text: str) -> None:
+    """Return when the text is in the stderr of a process."""
     for line in cast("IO[str]", process.stderr):
         if text in line:
             return
-    raise AssertionError(f"it never says {text!r}")
+    raise AssertionError(f"the output never has {text!r}")
 
 
 def interrupt(process: subprocess.Popen[str]) -> None:

@@ -12,7 +12,7 @@ from tests.unit.cli.records import SECRET
 
 @pytest.fixture
 def operator(tmp_path: Path) -> Operator:
-    """Somebody whose snapshots are in a directory that isn't there yet."""
+    """An operator whose directory for snapshots does not exist yet."""
     home = tmp_path / "operator"
     home.mkdir()
     made = Operator(home)

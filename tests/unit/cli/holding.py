@@ -61,7 +61,7 @@ class Holding:
             sink.shutdown(socket.SHUT_WR)
 
     def end(self) -> None:
-        """Close what is open, and whatever comes."""
+        """Close all, after any outcome."""
         self._ended.set()
         self._released.set()
         for each in self._open:

@@ -7,7 +7,7 @@ from tests.unit.cli.command import Operator
 
 
 def test_a_good_one(operator: Operator) -> None:
-    """Nothing is said but that it's good, and that is status 0."""
+    """The output confirms it, and the status is 0."""
     ended = operator.run("check-config")
     assert (ended.status, ended.out, ended.err) == (0, "Valid.\n", "")
     assert operator.run("check-config", "--json").json == {
@@ -23,7 +23,7 @@ def test_without_a_file_all_is_as_by_default(operator: Operator) -> None:
 
 
 def test_all_faults_at_once(operator: Operator) -> None:
-    """A line each, on stdout, where who asked looks; status 1."""
+    """A line each, on stdout; the status is 1."""
     operator.configure(
         {
             "cache": {"credential_secret": "short", "backend": "disk"},
@@ -42,9 +42,9 @@ def test_all_faults_at_once(operator: Operator) -> None:
     ):
         assert any(line.startswith(start) for line in lines), ended.out
     assert "hunter" not in ended.out
-    told = operator.run("check-config", "--json")
-    assert told.status == 1
-    assert told.json == {
+    fields = operator.run("check-config", "--json")
+    assert fields.status == 1
+    assert fields.json == {
         "valid": False,
         "faults": [line.removeprefix("fault: ") for line in lines[:-1]],
         "warnings": [],
@@ -58,7 +58,7 @@ SHORT = (
 
 
 def test_warnings_are_no_faults(operator: Operator) -> None:
-    """They are told, and the status is 0."""
+    """They are printed, and the status is 0."""
     operator.configure({"redis": {"pool_size": "2"}, "cache": {"credential_secret": "a"}})
     operator.more["GHMIRROR_PORT"] = "tcp://10.0.0.1:8080"
     ended = operator.run("check-config")
@@ -113,7 +113,7 @@ def test_certificates_are_read(operator: Operator) -> None:
         assert ended.out.startswith("fault: [github] ca_path: ")
 
 
-def test_other_commands_say_all_faults_too(operator: Operator) -> None:
+def test_other_commands_print_all_faults_too(operator: Operator) -> None:
     """On stderr, a line each, with status 2, and nothing is done."""
     operator.configure({"snapshot": {"keep": "0", "interval": "now"}})
     for command in ("list", "save", "restore", "verify"):
@@ -121,14 +121,14 @@ def test_other_commands_say_all_faults_too(operator: Operator) -> None:
         assert (ended.status, ended.out) == (2, "")
         lines = ended.err.splitlines()
         assert [line.partition(": ")[0] for line in lines] == ["error", "error"]
-    told = operator.run("snapshot", "list", "--json")
-    assert (told.status, told.err) == (2, "")
-    assert told.json["error"]["code"] == "configuration"
-    assert len(told.json["error"]["faults"]) == 2
+    fields = operator.run("snapshot", "list", "--json")
+    assert (fields.status, fields.err) == (2, "")
+    assert fields.json["error"]["code"] == "configuration"
+    assert len(fields.json["error"]["faults"]) == 2
 
 
 def test_no_target_no_snapshots(operator: Operator) -> None:
-    """It is said which option is missing."""
+    """The message names the missing option."""
     operator.configure({"snapshot": {"target": ""}})
     for command in (["list"], ["save"], ["restore"], ["verify"], ["show", "name"]):
         ended = operator.run("snapshot", *command)

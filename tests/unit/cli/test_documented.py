@@ -1,4 +1,4 @@
-"""What docs/command.rst says of the command is what it does."""
+"""The descriptions in docs/command.rst are correct."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_each_fault_of_a_snapshot_has_a_word() -> None:
     assert {*command_runner._SNAPSHOT_CODES} == kinds - {UnusableError}
 
 
-def test_a_fault_of_our_own_is_told_without_secrets(
+def test_an_internal_error_is_printed_without_secrets(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """As an error like any other; where it was is for --verbose, without secrets, too."""
@@ -71,7 +71,7 @@ def test_a_fault_of_our_own_is_told_without_secrets(
                 act()
             assert (caught.value.code, caught.value.status) == ("internal", Status.FAULT)
             assert "RuntimeError: password=***" in caught.value.message
-            said = capsys.readouterr()
-            assert said.out == ""
-            assert ("Traceback" in said.err) == verbose
-            assert "hunter2" not in said.err + caught.value.message
+            text = capsys.readouterr()
+            assert text.out == ""
+            assert ("Traceback" in text.err) == verbose
+            assert "hunter2" not in text.err + caught.value.message

@@ -37,20 +37,20 @@ def test_each_command_explains_itself(operator: Operator, command: tuple[str, ..
 @pytest.mark.parametrize("command", sorted({*COMMANDS} - GROUPS), ids=" ".join)
 def test_all_take_the_same_options(operator: Operator, command: tuple[str, ...]) -> None:
     """What is learned of one command holds for the others."""
-    said = operator.bare(*command, "--help").out
+    output = operator.bare(*command, "--help").out
     for option in ("-c, --config FILE", "--json", "-q, --quiet", "-v, --verbose"):
-        assert f"\n  {option} " in said
+        assert f"\n  {option} " in output
 
 
 @pytest.mark.parametrize("command", sorted(GROUPS), ids=" ".join)
 def test_half_a_command_is_none(operator: Operator, command: tuple[str, ...]) -> None:
-    """It says which there are; nothing was done, so that is no success."""
+    """It lists the subcommands; since nothing was done, the status is not 0."""
     ended = operator.bare(*command)
     assert (ended.status, ended.out) == (2, "")
     assert "Commands:" in ended.err
 
 
-def test_the_version_is_told(operator: Operator) -> None:
+def test_the_version_is_printed(operator: Operator) -> None:
     """In a line of its own."""
     assert operator.bare("--version").out == f"ghmirror {__version__}\n"
 
@@ -70,7 +70,7 @@ def test_the_version_is_told(operator: Operator) -> None:
     ids=" ".join,
 )
 def test_what_makes_no_sense_is_refused(operator: Operator, typed: tuple[str, ...]) -> None:
-    """With status 2, and in JSON for who wants that."""
+    """With status 2, and as JSON with the option for it."""
     ended = operator.bare(*typed)
     assert (ended.status, ended.out) == (2, "")
     assert "Usage: ghmirror" in ended.err
@@ -99,7 +99,7 @@ def loaded_by(program: str) -> set[str]:
 try: ghmirror_tw.cli.main.main(['snapshot', 'save', '--help'])
 except SystemExit: pass""",
     ],
-    ids=["imported", "asked for help"],
+    ids=["imported", "with --help"],
 )
 def test_nothing_heavy_is_loaded_for_words(program: str) -> None:
     """Neither a reactor nor what it takes to do something."""

@@ -92,7 +92,7 @@ def test_a_directory_that_is_not_there(operator: Operator, kept: Path, command: 
 
 
 def test_a_directory_that_is_a_file(operator: Operator, kept: Path) -> None:
-    """What the system says of it is told."""
+    """The error of the system is printed."""
     kept.write_text("")
     ended = operator.run("snapshot", "list")
     assert (ended.status, ended.out) == (3, "")
@@ -142,9 +142,9 @@ def test_what_is_whole_and_what_is_not(operator: Operator, kept: Path) -> None:
     assert [line.split(" (")[0] for line in ended.err.splitlines()] == [
         f"Verifying {number} of 7" for number in range(1, 8)
     ]
-    told = operator.run("snapshot", "verify", "--json", "--quiet")
-    assert (told.status, told.err, told.json["whole"]) == (1, "", False)
-    good, *bad = told.json["snapshots"]
+    fields = operator.run("snapshot", "verify", "--json", "--quiet")
+    assert (fields.status, fields.err, fields.json["whole"]) == (1, "", False)
+    good, *bad = fields.json["snapshots"]
     assert (good["whole"], good["records"], good["error"]) == (True, 12, None)
     for (_, code, text), each in zip(cases.values(), bad, strict=True):
         assert (each["whole"], each["records"], each["content_bytes"]) == (False, None, None)
@@ -175,9 +175,9 @@ def test_what_cannot_be_restored_here_is_unusable(
         ended = operator.run("snapshot", command, NEWEST)
         assert ended.status == 1
         assert re.search(rf"^unusable .*{re.escape(text)}", ended.out, re.MULTILINE)
-        told = operator.run("snapshot", command, "--json", NEWEST)
-        assert (told.status, told.json["whole"]) == (1, False)
-        one = told.json if command == "show" else told.json["snapshots"][0]
+        fields = operator.run("snapshot", command, "--json", NEWEST)
+        assert (fields.status, fields.json["whole"]) == (1, False)
+        one = fields.json if command == "show" else fields.json["snapshots"][0]
         assert (one["whole"], one["error"]["code"]) == (False, code)
 
 
@@ -199,9 +199,9 @@ def test_the_newest_or_those_that_are_named(operator: Operator, kept: Path) -> N
     ended = operator.run("snapshot", "verify", "--newest")
     assert (ended.status, ended.out.split()[:2]) == (0, ["whole", NEWEST])
     assert operator.run("snapshot", "verify", NEWEST, NEWEST).out == ended.out
-    told = operator.run("snapshot", "verify", "--json", NEWEST).json
-    assert (told["target"], told["whole"]) == (kept.as_uri(), True)
-    (one,) = told["snapshots"]
+    fields = operator.run("snapshot", "verify", "--json", NEWEST).json
+    assert (fields["target"], fields["whole"]) == (kept.as_uri(), True)
+    (one,) = fields["snapshots"]
     assert list(one) == [
         *("name", "owner", "written_at", "size_bytes"),
         *("whole", "records", "content_bytes", "error"),
@@ -210,11 +210,11 @@ def test_the_newest_or_those_that_are_named(operator: Operator, kept: Path) -> N
 
 
 def test_no_snapshot_at_all_is_not_well(operator: Operator, kept: Path) -> None:
-    """Who looks after backups wants to know."""
+    """A backup without a snapshot is a fault."""
     kept.mkdir()
     for more in ([], ["--newest"]):
-        told = operator.run("snapshot", "verify", "--json", *more)
-        assert told.error == (1, "no-snapshot", f"{kept.as_uri()}: there are no snapshots")
+        fields = operator.run("snapshot", "verify", "--json", *more)
+        assert fields.error == (1, "no-snapshot", f"{kept.as_uri()}: there are no snapshots")
 
 
 @pytest.mark.parametrize("command", ["verify", "show"])
@@ -236,7 +236,7 @@ def test_names_that_are_none(operator: Operator, kept: Path, command: str) -> No
 
 
 def test_what_is_in_one(operator: Operator, kept: Path) -> None:
-    """The header, and how much there is of each sort; nobody's hash, no content, no secret."""
+    """The header, and the number of records of each kind; no hash, no content, no secret."""
     content = packed([*some(content=b'["spam %d"]'), (b"something newer", b"1234")])
     put(kept, content)
     ended = operator.run("snapshot", "show", NEWEST, "--quiet")
@@ -266,13 +266,13 @@ def test_what_is_in_one(operator: Operator, kept: Path) -> None:
 
 
 def test_what_is_in_one_for_programs(operator: Operator, kept: Path) -> None:
-    """The same keys, whatever is in it."""
+    """The same keys, with any content."""
     pairs = some()
     content = packed(pairs)
     put(kept, content)
-    said = operator.run("snapshot", "show", NEWEST, "--json").json
-    records = said.pop("records")
-    assert said == {
+    output = operator.run("snapshot", "show", NEWEST, "--json").json
+    records = output.pop("records")
+    assert output == {
         "target": kept.as_uri(),
         "name": NEWEST,
         "owner": OWNER,
@@ -300,7 +300,7 @@ def test_what_is_in_one_for_programs(operator: Operator, kept: Path) -> None:
 
 
 def test_what_can_be_seen_of_a_damaged_one(operator: Operator, kept: Path) -> None:
-    """What its beginning holds, said to be no more than that; status 1."""
+    """The records at its beginning, marked as incomplete; status 1."""
     pairs = some(3000)
     content = packed(pairs)
     assert sum(len(name) + len(blob) for name, blob in pairs) > 2 * BLOCK_BYTES
@@ -309,9 +309,9 @@ def test_what_can_be_seen_of_a_damaged_one(operator: Operator, kept: Path) -> No
     assert ended.status == 1
     assert "\ndamaged  it ends without a trailer (at byte " in ended.out
     assert "; its beginning has:\n" in ended.out
-    told = operator.run("snapshot", "show", NEWEST, "--json")
-    assert told.status == 1
-    assert (told.json["whole"], told.json["header"]) == (False, None)
-    assert told.json["error"]["code"] == "truncated"
-    assert 0 < told.json["records"]["grants"]["count"] < 3000
-    assert json.dumps(told.json).count("error") == 1
+    fields = operator.run("snapshot", "show", NEWEST, "--json")
+    assert fields.status == 1
+    assert (fields.json["whole"], fields.json["header"]) == (False, None)
+    assert fields.json["error"]["code"] == "truncated"
+    assert 0 < fields.json["records"]["grants"]["count"] < 3000
+    assert json.dumps(fields.json).count("error") == 1

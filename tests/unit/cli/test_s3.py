@@ -58,17 +58,17 @@ class InABucket(TestCase):
         """Listed, verified, shown, restored from and saved to."""
         operator, bucket = await self.home()
         where = f"s3://{bucket.name}/copies"
-        said = (await self.run_command(operator, "list", "--json")).json
-        assert said["target"] == where
-        assert [each["name"] for each in said["snapshots"]] == [NEWEST, OLDER]
+        text = (await self.run_command(operator, "list", "--json")).json
+        assert text["target"] == where
+        assert [each["name"] for each in text["snapshots"]] == [NEWEST, OLDER]
         ended = await self.run_command(operator, "verify")
         assert ended.status == 0, ended.err
         assert [line.split()[:2] for line in ended.out.splitlines()] == [
             ["whole", NEWEST],
             ["whole", OLDER],
         ]
-        said = (await self.run_command(operator, "show", "--json", NEWEST)).json
-        assert said["records"]["grants"]["count"] == 6
+        text = (await self.run_command(operator, "show", "--json", NEWEST)).json
+        assert text["records"]["grants"]["count"] == 6
         redis = start_redis(self)
         operator.configure(
             {
@@ -77,20 +77,20 @@ class InABucket(TestCase):
                 "snapshot": {"keep": 2},
             }
         )
-        said = (await self.run_command(operator, "restore", "--json")).json
-        assert (said["name"], said["restored"]) == (NEWEST, 12)
-        said = (await self.run_command(operator, "save", "--json")).json
-        assert said["records"] == 12
+        text = (await self.run_command(operator, "restore", "--json")).json
+        assert (text["name"], text["restored"]) == (NEWEST, 12)
+        text = (await self.run_command(operator, "save", "--json")).json
+        assert text["records"] == 12
         assert set(await bucket.keys()) == {
-            f"copies/{said['name']}",
+            f"copies/{text['name']}",
             f"copies/{NEWEST}",
             "copies/notes.txt",
         }
 
     async def test_one_that_cannot_be_read(self) -> None:
-        """Is not called damaged, and nobody is kept from looking at the others; status 3."""
+        """It is not called damaged, and the others can be inspected; status 3."""
         operator, bucket = await self.home()
-        bucket.way.fault(lambda asked: asked.path.endswith(NEWEST), Fault(403, "AccessDenied"))
+        bucket.way.fault(lambda sent: sent.path.endswith(NEWEST), Fault(403, "AccessDenied"))
         ended = await self.run_command(operator, "verify")
         assert ended.status == 3
         first, second = ended.out.splitlines()
@@ -101,23 +101,23 @@ class InABucket(TestCase):
         await bucket.send("PUT", f"/copies/{OLDER}", packed([], at_ms=AT_MS - 1000))
         assert (await self.run_command(operator, "verify")).status == 1
         await bucket.send("PUT", f"/copies/{OLDER}", packed(some(1), at_ms=AT_MS - 1000))
-        said = (await self.run_command(operator, "verify", "--json")).json
-        assert not said["whole"]
-        faults = {each["name"]: each["error"] for each in said["snapshots"]}
+        text = (await self.run_command(operator, "verify", "--json")).json
+        assert not text["whole"]
+        faults = {each["name"]: each["error"] for each in text["snapshots"]}
         assert faults[NEWEST]["code"] == "target"
         assert faults[OLDER] is None
 
     async def test_one_that_goes_meanwhile(self) -> None:
         """Was superseded, and that is no fault; but nothing at all was found well then."""
         operator, bucket = await self.home()
-        bucket.way.fault(lambda asked: asked.path.endswith(NEWEST), Fault(404, "NoSuchKey"))
+        bucket.way.fault(lambda sent: sent.path.endswith(NEWEST), Fault(404, "NoSuchKey"))
         ended = await self.run_command(operator, "verify")
         assert ended.status == 0, ended.out
         assert ended.out.startswith(f"gone     {NEWEST}  it was deleted meanwhile\n")
         assert (await self.run_command(operator, "verify", "--newest")).status == 1
 
     async def test_no_such_bucket(self) -> None:
-        """One line, status 3, whatever is tried."""
+        """One line, status 3, for each command."""
         operator, _ = await self.home()
         redis = start_redis(self)
         name = record_names.grant(CacheKey(b"/no"), BOB)
@@ -137,10 +137,10 @@ class InABucket(TestCase):
             assert line.startswith("error: s3://no-such-bucket/x: ")
             assert line.endswith(": there is no such bucket (NoSuchBucket)")
 
-    async def test_who_may_not(self) -> None:
-        """In words of our own, since what S3 says repeats credentials."""
+    async def test_missing_permission(self) -> None:
+        """In words of the mirror, since the message of S3 repeats credentials."""
         operator, bucket = await self.home()
-        bucket.way.fault(lambda asked: True, Fault(403, "InvalidAccessKeyId"))
+        bucket.way.fault(lambda sent: True, Fault(403, "InvalidAccessKeyId"))
         ended = await self.run_command(operator, "list", "--json")
         status, code, message = ended.error
         assert (status, code) == (3, "target")
@@ -149,7 +149,7 @@ class InABucket(TestCase):
             "the credentials in use are not valid (InvalidAccessKeyId)"
         )
 
-    async def test_nobody_to_be(self) -> None:
+    async def test_missing_credentials(self) -> None:
         """Without credentials."""
         operator, bucket = await self.home()
         operator.more.update(AWS_ACCESS_KEY_ID="", AWS_SECRET_ACCESS_KEY="")

@@ -68,14 +68,14 @@ def test_there_and_back(operator: Operator, kept: Path, redis: RedisServer) -> N
 
     ended = operator.run("snapshot", "save", "--json")
     assert ended.status == 0, ended.err
-    said = ended.json
-    assert (said["records"], said["left_out"], said["owner"]) == (753, 0, OWNER)
-    assert list(said) == [
+    output = ended.json
+    assert (output["records"], output["left_out"], output["owner"]) == (753, 0, OWNER)
+    assert list(output) == [
         *("target", "name", "owner", "written_at", "size_bytes"),
         *("records", "left_out", "seconds", "warnings"),
     ]
-    path = kept / said["name"]
-    assert path.stat().st_size == said["size_bytes"]
+    path = kept / output["name"]
+    assert path.stat().st_size == output["size_bytes"]
     assert {each for each, _ in pairs_in(path)} == {each for each, _ in pairs}
     # as mirrors do, so that none of them makes the next one at once
     assert 0.8 * 900_000 < redis.send("PTTL", LEASES["save"]) <= 0.9 * 900_000
@@ -112,7 +112,7 @@ def test_a_store_without_records_is_not_saved(
 def test_the_first_one_makes_the_directory(
     operator: Operator, kept: Path, redis: RedisServer
 ) -> None:
-    """For nobody else to read, as mirrors do."""
+    """It is readable only by its user, as by mirrors."""
     store_some(redis)
     assert operator.run("snapshot", "save").status == 0
     assert kept.stat().st_mode & 0o777 == 0o700
@@ -120,15 +120,15 @@ def test_the_first_one_makes_the_directory(
 
 
 def test_one_at_a_time(operator: Operator, kept: Path, redis: RedisServer) -> None:
-    """While a mirror has the lease it is said so, with what was saved last; nothing is done."""
+    """While a mirror has the lease, nothing is saved; the message names the last snapshot."""
     name = put(kept, packed(some()))
     redis.send("SET", OWN_MARK_KEY, "1")
     for lease in LEASES.values():
         redis.send("SET", lease, "a mirror", "PX", "100000000")
     status, code, message = operator.run("snapshot", "save", "--json").error
     assert (status, code) == (1, "lease")
-    said = "another replica has the lease: it saves the store now, or has done so within 15m"
-    assert message.startswith(f"{said}; the newest snapshot is {name}, ")
+    output = "another replica has the lease: it saves the store now, or has done so within 15m"
+    assert message.startswith(f"{output}; the newest snapshot is {name}, ")
     assert [path.name for path in kept.iterdir()] == [name]
     status, code, message = operator.run("snapshot", "restore", "--json").error
     assert (status, code) == (1, "lease")
@@ -150,7 +150,7 @@ def test_a_store_that_was_not_filled_is_not_saved(
 
 
 def test_nothing_newer_is_replaced(operator: Operator, kept: Path, redis: RedisServer) -> None:
-    """Not even when the store counts as filled and somebody insists."""
+    """Not even with --force while the store counts as filled."""
     name = record_names.grant(KEY, ALICE)
     old, new = CODEC.seal(GRANT, name, grant(1000.0)), CODEC.seal(GRANT, name, grant(2000.0))
     stored = put(kept, packed([*some(1), (name, old)]))
@@ -189,9 +189,9 @@ def test_a_restore_of_nothing_is_no_success(
     assert ended.out == (
         f"Restored 0 of 1 record from {stored}\nThey have expired, or the store has them already.\n"
     )
-    told = operator.run("snapshot", "restore", "--json")
-    assert (told.status, told.json["records"], told.json["restored"]) == (1, 1, 0)
-    assert list(told.json) == [
+    fields = operator.run("snapshot", "restore", "--json")
+    assert (fields.status, fields.json["records"], fields.json["restored"]) == (1, 1, 0)
+    assert list(fields.json) == [
         *("target", "name", "owner", "written_at", "size_bytes"),
         *("records", "restored", "seconds", "warnings"),
     ]
@@ -199,7 +199,7 @@ def test_a_restore_of_nothing_is_no_success(
 
 
 def test_the_newest_that_is_whole(operator: Operator, kept: Path, redis: RedisServer) -> None:
-    """Of this store before others', damaged ones left alone but told of; no name no damage."""
+    """Of this store before others'; damaged ones are named and skipped."""
     pairs = some(2)
     damaged = put(kept, packed(some())[:-1], at_ms=AT_MS)
     good = put(kept, packed(pairs), at_ms=AT_MS - 1)
@@ -231,7 +231,7 @@ def test_anybodys_will_do(operator: Operator, kept: Path, redis: RedisServer) ->
 
 @pytest.mark.parametrize("command", ["save", "restore"])
 def test_a_memory_store_is_the_mirrors_own(operator: Operator, kept: Path, command: str) -> None:
-    """Nothing can be done from outside, and it is said who does it instead."""
+    """Commands cannot access it, and the message names the process that can."""
     put(kept, packed(some()))
     status, code, message = operator.run("snapshot", command, "--json").error
     assert (status, code) == (2, "memory-store")
@@ -244,7 +244,7 @@ def test_a_memory_store_is_the_mirrors_own(operator: Operator, kept: Path, comma
 
 @pytest.mark.parametrize("command", ["save", "restore"])
 def test_redis_is_away(operator: Operator, kept: Path, redis: RedisServer, command: str) -> None:
-    """One line says so, before anything is read or written; status 3."""
+    """One line states it, before anything is read or written; status 3."""
     put(kept, packed(some()))
     redis.kill()
     ended = operator.run("snapshot", command)
@@ -258,7 +258,7 @@ def test_redis_is_away(operator: Operator, kept: Path, redis: RedisServer, comma
 
 @pytest.mark.parametrize("command", ["save", "restore"])
 def test_redis_wants_another_password(operator: Operator, kept: Path, command: str) -> None:
-    """It is told what Redis says, and never the password."""
+    """The message has the error of Redis, and never the password."""
     put(kept, packed(some()))
     with RedisServer(password="right-right-right") as server:
         operator.configure(
@@ -296,7 +296,7 @@ def test_redis_takes_no_changes(operator: Operator, kept: Path, redis: RedisServ
 def test_a_directory_that_cannot_be_written(
     operator: Operator, kept: Path, redis: RedisServer
 ) -> None:
-    """What the system says is told, and the lease let go of for who can."""
+    """The message has the error of the system, and the lease is released for another replica."""
     kept.write_text("")
     store_some(redis)
     ended = operator.run("snapshot", "save", "--quiet")

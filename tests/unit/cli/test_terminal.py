@@ -13,7 +13,7 @@ import pytest
 
 from tests.fakes.s3 import ENVIRONMENT
 from tests.harness.redis_servers import RedisServer
-from tests.unit.cli.command import Operator, Terminal, finish, interrupt, says
+from tests.unit.cli.command import Operator, Terminal, description, finish, interrupt
 from tests.unit.cli.holding import holding
 from tests.unit.cli.records import AT_MS, packed, put, some
 from tests.unit.cli.test_save_and_restore import LEASES
@@ -39,13 +39,13 @@ def test_a_bar_is_drawn_and_wiped(operator: Operator, kept: Path) -> None:
     assert COLOUR.search(ended.out)
     assert "\x1b[32mwhole" in ended.out
     assert "\x1b[31mdamaged" in ended.out
-    # the last thing said of a bar is that its line is erased
+    # the last control sequence of a bar erases its line
     for verdict in ("\x1b[32mwhole", "\x1b[31mdamaged"):
         assert f"\x1b[1A\x1b[2K{verdict}" in ended.out
 
 
 def test_nothing_is_waited_for_for_ever() -> None:
-    """A test that waits for what never comes fails, and tells what has been shown."""
+    """A test that waits for missing output fails, and its message has the output so far."""
     ours, its = pty.openpty()
     with os.fdopen(ours, "rb", buffering=0) as screen:
         command = ["sh", "-c", "echo only this; read -r answer"]
@@ -60,7 +60,7 @@ def test_nothing_is_waited_for_for_ever() -> None:
             process.kill()
 
 
-def test_nobody_has_to_have_colours(operator: Operator, kept: Path) -> None:
+def test_colours_can_be_disabled(operator: Operator, kept: Path) -> None:
     """NO_COLOR takes them away, and nothing else."""
     put_two(kept)
     operator.more["NO_COLOR"] = "1"
@@ -71,7 +71,7 @@ def test_nobody_has_to_have_colours(operator: Operator, kept: Path) -> None:
     assert not re.search(r"\x1b\[[0-9;]*3[0-9][0-9;]*m", ended.out)
 
 
-def test_nobody_has_to_have_bars(operator: Operator, kept: Path) -> None:
+def test_bars_can_be_disabled(operator: Operator, kept: Path) -> None:
     """Quiet, or on a terminal that can't draw, lines come one after the other."""
     put_two(kept)
     operator.more["NO_COLOR"] = "1"
@@ -84,7 +84,7 @@ def test_nobody_has_to_have_bars(operator: Operator, kept: Path) -> None:
 
 
 def test_a_long_list_is_not_paged(operator: Operator, kept: Path) -> None:
-    """Nor wrapped: it all comes, and it ends, whatever stands in PAGER."""
+    """Nor wrapped: all is printed, and it ends, with any value of PAGER."""
     for number in range(60):
         put(kept, b"", owner="o" * 80, at_ms=AT_MS + number)
     pager = {"PAGER": "cat >/dev/null; false", "MANPAGER": "false"}
@@ -95,7 +95,7 @@ def test_a_long_list_is_not_paged(operator: Operator, kept: Path) -> None:
 
 
 def test_elsewhere_there_is_no_trace_of_a_terminal(operator: Operator, kept: Path) -> None:
-    """Whatever the environment claims to be able to show."""
+    """With any claim of the environment about the terminal."""
     put_two(kept)
     operator.more.update(TERM="xterm-256color", COLORTERM="truecolor")
     ended = operator.run("snapshot", "verify")
@@ -114,12 +114,12 @@ def test_json_on_a_terminal_is_json(operator: Operator, kept: Path) -> None:
 
 # Ctrl-C.
 
-#: Asked for when the first records have been read, and the snapshot has been begun.
+#: Requested when the first records have been read, and the snapshot has been begun.
 LATER = b"{*}:g:*"
 
 
 def test_it_can_be_ended_while_it_waits_for_redis(operator: Operator, kept: Path) -> None:
-    """A server that takes connections and says nothing is not waited for."""
+    """A server that accepts connections and sends nothing does not block the exit."""
     put(kept, packed(some()))
     with holding() as server:
         operator.configure(
@@ -145,7 +145,7 @@ def test_what_was_begun_is_taken_back(operator: Operator, kept: Path, redis: Red
         assert redis.send("EXISTS", LEASES["save"])
         assert sorted(kept.iterdir()) != before
         interrupt(process)
-        says(process, "Stopping")
+        description(process, "Stopping")
         server.release()
         ended = finish(process)
     assert (ended.status, ended.out, ended.err) == (130, "", "error: interrupted\n")
@@ -154,7 +154,7 @@ def test_what_was_begun_is_taken_back(operator: Operator, kept: Path, redis: Red
 
 
 def test_the_cursor_comes_back_at_once(operator: Operator, kept: Path, redis: RedisServer) -> None:
-    """Whoever ends it twice, and has a dead process, still sees where they type."""
+    """After two interrupts, and of a dead process, the cursor is still visible."""
     put(kept, packed(some()))
     assert operator.run("snapshot", "restore").status == 0
     before = sorted(kept.iterdir())
@@ -171,8 +171,8 @@ def test_the_cursor_comes_back_at_once(operator: Operator, kept: Path, redis: Re
     assert sorted(kept.iterdir()) == before
 
 
-def test_sigterm_is_heard_too(operator: Operator, kept: Path) -> None:
-    """As a container's end is told; its status says which signal it was."""
+def test_sigterm_is_handled_too(operator: Operator, kept: Path) -> None:
+    """As at the end of a container; the status is that of the signal."""
     put(kept, packed(some()))
     with holding() as server:
         operator.configure(
@@ -201,7 +201,7 @@ def test_the_second_one_ends_it_at_once(operator: Operator) -> None:
         process = operator.start("snapshot", "list")
         server.held.wait()
         interrupt(process)
-        says(process, "Stopping; a second Ctrl-C ends the command")
+        description(process, "Stopping; a second Ctrl-C ends the command")
         interrupt(process)
         ended = finish(process)
     assert ended.status == -signal.SIGINT

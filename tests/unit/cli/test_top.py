@@ -1,4 +1,4 @@
-"""`ghmirror top` shows what the mirror says of itself, once or for as long as somebody looks."""
+"""`ghmirror top` shows the status document of a mirror, once or repeatedly."""
 
 from __future__ import annotations
 
@@ -52,36 +52,36 @@ def url(scene: Scene) -> str:
 
 def test_status_is_printed_as_lines(operator: Operator, scene: Scene, url: str) -> None:
     """Where there is no terminal: all the figures, as the mirror has them, without colours."""
-    told = scene.figures
+    fields = scene.figures
     ended = operator.run("top", "--url", url)
     assert (ended.status, ended.err) == (0, "")
     assert "\x1b" not in ended.out
     lines = ended.out.splitlines()
-    assert lines[0].startswith(f"{told['replica']}: ready, version {told['version']}, up ")
+    assert lines[0].startswith(f"{fields['replica']}: ready, version {fields['version']}, up ")
     for title in TABLES:
         assert any(line.startswith(title) for line in lines)
     words = [line.split() for line in lines]
-    quota, requests = told["quota"], told["requests"]
+    quota, requests = fields["quota"], fields["requests"]
     assert ["total", str(quota["saved"]), str(quota["spent"])] in [each[:3] for each in words]
     for name, count in requests["outcomes"].items():
-        assert [name, str(told["hour"]["outcomes"][name]), str(count)] in words
+        assert [name, str(fields["hour"]["outcomes"][name]), str(count)] in words
     for each in quota["users"]:
         assert [each["user"], str(each["saved"]), str(each["spent"])] in [w[:3] for w in words]
     assert ["user2", "primary", "search", "in"] in [each[:4] for each in words]
     assert ["user2", "search", "0", "of", "30", "in"] in [each[:6] for each in words]
-    for busiest in told["paths"]["busiest"]:
+    for busiest in fields["paths"]["busiest"]:
         assert any(line.endswith(f" {busiest['path']}") for line in lines)
-    for paid in told["paths"]["paid"]:
+    for paid in fields["paths"]["paid"]:
         assert any(line.endswith(f" {paid['operation']}") for line in lines)
 
 
 def test_json_is_the_status_document(operator: Operator, scene: Scene, url: str) -> None:
     """As it stands, for scripts; a slash at the end of the URL does no harm."""
-    told = operator.run("top", "--json", "--url", f"{url}/").json
+    fields = operator.run("top", "--json", "--url", f"{url}/").json
     now = scene.figures
-    assert told.keys() == now.keys()
+    assert fields.keys() == now.keys()
     for same in ("version", "replica", "pid", "started_at", "quota", "requests", "paths"):
-        assert told[same] == now[same]
+        assert fields[same] == now[same]
 
 
 def test_address_is_that_of_the_configuration(
@@ -116,7 +116,7 @@ def test_address_is_that_of_the_configuration(
     ],
 )
 def test_address_of_admin_listen(listen: str, where: str | None) -> None:
-    """As Twisted reads endpoints; where that does not tell it, the URL has to be given."""
+    """As Twisted parses endpoints; where it has no address, the URL is required."""
     settings = Settings()
     object.__setattr__(settings.server, "admin_listen", (listen,) if listen else ())
     if where is None:
@@ -154,7 +154,7 @@ def test_url_is_parsed(given: str, url: str | None) -> None:
 
 
 def test_unreachable_mirror(operator: Operator) -> None:
-    """Is said in a line, with where it was looked for, and status 3."""
+    """The error is one line with the address, and status 3."""
     url = f"http://127.0.0.1:{free_port()}"
     ended = operator.run("top", "--url", url)
     assert (ended.status, ended.out) == (3, "")
@@ -166,7 +166,7 @@ def test_unreachable_mirror(operator: Operator) -> None:
 
 
 class _Other(BaseHTTPRequestHandler):
-    """Answers with something, whatever it is asked."""
+    """Sends the same content for each request."""
 
     content = b""
 
@@ -182,20 +182,20 @@ class _Other(BaseHTTPRequestHandler):
 @pytest.mark.parametrize("content", ["{}", "[]", "<html>", '{"version": "9.0", "at": []}'])
 def test_response_of_another_program(operator: Operator, content: str) -> None:
     """Or one of another time: nothing is shown of it, and there is no traceback."""
-    answering = type("Answering", (_Other,), {"content": content.encode()})
-    with ThreadingHTTPServer(("127.0.0.1", 0), answering) as server:
-        serving = Thread(target=server.serve_forever, daemon=True)
-        serving.start()
+    handler = type("Serving", (_Other,), {"content": content.encode()})
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = Thread(target=server.serve_forever, daemon=True)
+        thread.start()
         ended = operator.run("top", "--url", f"http://127.0.0.1:{server.server_port}")
         server.shutdown()
-        serving.join()
+        thread.join()
     assert (ended.status, ended.out) == (3, "")
     assert len(ended.err.splitlines()) == 2  # with a hint
     assert "Traceback" not in ended.err
 
 
 def test_another_server_is_no_mirror(operator: Operator, scene: Scene) -> None:
-    """It is said what it answers."""
+    """The message describes its response."""
     status, code, message = operator.run("top", "--json", "--url", scene.github.url).error
     assert (status, code) == (3, "mirror")
     assert "(status 4" in message
@@ -203,23 +203,23 @@ def test_another_server_is_no_mirror(operator: Operator, scene: Scene) -> None:
 
 def test_a_name_that_the_mirror_does_not_expect() -> None:
     """The error names the option."""
-    asked = StatusClient(Clock(), AdminAddress("http://mirror:8081"))
+    sent = StatusClient(Clock(), AdminAddress("http://mirror:8081"))
     with pytest.raises(CommandError, match=r"http://mirror:8081: .* \[server\] admin_hosts"):
-        asked._parsed(421, b"{}")
+        sent._parsed(421, b"{}")
 
 
 def test_response_has_a_timeout() -> None:
-    """A mirror that takes the question and says nothing is away, too."""
+    """A mirror that accepts the request and sends nothing is unavailable, too."""
     clock = Clock()
-    asked = StatusClient(clock, AdminAddress("http://mirror"))
+    sent = StatusClient(clock, AdminAddress("http://mirror"))
     cancelled: list[Any] = []
 
     class Silent:
         def request(self, *_: object) -> Deferred[Any]:
             return Deferred(cancelled.append)
 
-    asked._agent = Silent()
-    coming = Deferred.fromCoroutine(asked.fetch())
+    sent._agent = Silent()
+    coming = Deferred.fromCoroutine(sent.fetch())
     failed: list[Any] = []
     coming.addErrback(failed.append)
     clock.advance(TIMEOUT_S)
@@ -229,7 +229,7 @@ def test_response_has_a_timeout() -> None:
 
 
 def test_command_can_be_interrupted(operator: Operator) -> None:
-    """At once, and with nothing said but that."""
+    """At once, and without any other output."""
     with holding() as server:
         process = operator.start("top", "--url", f"http://127.0.0.1:{server.port}")
         server.held.wait()
@@ -246,8 +246,8 @@ def test_screen_is_updated(operator: Operator, scene: Scene, url: str) -> None:
     arguments = ("top", "--url", url, "--interval", "0.5")
     with operator.terminal(*arguments, env={"COLUMNS": "160", "LINES": "70"}) as terminal:
         terminal.until("Busiest paths")
-        scene.get("/something/that/nobody/has/asked/for")
-        terminal.until("/something/that/nobody/has/asked/for")
+        scene.get("/something/without/earlier/request")
+        terminal.until("/something/without/earlier/request")
         interrupt(terminal.process)
         ended = terminal.end()
     assert ended.status == 130
@@ -285,14 +285,14 @@ def test_the_first_screen_has_what_matters(operator: Operator, url: str) -> None
 
 def test_a_narrow_screen_cuts_long_cells_alone(scene: Scene) -> None:
     """Labels and figures stay whole; the reasons of failures take more lines."""
-    told = with_everything(scene)
+    fields = with_everything(scene)
     reason = "s3://bucket/ghmirror: writing: access is denied to the credentials in use (Denied)"
-    told["snapshots"]["save"]["error"] = reason
-    told["paths"]["paid"][0]["operation"] = "GET /repos/*/*" + "/contents" * 9
+    fields["snapshots"]["save"]["error"] = reason
+    fields["paths"]["paid"][0]["operation"] = "GET /repos/*/*" + "/contents" * 9
     shown = StringIO()
     console = Console(file=shown, width=80, height=40)
     with Live(console=console, auto_refresh=False) as live:
-        Screen(live).show(status_view(told), "", "")
+        Screen(live).show(status_view(fields), "", "")
     lines = shown.getvalue().splitlines()
     assert max(map(len, lines)) <= 80
     for label in ("GitHub  ", "store  ", "rate limits  ", "snapshots    save failed: s3://bucket/"):
@@ -347,7 +347,7 @@ def test_last_status_is_shown_while_the_mirror_is_unreachable(
 
 @pytest.mark.parametrize("how", ["--once", "dumb"])
 def test_status_is_shown_once(operator: Operator, url: str, how: str) -> None:
-    """Who asks for that, and who can't be drawn on, gets lines."""
+    """With the option for it, and without a terminal, the output is lines."""
     more = ("--once",) if how == "--once" else ()
     env = {"TERM": "dumb" if how == "dumb" else "xterm"}
     ended = operator.on_terminal("top", "--url", url, *more, env=env)
@@ -371,11 +371,11 @@ def test_narrow_terminal_has_one_column(operator: Operator, url: str) -> None:
 
 def with_everything(scene: Scene) -> Any:
     """Return figures in which there is what seldom is."""
-    told = scene.figures
-    at = told["at"]
-    told["replica"] = "a\x1b[31m\nb"
-    told["github"] |= {"available": False, "page": {"status": "major_outage", "at": at}}
-    told["store"] |= {
+    fields = scene.figures
+    at = fields["at"]
+    fields["replica"] = "a\x1b[31m\nb"
+    fields["github"] |= {"available": False, "page": {"status": "major_outage", "at": at}}
+    fields["store"] |= {
         "backend": "redis",
         "available": False,
         "breaker": {"reading": True, "writing": False, "fallback": True},
@@ -390,7 +390,7 @@ def with_everything(scene: Scene) -> Any:
         ],
     }
     done = {"at": at - 90, "seconds": 1.0, "bytes": 5, "records": 2, "failures": 1}
-    told["snapshots"] = {
+    fields["snapshots"] = {
         "target": "file:///x",
         "interval": 900.0,
         "next_at": at + 60,
@@ -399,25 +399,25 @@ def with_everything(scene: Scene) -> Any:
         "save": {**done, "error": "file:///x: no space\x1b[31m"},
         "restore": {**done, "error": None},
     }
-    told["hour"]["minutes"] = [
+    fields["hour"]["minutes"] = [
         {"at": at - 7200, "outcomes": {"shared": 9}},
         {"at": at - 120, "outcomes": {"shared": 4}},
         {"at": at, "outcomes": {"shared": 2, "miss": 6}},
     ]
-    told["latencies"]["github"]["5m"] |= {"p50": 0.0055, "p90": 1.5}
-    told["quota"]["remaining"][0]["resets_at"] = at - 1
-    told["quota"]["users"] = [{"user": f"u{n}", "saved": 0, "spent": 0} for n in range(12)]
-    return json.loads(json.dumps(told))
+    fields["latencies"]["github"]["5m"] |= {"p50": 0.0055, "p90": 1.5}
+    fields["quota"]["remaining"][0]["resets_at"] = at - 1
+    fields["quota"]["users"] = [{"user": f"u{n}", "saved": 0, "spent": 0} for n in range(12)]
+    return json.loads(json.dumps(fields))
 
 
-def snapshots_of(told: Any) -> list[str]:
-    """Return what the first table says of snapshots."""
-    return [row[1] for row in status_view(told).state.rows if row[0] == "snapshots"]
+def snapshots_of(fields: Any) -> list[str]:
+    """Return the text of the first table about snapshots."""
+    return [row[1] for row in status_view(fields).state.rows if row[0] == "snapshots"]
 
 
-def state_of(told: Any) -> dict[str, str]:
+def state_of(fields: Any) -> dict[str, str]:
     """Return the rows of the table of that name."""
-    view = status_view(told)
+    view = status_view(fields)
     (rows,) = (each.rows for each in view.left if each.title == "Store")
     return {row[0]: row[1] for row in (*view.state.rows, *rows)}
 
@@ -435,24 +435,24 @@ def test_the_state_has_the_word_of_the_page(
     scene: Scene, state: str, github: bool, store: bool, word: str
 ) -> None:
     """A mirror whose GitHub or Redis is unavailable is not called ready."""
-    told = scene.figures
-    told["state"] = state
-    told["github"]["available"], told["store"]["available"] = github, store
-    assert f": {word}, version " in status_view(told).headline
+    fields = scene.figures
+    fields["state"] = state
+    fields["github"]["available"], fields["store"]["available"] = github, store
+    assert f": {word}, version " in status_view(fields).headline
 
 
 def test_failures_are_shown(scene: Scene) -> None:
     """What is away, what failed, what is not known; and nothing of it can draw on a terminal."""
-    told = with_everything(scene)
-    assert status_view(told).headline.startswith("a\\x1b[31m\\nb: degraded, version")
-    state = state_of(told)
+    fields = with_everything(scene)
+    assert status_view(fields).headline.startswith("a\\x1b[31m\\nb: degraded, version")
+    state = state_of(fields)
     foreign = "3 snapshots not used: of another credential_secret or api_url"
-    assert snapshots_of(told) == ["save failed: file:///x: no space\\x1b[31m", foreign]
-    told["snapshots"]["save"]["error"] = None
-    told["snapshots"]["restore"]["error"] = "access is denied"
-    assert snapshots_of(told) == ["restore failed: access is denied", foreign]
-    told["snapshots"]["restore"]["error"], told["snapshots"]["foreign"] = None, 0
-    state = state_of(told)
+    assert snapshots_of(fields) == ["save failed: file:///x: no space\\x1b[31m", foreign]
+    fields["snapshots"]["save"]["error"] = None
+    fields["snapshots"]["restore"]["error"] = "access is denied"
+    assert snapshots_of(fields) == ["restore failed: access is denied", foreign]
+    fields["snapshots"]["restore"]["error"], fields["snapshots"]["foreign"] = None, 0
+    state = state_of(fields)
     assert state == {
         "GitHub": "unavailable, stale responses are sent; status page: major_outage",
         "store": "Redis read only, memory stands in for writing",
@@ -461,14 +461,14 @@ def test_failures_are_shown(scene: Scene) -> None:
         "saved": "1m30s ago, next in 1m",
         "restored": "in progress, 2 failures",
     }
-    told["store"]["breaker"] |= {"reading": False, "writing": False}
-    assert state_of(told)["store"] == "Redis unavailable, memory stands in"
-    told["store"]["breaker"]["fallback"] = False
-    assert state_of(told)["store"] == "Redis unavailable, nothing is stored"
-    told["store"]["breaker"] |= {"reading": True, "writing": True}
-    told["github"] |= {"failures": 2, "reason": "503"}
-    told["snapshots"] |= {"next_at": None, "filling": False}
-    state = state_of(told)
+    fields["store"]["breaker"] |= {"reading": False, "writing": False}
+    assert state_of(fields)["store"] == "Redis unavailable, memory stands in"
+    fields["store"]["breaker"]["fallback"] = False
+    assert state_of(fields)["store"] == "Redis unavailable, nothing is stored"
+    fields["store"]["breaker"] |= {"reading": True, "writing": True}
+    fields["github"] |= {"failures": 2, "reason": "503"}
+    fields["snapshots"] |= {"next_at": None, "filling": False}
+    state = state_of(fields)
     assert state["store"] == "Redis in use"
     assert "; 503; 2 failures in a row; " in state["GitHub"]
     assert state["saved"] == "1m30s ago, in progress"
@@ -486,6 +486,6 @@ def test_a_line_shows_the_hour(scene: Scene) -> None:
 
 def test_a_quiet_mirror_has_an_empty_line(scene: Scene) -> None:
     """There is no highest minute then."""
-    told = with_everything(scene)
-    told["hour"]["minutes"] = []
-    assert sparkline(told) == " " * 60
+    fields = with_everything(scene)
+    fields["hour"]["minutes"] = []
+    assert sparkline(fields) == " " * 60

@@ -31,7 +31,7 @@ def test_sizes(size_bytes: int, text: str) -> None:
     [(0.2, "0s"), (1, "1s"), (900, "15m"), (5400, "1h30m"), (90_061, "1d1h"), (86_400, "1d")],
 )
 def test_periods(seconds: float, text: str) -> None:
-    """As they are written in a configuration; small parts of large ones say nothing."""
+    """As in a configuration; small parts of large values are omitted."""
     assert value_formatting.period(seconds) == text
 
 
@@ -48,11 +48,11 @@ def test_moments() -> None:
     assert value_formatting.timestamp(1_795_599_000_120) == "2026-11-25T09:30:00.120Z"
 
 
-def test_long_work_says_that_it_goes_on() -> None:
-    """Every ten seconds, in percent, or in what is done where nobody knows of how much."""
+def test_long_work_reports_its_progress() -> None:
+    """Every ten seconds, in percent, or as a count where the total is unknown."""
     now = [0.0]
-    said: list[str] = []
-    progress = ProgressLines(said.append, lambda: now[0])
+    message: list[str] = []
+    progress = ProgressLines(message.append, lambda: now[0])
     progress.begin("Reading", 4096)
     for at in (1.0, 9.9, 10.0, 11.0, 20.0):
         now[0] = at
@@ -62,7 +62,7 @@ def test_long_work_says_that_it_goes_on() -> None:
     progress.count(1)
     now[0] = 30.0
     progress.advance(2048)
-    assert said == [
+    assert message == [
         *("Reading (4.0 KiB)", "Reading: 75 %", "Reading: 125 %"),
         *("Saving", "Saving: 1 record, 2.0 KiB"),
     ]

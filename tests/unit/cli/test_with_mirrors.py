@@ -80,15 +80,15 @@ class Fleet:
 
 @pytest.mark.parametrize("kind", [ClusterSet, SentinelSet])
 def test_many_servers(operator: Operator, kept: Path, kind: type[ClusterSet | SentinelSet]) -> None:
-    """Restored to and saved from, whoever has what; away, it is said in a line."""
+    """Restored and saved with any distribution of records; an unavailable one is one line."""
     pairs = some(50)
     put(kept, packed(pairs))
     with kind() as servers:
         operator.configure({"cache": {"backend": "redis"}, "redis": Fleet(servers).options})
-        said = operator.run("snapshot", "restore", "--json").json
-        assert (said["records"], said["restored"]) == (153, 153)
-        said = operator.run("snapshot", "save", "--json").json
-        assert said["records"] == 153
+        text = operator.run("snapshot", "restore", "--json").json
+        assert (text["records"], text["restored"]) == (153, 153)
+        text = operator.run("snapshot", "save", "--json").json
+        assert text["records"] == 153
     for command in ("save", "restore"):
         ended = operator.run("snapshot", command, "--quiet")
         assert (ended.status, ended.out) == (3, "")

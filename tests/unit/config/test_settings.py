@@ -217,7 +217,7 @@ def test_a_good_value_is_read_from_the_file(
 
 
 @each_option
-def test_a_bad_value_is_one_fault_that_says_what_is_expected(
+def test_a_bad_value_is_one_fault_that_names_the_expected_one(
     option: Option, ini: Load, files: dict[str, str]
 ) -> None:
     """One fault only: what else a bad value would contradict is not known."""
@@ -854,7 +854,7 @@ def test_snapshot_target_is_directory_or_bucket() -> None:
 
 
 def test_a_short_secret_is_warned_about(tmp_path: Path) -> None:
-    """Wherever it is given; whoever reads what is stored could find it by trying."""
+    """Wherever it is set; a reader of the store could find it by trial."""
     path = tmp_path / "secret"
     for length, many in ((1, 1), (31, 1), (32, 0)):
         secret = "s" * length

@@ -15,7 +15,7 @@ def send(
     reset: int = RESET,
     alone: bool = True,
 ) -> bool:
-    """Have a request sent and answered by itself."""
+    """Record a request and its response."""
     charges.note_sent("a")
     charged = charges.note_response("a", "core", remaining, reset, now, alone=alone)
     charges.note_end("a", answered=True)

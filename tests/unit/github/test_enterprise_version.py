@@ -28,9 +28,9 @@ def test_an_object_receives_the_version(meta: dict[str, object], ascii_only: boo
     """It has all that it had, and the version once, also where it had another."""
     for had in (meta, {"installed_version": "2.0.0", **meta}):
         content = json.dumps(had, ensure_ascii=ascii_only).encode(errors="surrogatepass")
-        said = with_installed_version(content, VERSION)
-        assert json.loads(said) == {**had, "installed_version": "3.17.0"}
-        assert said.count(b'"3.17.0"') >= 1
+        output = with_installed_version(content, VERSION)
+        assert json.loads(output) == {**had, "installed_version": "3.17.0"}
+        assert output.count(b'"3.17.0"') >= 1
 
 
 @pytest.mark.parametrize(

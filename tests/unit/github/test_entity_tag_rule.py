@@ -58,7 +58,7 @@ def test_the_literal_credential_counts() -> None:
 def test_computed_tags_are_strong_and_well_formed(
     content: bytes, vary: bytes | None, accept: bytes | None, authorization: bytes | None
 ) -> None:
-    """Whatever a request holds, the tag can be sent, and is a strong one."""
+    """For any request the tag can be sent, and is a strong one."""
     tag = entity_tag_rule.compute_entity_tag(
         content, vary, accept=accept, authorization=authorization
     )

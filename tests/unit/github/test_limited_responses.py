@@ -160,7 +160,7 @@ def test_a_secondary_limit_is_known_by_its_sentence(content: bytes) -> None:
 
 
 def test_a_secondary_limit_is_known_by_its_documentation() -> None:
-    """As clients know it, whatever the words."""
+    """In the way of clients, with any wording."""
     url = b'{"message": "Slow down", "documentation_url": "https://docs.github.com/x#%s"}'
     for end in (b"about-secondary-rate-limits", b"abuse-rate-limits"):
         assert met(403, content=url % end) == secondary(60)
@@ -321,7 +321,7 @@ LINES = st.lists(st.tuples(st.sampled_from((*NAMES, b"date")), VALUES), max_size
 def test_any_response_has_a_bounded_limit(
     status: int, lines: list[tuple[bytes, bytes]], content: bytes, now: float, strikes: int
 ) -> None:
-    """No answer crashes it, stops anything for ever, or lets it ask again at once."""
+    """No response raises an error, has an endless limit, or permits the next request at once."""
     request = Request(b"GET", b"/x", Fields())
     meaning = interpretation_of(request, status, Fields(tuple(lines)), content, now, strikes)
     limit = meaning.limit

@@ -150,7 +150,7 @@ def test_a_page_of_unknown_size_is_not_full() -> None:
 
 
 def test_an_object_of_a_list_with_cursors_is_unprovable() -> None:
-    """It may hold a full page, and does not tell how many items there are in all."""
+    """It may be a full page, and has no total number of items."""
     target = b"/repos/o/r/attestations/sha256:00"
     assert demand(target, None, None) == UNPROVABLE
     assert demand(target, None, link(next=b"after=zz")) == NOTHING
@@ -203,7 +203,7 @@ def test_a_last_page_without_a_number_is_unprovable() -> None:
 
 
 def test_cursors_are_unprovable() -> None:
-    """Where a full list ends at a cursor, of the question or its links, there is no proof."""
+    """Where a full list ends at a cursor, of the request or its links, there is no proof."""
     assert demand(LISTS + b"?after=zz&per_page=3", 3, None) == UNPROVABLE
     assert demand(LISTS + b"?per_page=3", 3, link(prev=b"before=zz")) == UNPROVABLE
     assert demand(LISTS + b"?page=zz", 30, None) == UNPROVABLE
@@ -212,7 +212,7 @@ def test_cursors_are_unprovable() -> None:
 
 
 def test_no_proof_is_free_without_a_credential() -> None:
-    """Who asks without a credential pays for a proof, so there is none."""
+    """A proof without a credential costs quota, so there is none."""
     assert demand(LISTS, 30, None, authorised=False) == UNPROVABLE
     assert demand(LISTS, 1, link(next=2, last=9), authorised=False) == UNPROVABLE
 

@@ -31,7 +31,7 @@ targets = st.builds(
 
 
 @pytest.mark.parametrize(
-    ("target", "named", "asked"),
+    ("target", "named", "requested"),
     [
         (b"/x", None, 1),
         (b"/x?per_page=3", None, 1),
@@ -50,10 +50,10 @@ targets = st.builds(
         (b"/x/page=4", None, 1),
     ],
 )
-def test_the_page_of_a_target(target: bytes, named: int | None, asked: int | None) -> None:
+def test_the_page_of_a_target(target: bytes, named: int | None, requested: int | None) -> None:
     """A page is a positive number; the default is the first page."""
     assert page_of(target) == named
-    assert page_number(target) == asked
+    assert page_number(target) == requested
 
 
 @pytest.mark.parametrize(
@@ -118,7 +118,7 @@ def test_page_sizes(query: bytes, size: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("query", "asks"),
+    ("query", "expected"),
     [
         (b"", False),
         (b"?q=page", False),
@@ -127,9 +127,9 @@ def test_page_sizes(query: bytes, size: int) -> None:
         (b"?pages=1", False),
     ],
 )
-def test_page_parameters(query: bytes, asks: bool) -> None:
+def test_page_parameters(query: bytes, expected: bool) -> None:
     """Either parameter counts."""
-    assert has_page_parameter(b"/x" + query) is asks
+    assert has_page_parameter(b"/x" + query) is expected
 
 
 @pytest.mark.parametrize(

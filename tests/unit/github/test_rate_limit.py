@@ -23,5 +23,5 @@ def test_the_later_of_two_limits() -> None:
 
 
 def test_kinds_are_reasons() -> None:
-    """As stale answers give them."""
+    """As in stale responses."""
     assert [kind.reason for kind in LimitKind] == ["primary-limit", "secondary-limit"]

@@ -80,7 +80,7 @@ def test_details_are_quoted_where_needed(detail: str, written: str) -> None:
 
 @given(st.sampled_from(Outcome), st.text())
 def test_no_detail_breaks_out_of_the_line(outcome: Outcome, detail: str) -> None:
-    """Whatever the detail, the value is printable ASCII."""
+    """With any detail, the value is printable ASCII."""
     value = cache_status(outcome, detail=detail)
     assert all(0x20 <= byte < 0x7F for byte in value)
 

@@ -122,11 +122,11 @@ def test_any_message_is_ascii_json() -> None:
 
 
 def test_an_error_can_be_raised_and_chained() -> None:
-    """It is an exception with a cause and a traceback, and tells what it is about."""
+    """It is an exception with a cause and a traceback, and its text is the reason."""
     cause = ValueError("cause")
     with pytest.raises(MirrorError, match="too large") as raised:
         raise error_responses.too_large(2 << 30) from cause
     assert raised.value.__cause__ is cause
-    # Whoever carries an exception about may take its traceback off, frozen or not.
+    # A caller may remove the traceback of an exception, frozen or not.
     raised.value.__traceback__ = None
     assert raised.value.with_traceback(None) is raised.value

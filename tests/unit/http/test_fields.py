@@ -95,17 +95,17 @@ def test_equal_by_their_lines() -> None:
 
 def test_derived_values_are_memoised() -> None:
     """Even if it is None; what raises is tried again."""
-    fields, asked = Fields(), []
+    fields, sent = Fields(), []
 
     def nothing(of: Fields) -> None:
-        asked.append(of)
+        sent.append(of)
 
     def failing(of: Fields) -> None:
-        asked.append(of)
+        sent.append(of)
         raise ValueError
 
     for _ in range(2):
         fields.memoised(nothing)
         with pytest.raises(ValueError):  # noqa: PT011
             fields.memoised(failing)
-    assert len(asked) == 3
+    assert len(sent) == 3

@@ -64,7 +64,7 @@ def test_hosts(host: bytes) -> None:
     ],
 )
 def test_hosts_that_are_refused(values: list[bytes]) -> None:
-    """None, two, and all that is not a host with a valid port, since it lands in answers."""
+    """None, two, and all that is not a host with a valid port, since it is sent in responses."""
     with pytest.raises(BadRequestError):
         parse_host(values)
 

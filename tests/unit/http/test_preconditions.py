@@ -18,7 +18,7 @@ moments = st.datetimes(datetime(1970, 1, 1), datetime(9999, 12, 31)).map(  # noq
 )
 
 
-def asks(*lines: tuple[bytes, bytes]) -> Fields:
+def expected(*lines: tuple[bytes, bytes]) -> Fields:
     return Fields(lines)
 
 
@@ -92,29 +92,29 @@ def test_any_bytes_are_a_date_or_none(value: bytes) -> None:
 
 
 def test_without_preconditions_content_is_sent() -> None:
-    """A request that does not ask for 304 does not get one."""
-    assert not is_not_modified(asks(), b'"a"', MODIFIED)
+    """A request without a precondition does not get a 304."""
+    assert not is_not_modified(expected(), b'"a"', MODIFIED)
 
 
 def test_if_none_match_decides_by_weak_comparison() -> None:
     """A weak tag matches the strong one, in a list too."""
-    assert is_not_modified(asks((b"If-None-Match", b'"x", W/"a"')), b'"a"', None)
-    assert not is_not_modified(asks((b"If-None-Match", b'"b"')), b'"a"', None)
+    assert is_not_modified(expected((b"If-None-Match", b'"x", W/"a"')), b'"a"', None)
+    assert not is_not_modified(expected((b"If-None-Match", b'"b"')), b'"a"', None)
 
 
 def test_repeated_if_none_match_is_one_list() -> None:
     """A tag on a second line counts like one on the first."""
     assert is_not_modified(
-        asks((b"If-None-Match", b'"b"'), (b"If-None-Match", b'"a"')), b'"a"', None
+        expected((b"If-None-Match", b'"b"'), (b"If-None-Match", b'"a"')), b'"a"', None
     )
 
 
 @pytest.mark.parametrize("value", [b'"b"', b"", b"malformed"])
 def test_if_none_match_wins_over_if_modified_since(value: bytes) -> None:
     """With `If-None-Match`, matching or not, a date is not even looked at."""
-    fields = asks((b"If-Modified-Since", LATER), (b"If-None-Match", value))
+    fields = expected((b"If-Modified-Since", LATER), (b"If-None-Match", value))
     assert not is_not_modified(fields, b'"a"', MODIFIED)
-    matching = asks((b"If-Modified-Since", EARLIER), (b"If-None-Match", b'"a"'))
+    matching = expected((b"If-Modified-Since", EARLIER), (b"If-None-Match", b'"a"'))
     assert is_not_modified(matching, b'"a"', MODIFIED)
 
 
@@ -123,24 +123,24 @@ def test_if_none_match_wins_over_if_modified_since(value: bytes) -> None:
 )
 def test_if_modified_since_compares_dates(since: bytes, unchanged: bool) -> None:
     """Unmodified since its own date or a later one; invalid dates do not count."""
-    assert is_not_modified(asks((b"If-Modified-Since", since)), b'"a"', MODIFIED) is unchanged
+    assert is_not_modified(expected((b"If-Modified-Since", since)), b'"a"', MODIFIED) is unchanged
 
 
 def test_if_modified_since_needs_one_date_on_each_side() -> None:
     """Two dates of the client's, none of GitHub's or an invalid one, decide nothing."""
-    once, twice = asks((b"If-Modified-Since", LATER)), [(b"If-Modified-Since", LATER)] * 2
-    assert not is_not_modified(asks(*twice), None, MODIFIED)
+    once, twice = expected((b"If-Modified-Since", LATER)), [(b"If-Modified-Since", LATER)] * 2
+    assert not is_not_modified(expected(*twice), None, MODIFIED)
     assert not is_not_modified(once, None, None)
     assert not is_not_modified(once, None, b"yesterday")
 
 
 @given(moments, moments)
 def test_if_modified_since_is_an_order(modified: datetime, since: datetime) -> None:
-    """The answer is 304 exactly if the representation is no newer than the date."""
+    """The response is 304 exactly if the representation is no newer than the date."""
     last_modified, date = (
         m.strftime(f"%a, %d %b {m.year:04} %H:%M:%S GMT").encode() for m in (modified, since)
     )
-    fields = asks((b"If-Modified-Since", date))
+    fields = expected((b"If-Modified-Since", date))
     assert is_not_modified(fields, None, last_modified) is (modified <= since)
 
 

@@ -32,31 +32,31 @@ from ghmirror_tw.upstream.incoming_response import IncomingResponse
 
 STRICTER = {
     # Lines end in CR LF, and neither stands anywhere else (RFC 9112, section 2.2); no line goes on
-    # in the next one: who passes an answer on may refuse that (section 5.2); names are tokens, at
+    # in the next one: an intermediary may refuse that (section 5.2); names are tokens, at
     # once followed by a colon (section 5.1), and values have no control characters.
     "a line that does not end in CR LF",
     "a line that is no field",
     # A status line has a version of HTTP/1, a status of three digits, and a reason without control
     # characters (section 4).
     "no status line of HTTP/1.1",
-    # Nobody asks for another protocol, so that none is switched to (RFC 9110, section 15.2.2).
+    # No request has Upgrade, so that no other protocol follows (RFC 9110, section 15.2.2).
     "another protocol, which was not requested",
-    # One length or one coding says where content ends (section 6.3), also where there is none;
-    # there, what the coding is matters to nobody.
+    # One length or one coding defines the end of content (section 6.3), also where there is none;
+    # there, the value of the coding is irrelevant.
     "more than one length or coding",
     "a length that is no number",
     "a transfer coding without a name",
     "a transfer coding that is not chunked",
     # There is an end to it.
     "the fields are too large",
-    "too many interim answers",
+    "too many interim responses",
 }
-"""What is refused, in the words that say why, though Twisted's client takes it."""
+"""Refused heads with the reason, which Twisted's client accepts."""
 
 
 @frozen
 class Outcome:
-    """What became of a question: *end* is complete, uncertain, broken or refused."""
+    """The outcome of a request: *end* is complete, uncertain, broken or refused."""
 
     end: str
     status: int = 0
@@ -83,42 +83,42 @@ class Collector(Protocol):
 
 
 @service(eq=False)
-class Told:
-    """Takes an answer, or why there is none."""
+class Recorded:
+    """Takes a response, or why there is none."""
 
-    answer: Any = None
+    response: Any = None
     reason: Failure | None = None
     collector: Collector = field(factory=Collector)
 
-    def response_received(self, answer: Any) -> None:
-        assert self.answer is None
+    def response_received(self, response: Any) -> None:
+        assert self.response is None
         assert self.reason is None
-        self.answer = answer
-        answer.deliverBody(self.collector)
+        self.response = response
+        response.deliverBody(self.collector)
 
     def request_failed(self, reason: Failure) -> None:
-        assert self.answer is None
+        assert self.response is None
         assert self.reason is None
         self.reason = reason
 
     def outcome(self, *, reused: bool) -> Outcome:
-        """Return what became of the question, once the connection is gone."""
-        if self.answer is None:
+        """Return the outcome of the request, once the connection is closed."""
+        if self.response is None:
             assert self.reason is not None
             return Outcome("refused", why=why(self.reason))
         by_name: dict[bytes, tuple[bytes, ...]] = {}
-        if isinstance(self.answer, IncomingResponse):
+        if isinstance(self.response, IncomingResponse):
             # Twisted's client drops this field, with all that it names.
-            for name, value in self.answer.lines:
+            for name, value in self.response.lines:
                 if name != b"connection":
                     by_name[name] = (*by_name.get(name, ()), value)
         else:
-            for name, values in self.answer.headers.getAllRawHeaders():
+            for name, values in self.response.headers.getAllRawHeaders():
                 by_name[name.lower()] = tuple(values)
         assert self.collector.end
         return Outcome(
             self.collector.end,
-            self.answer.code,
+            self.response.code,
             tuple(sorted(by_name.items())),
             self.collector.content,
             reused,
@@ -126,7 +126,7 @@ class Told:
 
 
 def why(reason: Failure) -> str:
-    """Return what an answer was refused for."""
+    """Return what a response was refused for."""
     for each in getattr(reason.value, "reasons", ()):
         if each.check(MalformedResponseError):
             return str(each.value)
@@ -150,22 +150,22 @@ def feed(protocol: Any, transport: StringTransport, data: bytes, cuts: list[int]
 
 
 def twisted(data: bytes, method: bytes, cuts: list[int]) -> Outcome:
-    """Return what Twisted's client makes of an answer."""
+    """Return what Twisted's client makes of a response."""
     reused: list[object] = []
     protocol = HTTP11ClientProtocol(reused.append)
     transport = StringTransport()
     protocol.makeConnection(transport)
     headers = Headers({b"Host": [b"h"]})
-    told = Told()
-    asked = protocol.request(Request(method, b"/", headers, None, persistent=True))
-    asked.addCallbacks(told.response_received, told.request_failed)
+    shown = Recorded()
+    sent = protocol.request(Request(method, b"/", headers, None, persistent=True))
+    sent.addCallbacks(shown.response_received, shown.request_failed)
     # What comes for an idle connection has it log a failure of its own.
     for piece in pieces(data, cuts):
         if transport.disconnecting or reused:
             break
         protocol.dataReceived(piece)
     protocol.connectionLost(Failure(ConnectionDone()))
-    return told.outcome(reused=bool(reused))
+    return shown.outcome(reused=bool(reused))
 
 
 def ours(data: bytes, method: bytes, cuts: list[int]) -> Outcome:
@@ -175,16 +175,16 @@ def ours(data: bytes, method: bytes, cuts: list[int]) -> Outcome:
     connection = HTTPConnection(freed.append, lost.append)
     transport = StringTransport()
     connection.makeConnection(transport)
-    told = Told()
-    connection.send(b"", told, is_head=method == b"HEAD", persistent=True)
+    shown = Recorded()
+    connection.send(b"", shown, is_head=method == b"HEAD", persistent=True)
     feed(connection, transport, data, cuts)
     reused = bool(freed) and connection.is_open
     connection.connectionLost(Failure(ConnectionDone()))
     assert lost == [connection]
-    return told.outcome(reused=reused)
+    return shown.outcome(reused=reused)
 
 
-# What comes: answers, more or less.
+# The received data: responses, more or less.
 
 ENDS = st.sampled_from([b"\r\n"] * 150 + [b"\n", b"\r", b"\n\r", b"\r\n ", b"\r\n\t", b"\r\r\n"])
 VERSIONS = st.sampled_from(
@@ -259,11 +259,11 @@ def content(draw: st.DrawFn) -> bytes:
         return b""
     if kind == "plain":
         return draw(st.one_of(st.just(b"12345"), st.binary(max_size=8)))
-    said = b""
+    text = b""
     for size, piece, end, after in draw(CHUNKS):
-        said += size % len(piece) + end + piece + after
+        text += size % len(piece) + end + piece + after
     return (
-        said
+        text
         + draw(st.sampled_from([b"0\r\n"] * 8 + [b"", b"00\r\n", b"0\n"]))
         + draw(TRAILERS)
         + draw(st.sampled_from([b"\r\n"] * 8 + [b"", b"\n"]))
@@ -271,8 +271,8 @@ def content(draw: st.DrawFn) -> bytes:
 
 
 @st.composite
-def answers(draw: st.DrawFn) -> bytes:
-    """Answers, with interim ones before and other things behind, and some bytes changed."""
+def responses(draw: st.DrawFn) -> bytes:
+    """Responses, with interim ones before and other data behind, and some bytes changed."""
     interim = draw(st.lists(st.sampled_from([b"HTTP/1.1 100 Continue\r\n\r\n"]), max_size=2))
     data = bytearray(b"".join(interim) + draw(head()) + draw(content()))
     data += draw(st.sampled_from([b""] * 6 + [b"\r\n", b"x", b"HTTP/1.1 200 OK\r\n\r\n"]))
@@ -293,7 +293,7 @@ CUTS = st.lists(st.integers(0, 400), max_size=6)
 
 
 @settings(deadline=None, max_examples=600)
-@given(data=answers(), method=METHODS, cuts=CUTS)
+@given(data=responses(), method=METHODS, cuts=CUTS)
 @example(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n12345", b"GET", [3, 30, 42])
 @example(b"HTTP/1.1 200 OK\r\n\r\nuntil the end", b"GET", [])
 @example(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n", b"HEAD", [])
@@ -313,7 +313,7 @@ def test_heads_are_parsed_as_by_twisted_or_refused(
 
 
 @settings(deadline=None, max_examples=300)
-@given(data=answers(), method=METHODS, cuts=CUTS)
+@given(data=responses(), method=METHODS, cuts=CUTS)
 def test_pieces_make_no_difference_to_a_head(data: bytes, method: bytes, cuts: list[int]) -> None:
     """It does not matter in what pieces the bytes come: not even byte by byte."""
     whole = ours(data, method, [])
@@ -375,7 +375,7 @@ def test_parsed_lines_are_memoised(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def refused(data: bytes, method: bytes = b"GET") -> str:
-    """Return why an answer is refused, in one piece and byte by byte."""
+    """Return why a response is refused, in one piece and byte by byte."""
     got = ours(data, method, [])
     assert got.end == "refused", got
     assert ours(data, method, list(range(len(data)))) == got
@@ -383,7 +383,7 @@ def refused(data: bytes, method: bytes = b"GET") -> str:
 
 
 def test_two_lengths() -> None:
-    """Nobody can tell where such an answer ends."""
+    """The end of such a response is ambiguous."""
     for fields in (
         b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n",
         b"Transfer-Encoding: chunked\r\nContent-Length: 5\r\n",
@@ -457,7 +457,7 @@ def test_connection_options() -> None:
 
 
 def test_persistent_connections() -> None:
-    """Only a connection that is to last, and brought a whole answer and nothing behind it."""
+    """Only a connection that is to last, and brought a whole response and nothing behind it."""
     whole = OK + b"Content-Length: 2\r\n\r\nab"
     chunked = OK + b"Transfer-Encoding: chunked\r\n\r\n2\r\nab\r\n0\r\n\r\n"
     unmodified = b"HTTP/1.1 304 Not Modified\r\nETag: x\r\n\r\n"

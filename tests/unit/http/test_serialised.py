@@ -16,7 +16,7 @@ VALUES = st.binary().filter(lambda value: not set(value) & set(b"\r\n\0"))
 def test_serialised_fields_are_parsed_to_the_same_fields(
     lines: tuple[tuple[bytes, bytes], ...],
 ) -> None:
-    """Who reads the lines finds the same fields in the same order."""
+    """A parser of the lines finds the same fields in the same order."""
     block = serialised(Fields.of(lines))
     read = [line.partition(b": ") for line in block.split(b"\r\n")]
     assert read.pop() == (b"", b"", b"")

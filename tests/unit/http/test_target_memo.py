@@ -7,18 +7,18 @@ from ghmirror_tw.http.target_memo import LONGEST_BYTES, memoised_by_target
 
 def test_results_are_computed_once() -> None:
     """A long target is an exception, and has its result computed each time."""
-    asked = []
+    sent = []
 
     @memoised_by_target
     def length(target: bytes, times: int = 1) -> int:
-        asked.append(target)
+        sent.append(target)
         return len(target) * times
 
     long = b"x" * (LONGEST_BYTES + 1)
     for _ in range(2):
         assert [length(b"ab"), length(b"ab", times=2), length(b"abc")] == [2, 4, 3]
         assert length(long) == len(long)
-    assert asked == [b"ab", b"ab", b"abc", long, long]
+    assert sent == [b"ab", b"ab", b"abc", long, long]
 
 
 def test_results_of_targets_with_a_credential_are_not_memoised() -> None:

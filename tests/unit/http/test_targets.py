@@ -219,7 +219,7 @@ def test_raw_letters(uri: str) -> None:
 
 @given(near_targets)
 def test_no_target_names_another_host(uri: bytes) -> None:
-    """Whatever passes, put behind GitHub's URL, is a path at GitHub and has one reading."""
+    """Each accepted target, appended to GitHub's URL, is a path at GitHub and has one reading."""
     try:
         split = parse_target(b"/" + uri)
     except BadRequestError:

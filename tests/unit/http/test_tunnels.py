@@ -39,7 +39,7 @@ def test_the_address_in_logs() -> None:
 
 @pytest.mark.parametrize("sealed", [False, True])
 @pytest.mark.parametrize(
-    "answer",
+    "response",
     [
         b"HTTP/1.1 200 Connection established\r\n\r\n",
         b"HTTP/1.0 200 OK\r\nProxy-Agent: x\r\nContent-Length: 0\r\n\r\n",
@@ -49,18 +49,18 @@ def test_the_address_in_logs() -> None:
         b"HTTP/1.1 102 Processing\r\n\r\nHTTP/1.1 200 OK\r\n\r\n",
     ],
 )
-def test_the_tunnel_is_open_after_a_complete_2xx(answer: bytes, sealed: bool) -> None:
-    """Any 2xx opens it, as soon as all of the answer is there and not before."""
-    assert PROXY.is_open(answer, sealed=sealed)
-    for end in range(len(answer)):
-        # A line that ends in LF alone makes the end of the answer one byte longer than needed.
-        if not PROXY.is_open(answer[:end], sealed=sealed):
+def test_the_tunnel_is_open_after_a_complete_2xx(response: bytes, sealed: bool) -> None:
+    """Any 2xx opens it, at the end of the whole response and not before."""
+    assert PROXY.is_open(response, sealed=sealed)
+    for end in range(len(response)):
+        # A line that ends in LF alone extends the response by one byte.
+        if not PROXY.is_open(response[:end], sealed=sealed):
             continue
-        raise AssertionError(answer[:end])
+        raise AssertionError(response[:end])
 
 
 @pytest.mark.parametrize(
-    "answer",
+    "response",
     [
         b"SSH-2.0-OpenSSH_9.2\r\n",
         b"\x15\x03\x01\x00\x02\x02\x16",
@@ -75,19 +75,19 @@ def test_the_tunnel_is_open_after_a_complete_2xx(answer: bytes, sealed: bool) ->
     ],
 )
 @pytest.mark.parametrize("sealed", [False, True])
-def test_malformed_responses_are_refused(answer: bytes, sealed: bool) -> None:
+def test_malformed_responses_are_refused(response: bytes, sealed: bool) -> None:
     """What is no HTTP/1.1, has no end, or goes on after its end, opens nothing."""
     with pytest.raises(TunnelError):
-        PROXY.is_open(answer, sealed=sealed)
+        PROXY.is_open(response, sealed=sealed)
 
 
 @pytest.mark.parametrize("field", [b"content-length: 10", b"Transfer-Encoding: chunked"])
 def test_announced_content_is_ignored_inside_tls_alone(field: bytes) -> None:
     """It is ignored where TLS would refuse it, and nothing is opened where nothing would."""
-    answer = b"HTTP/1.1 200 OK\r\n" + field + b"\r\n\r\n"
-    assert PROXY.is_open(answer, sealed=True)
+    response = b"HTTP/1.1 200 OK\r\n" + field + b"\r\n\r\n"
+    assert PROXY.is_open(response, sealed=True)
     with pytest.raises(TunnelError, match="content of its own"):
-        PROXY.is_open(answer, sealed=False)
+        PROXY.is_open(response, sealed=False)
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ _BOTH = "return {redis.call(ARGV[1], KEYS[1]), redis.call(ARGV[1], KEYS[2])}"
 _PAUSE_S = 0.002
 
 
-def maker(who: Credentials | None = None, **changes: Any) -> Callable[..., RedisNode]:
+def maker(login: Credentials | None = None, **changes: Any) -> Callable[..., RedisNode]:
     """Return a factory for the nodes of a cluster, or of a service under Sentinels."""
     from twisted.internet import reactor  # noqa: PLC0415 - importing it installs it
 
@@ -31,7 +31,7 @@ def maker(who: Credentials | None = None, **changes: Any) -> Callable[..., Redis
         "reactor": reactor,
         "pool_size": 2,
         "timeout_s": TIMEOUT_S,
-        "credentials": lambda: who or Credentials(),
+        "credentials": lambda: login or Credentials(),
         "trust": None,
         "database": 0,
         "probe_key": b"t:probe",
@@ -108,11 +108,11 @@ class Worker:
         self.done += 1
 
     async def see(self, purpose: Purpose, commands: list[Command], expected: list[Any]) -> None:
-        got = await self.ask(purpose, *commands)
+        got = await self.execute(purpose, *commands)
         if self.strict and got != expected[: len(commands)]:
             self.wrong.append(f"{expected}: {got}")
 
-    def ask(self, purpose: Purpose, *commands: Command) -> Deferred[list[Any]]:
+    def execute(self, purpose: Purpose, *commands: Command) -> Deferred[list[Any]]:
         return self.servers.send(self.tag.encode(), commands, purpose, self.timeout_s)
 
 
@@ -131,7 +131,7 @@ class Load:
         case.addCleanup(load.stop)
         return load
 
-    async def goes_on(self, turns: int = 20) -> None:
+    async def continues(self, turns: int = 20) -> None:
         """Return when each worker has done *turns* more, or has received a wrong reply."""
         goal = {id(worker): worker.done + turns for worker in self.workers}
         await until(

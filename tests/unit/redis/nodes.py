@@ -100,13 +100,13 @@ class Watched:
 
         node._pool.on_connected, node._pool.on_missing = on_connected, on_missing
 
-    def ask(self, *commands: Command, purpose: Purpose = READ) -> Deferred[list[Reply]]:
+    def execute(self, *commands: Command, purpose: Purpose = READ) -> Deferred[list[Reply]]:
         return self.node.send(commands, purpose, self.node.timeout_s)
 
     async def outcome(self, *commands: Command, purpose: Purpose = READ) -> Any:
         """Return the replies, or the reason of the failure."""
         try:
-            return await self.ask(*commands, purpose=purpose)
+            return await self.execute(*commands, purpose=purpose)
         except RedisUnavailableError as error:
             return error.reason
 

@@ -51,7 +51,7 @@ class Tls(TestCase):
             )
             assert await watched.outcome(SET, GET, purpose=WRITE) == ["OK", b"1"]
             big = "x" * 3_000_000
-            replies = await watched.ask(command("SET", "t:b", big), command("GET", "t:b"))
+            replies = await watched.execute(command("SET", "t:b", big), command("GET", "t:b"))
             assert replies == ["OK", big.encode()]
 
     async def test_replaced_authorities(self) -> None:
@@ -190,7 +190,7 @@ class Users(TestCase):
         )
         assert await watched.outcome(SET, GET, purpose=WRITE) == ["OK", b"1"]
 
-    async def test_a_user_who_may_only_read(self) -> None:
+    async def test_a_user_with_permission_to_read_only(self) -> None:
         """Reads work; writes fail, in scripts as well."""
         server = start_redis(self, users=["m on >s ~t:* +@read +@connection +@scripting"])
         watched = watched_node(self, server.address, credentials=lambda: Credentials("m", "s"))
@@ -204,7 +204,7 @@ class Users(TestCase):
         assert await watched.outcome(script, purpose=WRITE) == "noperm"
         assert await watched.outcome(GET) == [None]
 
-    async def test_a_user_who_may_not_read(self) -> None:
+    async def test_a_user_without_permission_to_read(self) -> None:
         """This is known at once; writes are not even probed."""
         server = start_redis(self, users=["m on >s ~t:* +@all -get"])
         watched = watched_node(self, server.address, credentials=lambda: Credentials("m", "s"))
@@ -214,7 +214,7 @@ class Users(TestCase):
         assert not watched.node.writing
         assert "NOPERM" in watched.node.reason
 
-    async def test_a_user_who_may_not_select(self) -> None:
+    async def test_a_user_without_permission_to_select(self) -> None:
         """The attempt fails; a later one succeeds with the permission."""
         server = start_redis(self, users=["m on >s ~t:* +@all -select"])
         watched = watched_node(
@@ -230,7 +230,7 @@ class Users(TestCase):
             client.send("SELECT", 3)
             assert client.send("GET", "t:a") == b"1"
 
-    async def test_a_user_who_may_not_ping(self) -> None:
+    async def test_a_user_without_permission_to_ping(self) -> None:
         """The reason names the command."""
         server = start_redis(self, users=["m on >s ~t:* +@all -ping"])
         watched = watched_node(self, server.address, credentials=lambda: Credentials("m", "s"))
@@ -264,7 +264,6 @@ class Names:
     """Resolves one name, to an address that may change at any time."""
 
     addresses: list[str]
-    asked: int = 0
 
     def resolveHostName(
         self,
@@ -274,7 +273,6 @@ class Names:
         addressTypes: Sequence[Any] | None = None,
         transportSemantics: str = "TCP",
     ) -> Any:
-        self.asked += 1
         resolutionReceiver.resolutionBegan(cast("Any", self))
         if hostName == "redis.example":
             for address in self.addresses:

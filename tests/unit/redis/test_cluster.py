@@ -71,7 +71,7 @@ class Orderly(TestCase):
         await cluster.settled()
         assert (cluster.reading, cluster.writing) == (True, True)
         load = Load.on(self, cluster, *map(servers.tag, range(3)))
-        await load.goes_on()
+        await load.continues()
         await load.stop()
         assert not load.wrong
         assert not load.failures
@@ -83,15 +83,15 @@ class Orderly(TestCase):
         tag = servers.tag(0)
         slot = slot_of_tag(tag.encode())
         load = Load.on(self, cluster, *[tag] * 8, paired=False, timeout_s=PATIENT_S)
-        await load.goes_on()
+        await load.continues()
         for target in servers.servers[1:3]:
             moving = await aside(servers.begin_migration, slot, target)
-            await load.goes_on()
+            await load.continues()
             while await aside(moving.move, 1):
-                await load.goes_on(1)
-            await load.goes_on()
+                await load.continues(1)
+            await load.continues()
             await aside(moving.finish)
-            await load.goes_on()
+            await load.continues()
         await load.stop()
         assert not load.wrong
         assert not load.failures
@@ -104,10 +104,10 @@ class Orderly(TestCase):
         tag = servers.tag(0)
         slot = slot_of_tag(tag.encode())
         load = Load.on(self, cluster, *[tag] * 8, timeout_s=PATIENT_S)
-        await load.goes_on()
+        await load.continues()
         for target in (1, 2, 0):
             await aside(servers.migrate, slot, servers.servers[target], 1)
-            await load.goes_on()
+            await load.continues()
         await load.stop()
         assert not load.wrong
         assert not load.failures
@@ -118,10 +118,10 @@ class Orderly(TestCase):
         cluster = await working(self, servers)
         tag = servers.tag(0)
         load = Load.on(self, cluster, *[tag] * 4, timeout_s=PATIENT_S)
-        await load.goes_on()
+        await load.continues()
         added = await aside(servers.add_shard)
         await aside(servers.migrate, slot_of_tag(tag.encode()), added, 1)
-        await load.goes_on()
+        await load.continues()
         await load.stop()
         assert not load.wrong
         assert not load.failures
@@ -132,13 +132,13 @@ class Orderly(TestCase):
         servers = await open_cluster(self)
         cluster = await working(self, servers)
         load = Load.on(self, cluster, *[servers.tag(0)] * 4, timeout_s=PATIENT_S)
-        await load.goes_on()
+        await load.continues()
         replica = await aside(servers.replica_of, servers.servers[0])
         await aside(replica.send, "CLUSTER", "FAILOVER")
         await until(lambda: address(replica) in cluster.shards._primaries)
-        await load.goes_on()
+        await load.continues()
         await aside(servers.wait_well)
-        await load.goes_on()
+        await load.continues()
         await load.stop()
         assert not load.wrong
         assert not load.failures
@@ -187,11 +187,11 @@ class Orderly(TestCase):
         with self.assertRaises(RedisUnavailableError) as raised:
             await cluster.send(tag.encode(), [pair], READ, 1.0)
         assert raised.exception.reason == "tryagain"
-        asked = cluster.send(tag.encode(), [pair], READ, PATIENT_S)
+        sent = cluster.send(tag.encode(), [pair], READ, PATIENT_S)
         await cluster.send(tag.encode(), [command("PING")], READ, TIMEOUT_S)
-        asked.cancel()
+        sent.cancel()
         with self.assertRaises(CancelledError):
-            await asked
+            await sent
         assert cluster.reading
 
 
@@ -199,9 +199,9 @@ async def moves(case: TestCase, servers: ClusterSet, cluster: Cluster) -> None:
     """Move a slot under load."""
     tag = servers.tag(0)
     load = Load.on(case, cluster, *map(servers.tag, range(3)), timeout_s=PATIENT_S)
-    await load.goes_on()
+    await load.continues()
     await aside(servers.migrate, slot_of_tag(tag.encode()), servers.servers[1], 1)
-    await load.goes_on()
+    await load.continues()
     await load.stop()
     assert not load.wrong
     assert not load.failures
@@ -213,12 +213,12 @@ async def fails_over(case: TestCase, servers: ClusterSet, cluster: Cluster) -> N
     failing, *others = map(servers.tag, range(3))
     troubled = Load.on(case, cluster, *[failing] * 4, strict=False)
     spared = Load.on(case, cluster, *others * 2, timeout_s=PATIENT_S)
-    await troubled.goes_on()
-    await spared.goes_on()
+    await troubled.continues()
+    await spared.continues()
     successor = await aside(servers.fail_over, servers.servers[0])
     await until(lambda: cluster.reading and cluster.writing)
-    await troubled.goes_on()
-    await spared.goes_on()
+    await troubled.continues()
+    await spared.continues()
     await troubled.stop()
     await spared.stop()
     assert troubled.failures
@@ -240,7 +240,7 @@ class Troubled(TestCase):
         await aside(former.start)
         await aside(servers.wait_well)
         await until(lambda: cluster.reading and cluster.writing)
-        # Whoever has no slots any more is closed when nobody has asked it for a while.
+        # A server without slots is closed when it has had no commands for a while.
         while address(former) in cluster.shards._nodes:
             await cluster.shards._fetch_from_any()
         assert len(cluster.shards._nodes) == 3
@@ -253,7 +253,7 @@ class Troubled(TestCase):
         await until(lambda: not cluster.reading and not cluster.writing)
         await until(lambda: cluster.reading and cluster.writing)
         load = Load.on(self, cluster, *map(servers.tag, range(3)))
-        await load.goes_on()
+        await load.continues()
 
     async def test_a_loop_of_redirections_ends(self) -> None:
         """Two nodes name each other as the owner of a slot."""
@@ -271,7 +271,7 @@ class Troubled(TestCase):
         await aside(second.send, "CLUSTER", "BUMPEPOCH")
         await aside(servers.wait_well)
         load = Load.on(self, cluster, tag)
-        await load.goes_on()
+        await load.continues()
 
     async def test_a_hanging_primary_is_replaced(self) -> None:
         """Later it continues as a replica."""
@@ -280,16 +280,16 @@ class Troubled(TestCase):
         failing, *others = map(servers.tag, range(3))
         troubled = Load.on(self, cluster, *[failing] * 4, strict=False)
         spared = Load.on(self, cluster, *others * 2, timeout_s=PATIENT_S)
-        await troubled.goes_on()
+        await troubled.continues()
         former = servers.servers[0]
         former.pause()
         await until(lambda: not cluster.writing)
         await until(lambda: cluster.reading and cluster.writing)
-        await troubled.goes_on()
+        await troubled.continues()
         former.resume()
         await aside(servers.wait_well)
-        await troubled.goes_on()
-        await spared.goes_on()
+        await troubled.continues()
+        await spared.continues()
         await troubled.stop()
         await spared.stop()
         assert troubled.failures
@@ -307,7 +307,7 @@ class Troubled(TestCase):
         await cluster.settled()
         assert (cluster.reading, cluster.writing) == (False, False)
         load = Load.on(self, cluster, servers.tag(0), servers.tag(1), timeout_s=PATIENT_S)
-        await load.goes_on()
+        await load.continues()
         await refused(self, cluster, servers.tag(2))
         await load.stop()
         assert not load.failures
@@ -315,7 +315,7 @@ class Troubled(TestCase):
         await aside(away.start)
         await until(lambda: cluster.reading and cluster.writing)
         load = Load.on(self, cluster, *map(servers.tag, range(3)))
-        await load.goes_on()
+        await load.continues()
 
     async def test_a_start_while_the_configured_address_is_away(self) -> None:
         """The cluster is available when it returns."""
@@ -329,7 +329,7 @@ class Troubled(TestCase):
         await aside(seed.start)
         await until(lambda: cluster.reading and cluster.writing)
         load = Load.on(self, cluster, *map(servers.tag, range(3)))
-        await load.goes_on()
+        await load.continues()
 
     async def test_the_configured_address_is_the_last_resort(self) -> None:
         """It is queried when no known primary is left."""
@@ -363,7 +363,7 @@ class Troubled(TestCase):
             if slot_of_tag(b"%d" % number) in {slot + 1, slot + 2}
         )
         load = Load.on(self, cluster, near, servers.tag(1), timeout_s=PATIENT_S)
-        await load.goes_on()
+        await load.continues()
         await load.stop()
         assert not load.failures
         assert not load.wrong
@@ -372,10 +372,10 @@ class Troubled(TestCase):
         await until(lambda: cluster.reading and cluster.writing)
         assert cluster.shards.owner(slot) is cluster.shards.node(address(second))
         load = Load.on(self, cluster, tag)
-        await load.goes_on()
+        await load.continues()
 
     async def test_the_map_is_fetched_with_backoff(self) -> None:
-        """There is one query at a time, whatever fails."""
+        """There is one query at a time, during any failures."""
         servers = await open_cluster(self, replicas=0)
         cluster = await working(self, servers)
         servers.servers[2].kill()
@@ -391,8 +391,8 @@ class Troubled(TestCase):
 
 def fetched(servers: ClusterSet) -> int:
     """Return how often the running servers were queried for the map."""
-    said = b"".join(server.send("INFO", "commandstats") for server in servers.running())
-    return sum(map(int, re.findall(rb"cmdstat_cluster\|slots:calls=(\d+)", said)))
+    text = b"".join(server.send("INFO", "commandstats") for server in servers.running())
+    return sum(map(int, re.findall(rb"cmdstat_cluster\|slots:calls=(\d+)", text)))
 
 
 async def refused(case: TestCase, cluster: Cluster, tag: str) -> None:

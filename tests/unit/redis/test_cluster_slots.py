@@ -20,7 +20,7 @@ from ghmirror_tw.redis.cluster_slots import (
 )
 from ghmirror_tw.redis.server_endpoint import Address
 
-ASKED = Address("config.example.com", 6379)
+ASK = Address("config.example.com", 6379)
 
 hosts = st.sampled_from(
     ["127.0.0.1", "10.0.3.250", "::1", "fe80::1:2", "m-0001-001.m.abc.euw1.cache.amazonaws.com"]
@@ -96,7 +96,7 @@ def test_ranges_are_read(owners: list[Address], data: st.DataObject) -> None:
             [first, last, node(owner.host.encode(), owner.port), replica]
             for first, last, owner in ranges
         ],
-        ASKED,
+        ASK,
     )
     assert slots.primaries == set(owners)
     near = {edge + step for edge in edges for step in (-1, 0, 1)}
@@ -112,23 +112,23 @@ def test_ranges_are_read(owners: list[Address], data: st.DataObject) -> None:
     [
         (b"10.0.0.7", [], "10.0.0.7"),
         (b"m-0001-001.example.com", [b"ip", b"10.0.0.7"], "m-0001-001.example.com"),
-        (None, [b"ip", b"10.0.0.7"], ASKED.host),
-        (b"", [], ASKED.host),
+        (None, [b"ip", b"10.0.0.7"], ASK.host),
+        (b"", [], ASK.host),
         (b"?", [b"ip", b"10.0.0.7"], "10.0.0.7"),
-        (b"?", [], ASKED.host),
+        (b"?", [], ASK.host),
         (b"?", [["no", "name"], b"x", b"ip", b"10.0.0.7"], "10.0.0.7"),
     ],
 )
 def test_endpoints(endpoint: bytes | None, about: list[Any], host: str) -> None:
     """The preferred endpoint counts; NULL is the host of the reply's source."""
-    slots = read_slots([[0, 9, node(endpoint, 7000, about)]], ASKED)
+    slots = read_slots([[0, 9, node(endpoint, 7000, about)]], ASK)
     assert slots.owner(9) == Address(host, 7000)
     assert not slots.is_complete
 
 
 def test_nodes_of_older_servers() -> None:
     """Before Redis 4 nodes had no name, and before Redis 7 no further data."""
-    slots = read_slots([[0, 9, [b"10.0.0.7", 7000]], [10, SLOTS - 1, node(b"::1")[:3]]], ASKED)
+    slots = read_slots([[0, 9, [b"10.0.0.7", 7000]], [10, SLOTS - 1, node(b"::1")[:3]]], ASK)
     assert slots.primaries == {Address("10.0.0.7", 7000), Address("::1", 6379)}
     assert slots.is_complete
 
@@ -143,7 +143,7 @@ json_like: st.SearchStrategy[Any] = st.recursive(
 def test_other_replies_are_refused(reply: Any) -> None:
     """Any reply is parsed, or ValueError is raised."""
     try:
-        slots = read_slots(reply, ASKED)
+        slots = read_slots(reply, ASK)
     except ValueError:
         return
     assert isinstance(slots, SlotMap)
@@ -166,7 +166,7 @@ def test_other_replies_are_refused(reply: Any) -> None:
 def test_invalid_ranges_are_refused(entry: list[Any]) -> None:
     """One invalid range makes the whole reply invalid."""
     with pytest.raises(ValueError, match=r".+"):
-        read_slots([[0, 8, node(b"a")], entry], ASKED)
+        read_slots([[0, 8, node(b"a")], entry], ASK)
 
 
 @given(st.integers(0, SLOTS - 1), addresses, st.booleans(), st.booleans())
@@ -174,14 +174,14 @@ def test_redirections_are_read(slot: int, address: Address, once: bool, boxed: b
     """MOVED and ASK name a slot and an address; IPv6 comes without brackets, but may have them."""
     host = f"[{address.host}]" if boxed and ":" in address.host else address.host
     message = f"{'ASK' if once else 'MOVED'} {slot} {host}:{address.port}"
-    assert read_redirection(message, ASKED) == Redirection(slot, address, once)
+    assert read_redirection(message, ASK) == Redirection(slot, address, once)
 
 
 @pytest.mark.parametrize("host", ["", "?"])
 def test_redirections_without_a_host(host: str) -> None:
     """The host is that of the error's source."""
-    assert read_redirection(f"MOVED 3999 {host}:6381", ASKED) == Redirection(
-        3999, Address(ASKED.host, 6381), once=False
+    assert read_redirection(f"MOVED 3999 {host}:6381", ASK) == Redirection(
+        3999, Address(ASK.host, 6381), once=False
     )
 
 
@@ -190,7 +190,7 @@ def test_redirections_without_a_host(host: str) -> None:
 )
 def test_other_errors_are_none(message: str) -> None:
     """Only MOVED and ASK are redirections."""
-    assert read_redirection(message, ASKED) is None
+    assert read_redirection(message, ASK) is None
 
 
 @pytest.mark.parametrize(
@@ -202,12 +202,12 @@ def test_other_errors_are_none(message: str) -> None:
 def test_invalid_redirections_are_refused(message: str) -> None:
     """They are not taken for replies."""
     with pytest.raises(ValueError, match=r".+"):
-        read_redirection(message, ASKED)
+        read_redirection(message, ASK)
 
 
 def test_a_moved_slot_moves_alone() -> None:
     """Its neighbours keep their owners."""
-    slots = read_slots([[0, SLOTS - 1, node(b"a")]], ASKED)
+    slots = read_slots([[0, SLOTS - 1, node(b"a")]], ASK)
     slots.assign(7, 7, Address("b", 1))
     assert [slots.owner(slot) for slot in (6, 7, 8)] == [
         Address(host, port) for host, port in (("a", 6379), ("b", 1), ("a", 6379))

@@ -25,9 +25,9 @@ class Together(TestCase):
     async def test_small_commands_share_a_connection(self) -> None:
         """They are sent together."""
         self.patch(connection_module, "_SWIFT_REPLY_S", 60.0)
-        asked = [self.watched.ask(GET) for _ in range(20)]
+        sent = [self.watched.execute(GET) for _ in range(20)]
         assert self.busy() == [20, 0]
-        assert await DeferredList(asked) == [(True, [None])] * 20
+        assert await DeferredList(sent) == [(True, [None])] * 20
         assert self.busy() == [0, 0]
         assert [each.load_bytes for each in self.watched.connections] == [0, 0]
 
@@ -35,8 +35,8 @@ class Together(TestCase):
         """Neither behind a large command, nor behind a large reply."""
         self.patch(connection_module, "_SWIFT_REPLY_S", 60.0)
         for large in (command("SET", "t:b", "x" * 100_000), Command((b"GET", b"t:b"), large=True)):
-            first = self.watched.ask(large)
-            small = [self.watched.ask(GET) for _ in range(5)]
+            first = self.watched.execute(large)
+            small = [self.watched.execute(GET) for _ in range(5)]
             assert self.busy() == [1, 5]
             await DeferredList([first, *small])
 
@@ -44,9 +44,9 @@ class Together(TestCase):
         """Its reply is later than usual."""
         self.patch(connection_module, "_SWIFT_REPLY_S", 0.0)
         self.server.pause()
-        asked = [self.watched.ask(GET)]
+        sent = [self.watched.execute(GET)]
         await deferLater(self.watched.node.reactor, 0.001)
-        asked += [self.watched.ask(GET) for _ in range(3)]
+        sent += [self.watched.execute(GET) for _ in range(3)]
         assert self.busy() == [2, 2]
         self.server.resume()
-        assert await DeferredList(asked) == [(True, [None])] * 4
+        assert await DeferredList(sent) == [(True, [None])] * 4

@@ -34,7 +34,7 @@ SIX = "ERR Error running script (call to f_b1946ac92492d2347c6235b4d2611184b1946
         ("WRONGTYPE Operation against a key holding the wrong kind of value", "WRONGTYPE", None),
         ("NOSCRIPT No matching script.", "NOSCRIPT", None),
         ("ERR wrong number of arguments for 'get' command", "ERR", None),
-        ("ERR READONLY is what it was asked for", "ERR", None),
+        ("ERR READONLY is the argument", "ERR", None),
         ("BUSYKEY Target key name already exists.", "BUSYKEY", None),
         # inside a script: Redis 7 ends with where it was, Redis 6 begins with it
         ("OOM command not allowed. script: b1946, on @user_script:1.", "OOM", WRITING),

@@ -139,7 +139,7 @@ class Errors(TestCase):
         for word in ("MOVED", "ASK"):
             for _ in range(4):
                 between.instead = f"-{word} 42 10.0.0.1:6379\r\n".encode()
-                (reply,) = await watched.ask(GET)
+                (reply,) = await watched.execute(GET)
                 assert isinstance(reply, ResponseError)
                 assert str(reply) == f"{word} 42 10.0.0.1:6379"
         for word in ("TRYAGAIN", "CLUSTERDOWN"):
@@ -185,5 +185,5 @@ class Scripts(TestCase):
         """The error is the reply."""
         server = start_redis(self)
         watched = await working_node(self, server.address)
-        (reply,) = await watched.ask(command("EVALSHA", "0" * 40, "0"))
+        (reply,) = await watched.execute(command("EVALSHA", "0" * 40, "0"))
         assert str(reply).startswith("NOSCRIPT")

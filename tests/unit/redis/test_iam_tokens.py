@@ -244,6 +244,6 @@ class Connections(TestCase):
         # And so it is ten minutes later.
         home.move_on(601.0)
         await reconnected(lambda: bool(store.available))
-        told = " ".join(f"{formatEvent(event)} {event}" for event in events)
-        assert not any(token in told for token in tokens)
-        assert not [each for each in ("X-Amz", "secret of", FIRST, SECOND) if each in told]
+        fields = " ".join(f"{formatEvent(event)} {event}" for event in events)
+        assert not any(token in fields for token in tokens)
+        assert not [each for each in ("X-Amz", "secret of", FIRST, SECOND) if each in fields]

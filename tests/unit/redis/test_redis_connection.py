@@ -57,10 +57,10 @@ class One:
         self.transport.clear()
         return value
 
-    def answer(self, data: bytes) -> None:
+    def reply(self, data: bytes) -> None:
         self.connection.dataReceived(data)
 
-    def ask(self, *parts: bytes) -> list[Any]:
+    def execute(self, *parts: bytes) -> list[Any]:
         """Send a command; the list will have its reply or failure."""
         got: list[Any] = []
         self.connection.send(parts).addBoth(got.append)
@@ -77,7 +77,7 @@ class One:
 def ready(**options: Any) -> One:
     """Return a connection that accepts commands."""
     one = One(**options)
-    one.answer(b"+PONG\r\n")
+    one.reply(b"+PONG\r\n")
     one.sent()
     return one
 
@@ -109,12 +109,12 @@ class Replies(SynchronousTestCase):
     def test_replies_in_pieces(self, replies: list[tuple[bytes, Any]], sizes: list[int]) -> None:
         """Each command gets its own reply, within the same iteration of the reactor."""
         one = ready()
-        got = [one.ask(b"X") for _ in replies]
+        got = [one.execute(b"X") for _ in replies]
         data = b"".join(wire for wire, _ in replies)
         for size in sizes:
-            one.answer(data[:size])
+            one.reply(data[:size])
             data = data[size:]
-        one.answer(data)
+        one.reply(data)
         assert got == [[meant] for _, meant in replies]
         assert one.connection.outstanding_bytes == 0
         assert not one.transport.disconnecting
@@ -122,8 +122,8 @@ class Replies(SynchronousTestCase):
     def test_error_replies(self) -> None:
         """They fail only their own command."""
         one = ready()
-        first, second = one.ask(b"A"), one.ask(b"B")
-        one.answer(b"-WRONGTYPE no\r\n:1\r\n")
+        first, second = one.execute(b"A"), one.execute(b"B")
+        one.reply(b"-WRONGTYPE no\r\n:1\r\n")
         assert isinstance(first[0].value, ResponseError)
         assert str(first[0].value) == "WRONGTYPE no"
         assert second == [1]
@@ -142,10 +142,10 @@ class Replies(SynchronousTestCase):
         data = b"".join(wire for wire, _ in replies)
         for size in (1, 2, 3, 7, 12, 20, 50, len(data)):
             one = ready(largest_bytes=10, server="redis.test:6379")
-            got = [one.ask(b"X") for _ in replies]
+            got = [one.execute(b"X") for _ in replies]
             with capturedLogs() as events:
                 for at in range(0, len(data), size):
-                    one.answer(data[at : at + size])
+                    one.reply(data[at : at + size])
             assert got == [[expected] for _, expected in replies]
             assert not one.transport.disconnecting
             assert [event["length"] for event in events] == [11, 11, 5, 11, 11]
@@ -157,10 +157,10 @@ class Replies(SynchronousTestCase):
     def test_large_values_take_no_memory(self) -> None:
         """What is received of them is not buffered."""
         one = ready(largest_bytes=1000)
-        got = one.ask(b"X")
-        one.answer(b"$%d\r\n" % (512 << 20))
+        got = one.execute(b"X")
+        one.reply(b"$%d\r\n" % (512 << 20))
         for _ in range(1000):
-            one.answer(b"x" * 1000)
+            one.reply(b"x" * 1000)
             parser = one.connection._parser
             assert len(parser._data) + sum(map(len, parser._pieces)) <= 1000
         assert not got
@@ -172,13 +172,13 @@ class Replies(SynchronousTestCase):
             b"*%d\r\n" % (MOST_ELEMENTS + 1) + b"*1\r\n:1\r\n" * (MOST_ELEMENTS + 1),
         ):
             one = ready()
-            got, other = one.ask(b"X"), one.ask(b"Y")
-            one.answer(wire + b"*1\r\n:2\r\n")
+            got, other = one.execute(b"X"), one.execute(b"Y")
+            one.reply(wire + b"*1\r\n:2\r\n")
             assert (got, other) == ([None], [[2]])
         one = ready()
-        got = one.ask(b"X")
+        got = one.execute(b"X")
         half = MOST_ELEMENTS // 2
-        one.answer(b"*2\r\n" + 2 * (b"*%d\r\n" % half + b":1\r\n" * half))
+        one.reply(b"*2\r\n" + 2 * (b"*%d\r\n" % half + b":1\r\n" * half))
         assert got == [[[1] * half, None]]
 
     def test_commands_are_encoded(self) -> None:
@@ -191,10 +191,10 @@ class Replies(SynchronousTestCase):
         """The next reply belongs to the next command."""
         one = ready()
         first: Deferred[Any] = one.connection.send((b"A",))
-        second = one.ask(b"B")
+        second = one.execute(b"B")
         first.cancel()
         self.failureResultOf(first, CancelledError)
-        one.answer(b"+first\r\n+second\r\n")
+        one.reply(b"+first\r\n+second\r\n")
         assert second == ["second"]
 
 
@@ -204,10 +204,10 @@ class Greeting(SynchronousTestCase):
     def test_it_is_ready_after_the_greeting(self) -> None:
         """AUTH, SELECT and PING have succeeded."""
         one = One(username="m", password="s", database=3)
-        for expected, answer in ((b"AUTH", b"+OK"), (b"SELECT", b"+OK"), (b"PING", b"+PONG")):
+        for expected, reply in ((b"AUTH", b"+OK"), (b"SELECT", b"+OK"), (b"PING", b"+PONG")):
             assert one.ready == []
             assert expected in one.sent()
-            one.answer(answer + b"\r\n")
+            one.reply(reply + b"\r\n")
         assert one.ready == [one.connection]
         assert one.connection.state is ConnectionState.READY
 
@@ -222,7 +222,7 @@ class Greeting(SynchronousTestCase):
         steps = [b"+OK\r\n", b"+OK\r\n", b"+PONG\r\n"]
         for step in range(3):
             one = One(password="s", database=3)
-            one.answer(b"".join(steps[:step]) + b"-LOADING it is loading\r\n")
+            one.reply(b"".join(steps[:step]) + b"-LOADING it is loading\r\n")
             assert one.transport.disconnecting
             one.lose()
             assert isinstance(one.ready[0].value, RedisConnectError)
@@ -232,7 +232,7 @@ class Greeting(SynchronousTestCase):
     def test_the_password_is_redacted(self) -> None:
         """A server without AUTH repeats it in its error."""
         one = One(username="m", password="hunter2")
-        one.answer(
+        one.reply(
             b"-ERR unknown command 'AUTH', with args beginning with: 'm' 'hunter2' \r\n",
         )
         one.lose()
@@ -245,7 +245,7 @@ class Greeting(SynchronousTestCase):
         one = One()
         one.connection.ready.cancel()
         assert one.transport.disconnecting
-        one.answer(b"+PONG\r\n")
+        one.reply(b"+PONG\r\n")
         one.lose()
         assert one.gone == [one.connection]
 
@@ -278,8 +278,8 @@ class Closing(SynchronousTestCase):
             b"*1\r\n_\r\n",
         ):
             one = ready()
-            got = one.ask(b"A")
-            one.answer(garbage)
+            got = one.execute(b"A")
+            one.reply(garbage)
             assert one.transport.disconnecting, garbage
             assert not one.connection.usable
             one.lose()
@@ -289,14 +289,14 @@ class Closing(SynchronousTestCase):
     def test_a_reply_without_a_command_closes_it(self) -> None:
         """It would be taken for the next command's."""
         one = ready()
-        one.answer(b"+OK\r\n")
+        one.reply(b"+OK\r\n")
         assert one.transport.disconnecting
 
     def test_a_command_without_reply_closes_it(self) -> None:
         """Not before its time."""
         one = ready()
         one.wait(IDLE_S - 1)
-        one.ask(b"A")
+        one.execute(b"A")
         one.wait(PATIENCE_S)
         assert not one.transport.disconnecting
         one.wait(0.5)
@@ -312,16 +312,16 @@ class Closing(SynchronousTestCase):
         assert one.transport.disconnecting
         one = ready()
         for _ in range(8):
-            one.ask(b"A")
+            one.execute(b"A")
         for _ in range(8):
             one.wait(PATIENCE_S)
             assert not one.transport.disconnecting
-            one.answer(b"+OK\r\n")
+            one.reply(b"+OK\r\n")
 
     def test_a_blocked_reactor_times_nothing_out(self) -> None:
         """The time it was blocked does not count."""
         one = ready()
-        one.ask(b"A")
+        one.execute(b"A")
         one.clock.advance(10 * PATIENCE_S)
         assert not one.transport.disconnecting
 
@@ -332,7 +332,7 @@ class Closing(SynchronousTestCase):
         assert one.sent() == b""
         one.wait(0.25)
         assert b"PING" in one.sent()
-        one.answer(b"+PONG\r\n")
+        one.reply(b"+PONG\r\n")
         one.wait(IDLE_S)
         assert b"PING" in one.sent()
         one.wait(PATIENCE_S + 0.5)
@@ -341,12 +341,12 @@ class Closing(SynchronousTestCase):
     def test_a_retired_connection_closes_after_the_last_reply(self) -> None:
         """It accepts no more commands."""
         one = ready()
-        got = one.ask(b"A"), one.ask(b"B")
+        got = one.execute(b"A"), one.execute(b"B")
         one.connection.retire()
         assert not one.connection.usable
-        one.answer(b"+a\r\n")
+        one.reply(b"+a\r\n")
         assert not one.transport.disconnecting
-        one.answer(b"+b\r\n")
+        one.reply(b"+b\r\n")
         assert got == (["a"], ["b"])
         assert one.transport.disconnecting
         one.lose()

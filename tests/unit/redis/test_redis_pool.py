@@ -113,8 +113,8 @@ class Choice(TestCase):
         server = start_redis(self)
         watched = await working_node(self, server.address, pool_size=2)
         server.pause()
-        large = watched.ask(command("SET", "t:b", "x" * 1_000_000), purpose=WRITE)
-        small = [watched.ask(GET) for _ in range(5)]
+        large = watched.execute(command("SET", "t:b", "x" * 1_000_000), purpose=WRITE)
+        small = [watched.execute(GET) for _ in range(5)]
         busy = sorted(connection.outstanding_bytes for connection in watched.connections)
         assert busy[0] < 1000 < busy[1]
         server.resume()
@@ -127,13 +127,13 @@ class Choice(TestCase):
         watched = await working_node(self, server.address, pool_size=2, timeout_s=20.0)
         server.pause()
         large = command("SET", "t:b", "x" * 10_000_000)
-        asked = [watched.ask(large, purpose=WRITE) for _ in range(20)]
-        refused = [deferred for deferred in asked if deferred.called]
+        sent = [watched.execute(large, purpose=WRITE) for _ in range(20)]
+        refused = [deferred for deferred in sent if deferred.called]
         assert len(refused) == 16
         results: Any = await DeferredList(refused, consumeErrors=True)
         assert {failure.value.reason for _, failure in results} == {"full"}
         server.resume()
-        rest = [deferred for deferred in asked if deferred not in refused]
+        rest = [deferred for deferred in sent if deferred not in refused]
         assert await DeferredList(rest) == [(True, ["OK"])] * 4
         assert watched.outstanding_bytes == 0
         assert watched.node.writing
@@ -159,14 +159,14 @@ class Retirement(TestCase):
         server = start_redis(self)
         watched = await working_node(self, server.address, pool_size=1, timeout_s=60.0)
         (old,) = watched.connections
-        asked = watched.ask(command("BLPOP", "t:list", "0"))
+        sent = watched.execute(command("BLPOP", "t:list", "0"))
         watched.node.renew()
         await watched.until(lambda: old not in watched.connections)
         assert await watched.outcome(command("ECHO", "new")) == [b"new"]
-        assert not asked.called
+        assert not sent.called
         assert connected(server) == 2
         server.send("LPUSH", "t:list", "old")
-        assert await asked == [[b"t:list", b"old"]]
+        assert await sent == [[b"t:list", b"old"]]
 
     async def test_an_old_connection_stays_until_there_is_a_new_one(self) -> None:
         """The server refuses connections."""
@@ -198,10 +198,10 @@ class Closing(TestCase):
         """No more commands are accepted."""
         server = start_redis(self)
         watched = await working_node(self, server.address)
-        asked = watched.ask(SET, purpose=WRITE)
+        sent = watched.execute(SET, purpose=WRITE)
         closed = watched.node.close()
         assert await watched.outcome(GET) == "closed"
-        assert await asked == ["OK"]
+        assert await sent == ["OK"]
         await closed
         assert connected(server) == 0
         assert server.send("GET", "t:a") == b"1"
@@ -211,8 +211,8 @@ class Closing(TestCase):
         server = start_redis(self)
         watched = await working_node(self, server.address, timeout_s=60.0)
         server.pause()
-        asked = watched.ask(SET, purpose=WRITE)
-        results: Any = await DeferredList([asked, watched.node.close()], consumeErrors=True)
+        sent = watched.execute(SET, purpose=WRITE)
+        results: Any = await DeferredList([sent, watched.node.close()], consumeErrors=True)
         assert results[0][1].value.reason == "lost"
 
     async def test_close_ends_an_attempt(self) -> None:

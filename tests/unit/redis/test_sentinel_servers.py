@@ -31,7 +31,7 @@ SECRET = "correct-horse"
 
 def watched(case: TestCase, servers: SentinelSet, **changes: Any) -> Sentinels:
     """Return servers that are closed at the end of the test; they are not opened yet."""
-    who = Credentials(changes.pop("username", ""), changes.pop("password", None))
+    login = Credentials(changes.pop("username", ""), changes.pop("password", None))
     check_s = changes.pop("check_s", NEVER_S)
     service = changes.pop("service", SERVICE)
     places = changes.pop("places", servers.places)
@@ -39,12 +39,12 @@ def watched(case: TestCase, servers: SentinelSet, **changes: Any) -> Sentinels:
         reactor=reactor,
         sentinels=[Address(*place) for place in places],
         service=service,
-        credentials=lambda: who,
+        credentials=lambda: login,
     )
     sentinels = Sentinels(
         reactor=reactor,
         finder=finder,
-        make=maker(who, **changes),
+        make=maker(login, **changes),
         random=random.random,
         check_s=check_s,
     )
@@ -105,7 +105,7 @@ class Writer:
             else:
                 self.stored.append(self.number)
 
-    async def goes_on(self, count: int = 50) -> None:
+    async def continues(self, count: int = 50) -> None:
         """Return when so many more are stored, or a reply was wrong."""
         goal = len(self.stored) + count
         await until(lambda: len(self.stored) >= goal or bool(self.wrong))
@@ -184,10 +184,10 @@ class Found(TestCase):
         places = [each.address for each in between]
         sentinels = await working(self, servers, password=SECRET, places=places)
         assert state(sentinels) == at(servers.servers[0])
-        said = b"".join(bytes(each.received) for each in between)
-        assert b"SENTINEL" in said
-        assert b"AUTH" not in said
-        assert SECRET.encode() not in said
+        text = b"".join(bytes(each.received) for each in between)
+        assert b"SENTINEL" in text
+        assert b"AUTH" not in text
+        assert SECRET.encode() not in text
 
     async def test_sentinels_that_require_a_password_receive_it(self) -> None:
         """The user's, or the one of all clients."""
@@ -199,12 +199,12 @@ class Found(TestCase):
             sentinels = await working(self, servers, password=SECRET, username=username)
             assert state(sentinels) == at(servers.servers[0])
         writer = Writer.on(self, sentinels)
-        await writer.goes_on()
+        await writer.continues()
         former = servers.servers[0]
         await aside(former.kill)
         successor = await aside(servers.wait_other, former)
         await until(lambda: state(sentinels) == at(successor))
-        await writer.goes_on()
+        await writer.continues()
         await writer.stop()
         assert not writer.wrong
 
@@ -242,15 +242,15 @@ class FailedOver(TestCase):
         former = servers.servers[0]
         sentinels = await working(self, servers)
         writer = Writer.on(self, sentinels)
-        await writer.goes_on()
+        await writer.continues()
         former.kill()
         await until(lambda: not sentinels.writing)
         since = writer.number + 1
         successor = await aside(servers.wait_other, former)
-        await writer.goes_on()
+        await writer.continues()
         assert state(sentinels) == at(successor)
         await aside(former.start)  # as a primary, until the Sentinels find it
-        await writer.goes_on()
+        await writer.continues()
         await writer.stop()
         assert not writer.wrong
         assert state(sentinels) == at(successor)
@@ -263,13 +263,13 @@ class FailedOver(TestCase):
         former = servers.servers[0]
         sentinels = await working(self, servers)
         writer = Writer.on(self, sentinels)
-        await writer.goes_on()
+        await writer.continues()
         former.pause()
         since = writer.number + 1
         successor = await aside(servers.wait_other, former)
         await until(lambda: state(sentinels) == at(successor))
         former.resume()
-        await writer.goes_on()
+        await writer.continues()
         await writer.stop()
         assert not writer.wrong
         assert set(writer.failures) <= {"timeout", "lost", "open", "unconnected", "closed"}
@@ -280,7 +280,7 @@ class FailedOver(TestCase):
         servers = await open_sentinels(self)
         former = servers.servers[0]
         sentinels = await working(self, servers, check_s=0.2)
-        # Telling it, Sentinels end all connections of its clients in the same step.
+        # By the reply to it, Sentinels end all connections of its clients in the same step.
         await aside(former.send, "ACL", "SETUSER", "default", "-client|kill")
         await aside(servers.sentinels[0].send, "SENTINEL", "FAILOVER", SERVICE)
         successor = await aside(servers.wait_other, former)
@@ -312,7 +312,7 @@ class FailedOver(TestCase):
             sentinel.send("SENTINEL", "MONITOR", SERVICE, *successor.address, "2")
 
     async def test_a_replica_is_not_used_as_primary(self) -> None:
-        """Whatever Sentinels name."""
+        """With any address from Sentinels."""
         servers = await open_sentinels(self)
         sentinels = watched(self, servers)
         replica = servers.servers[1]
@@ -334,11 +334,11 @@ class FailedOver(TestCase):
         writer = Writer.on(self, sentinels)
         for sentinel in servers.sentinels:
             sentinel.kill()
-        await writer.goes_on()
+        await writer.continues()
         await until(lambda: "Connection was refused" in sentinels._logged)
         await aside(servers.servers[0].send, "CLIENT", "KILL", "TYPE", "normal")
         await until(lambda: bool(writer.failures))
-        await writer.goes_on()
+        await writer.continues()
         await writer.stop()
         assert not writer.wrong
         assert state(sentinels) == at(servers.servers[0])

@@ -43,9 +43,9 @@ class Unreachable(TestCase):
         watched.node.open()
         await watched.node.settled()
         assert not watched.node.reading
-        asked = [watched.ask(GET, purpose=READ) for _ in range(1000)]
-        assert all(deferred.called for deferred in asked)
-        results: Any = await DeferredList(asked, consumeErrors=True)
+        sent = [watched.execute(GET, purpose=READ) for _ in range(1000)]
+        assert all(deferred.called for deferred in sent)
+        results: Any = await DeferredList(sent, consumeErrors=True)
         assert not any(success for success, _ in results)
         assert pipelines() == 0
         server.start()
@@ -74,9 +74,9 @@ class Unreachable(TestCase):
         server = start_redis(self)
         watched = await working_node(self, server.address, timeout_s=60.0)
         server.pause()
-        asked = [watched.ask(GET) for _ in range(20)]
+        sent = [watched.execute(GET) for _ in range(20)]
         watched.node.reactor.callLater(0, server.kill)
-        results: Any = await DeferredList(asked, consumeErrors=True)
+        results: Any = await DeferredList(sent, consumeErrors=True)
         assert {failure.value.reason for _, failure in results} == {"lost"}
 
 
@@ -88,7 +88,7 @@ class Silent(TestCase):
         server = start_redis(self)
         watched = await working_node(self, server.address, timeout_s=SOON_S)
         server.pause()
-        first = [watched.ask(GET) for _ in range(1000)]
+        first = [watched.execute(GET) for _ in range(1000)]
         results: Any = await DeferredList(first, consumeErrors=True)
         assert {failure.value.reason for _, failure in results} == {"timeout"}
         await watched.fails()
@@ -123,7 +123,7 @@ class Silent(TestCase):
         server = start_redis(self)
         watched = await working_node(self, server.address, timeout_s=1.0)
         server.pause()
-        await DeferredList([watched.ask(GET) for _ in range(3)], consumeErrors=True)
+        await DeferredList([watched.execute(GET) for _ in range(3)], consumeErrors=True)
         assert not watched.node.reading
         for _ in range(5):
             watched.node._health.note_reachable()
@@ -148,7 +148,7 @@ class Silent(TestCase):
         watched = await working_node(self, between.address, timeout_s=SOON_S)
         lost = list(watched.connections)
         between.silent = True
-        await DeferredList([watched.ask(GET) for _ in range(8)], consumeErrors=True)
+        await DeferredList([watched.execute(GET) for _ in range(8)], consumeErrors=True)
         await watched.until(lambda: not set(lost) & set(watched.connections))
         between.silent = False
         await watched.works()
@@ -180,9 +180,9 @@ class Late(TestCase):
         between.delay_s = 1.2 * SOON_S
         assert await watched.outcome(command("ECHO", "late")) == "timeout"
         between.delay_s = 0.0
-        given_up = watched.ask(command("ECHO", "given up"))
-        given_up.cancel()
-        self.failureResultOf(given_up, CancelledError)
+        cancelled = watched.execute(command("ECHO", "given up"))
+        cancelled.cancel()
+        self.failureResultOf(cancelled, CancelledError)
         assert await watched.outcome(command("ECHO", "mine")) == [b"mine"]
 
     async def test_a_blocked_reactor_is_no_failure_of_redis(self) -> None:
@@ -190,9 +190,9 @@ class Late(TestCase):
         server = start_redis(self)
         watched = await working_node(self, server.address, timeout_s=SOON_S)
         for busy_s in (0.9 * SOON_S, 1.5 * SOON_S, 8 * SOON_S):
-            asked = [watched.ask(GET) for _ in range(5)]
+            sent = [watched.execute(GET) for _ in range(5)]
             time.sleep(busy_s)  # noqa: ASYNC251 - nothing else may run
-            for each in asked:
+            for each in sent:
                 assert await each == [None]
         assert watched.node.reading
         assert len(watched.connections) == 4
@@ -202,15 +202,15 @@ class Late(TestCase):
         server = start_redis(self)
         watched = await working_node(self, server.address, timeout_s=1.0)
         server.pause()
-        asked = watched.ask(GET)
+        sent = watched.execute(GET)
 
         def busy() -> None:
             server.resume()
             time.sleep(0.5)
 
-        # not from a timer: those that are due are told after it, before anything is read
+        # not from a timer: due timers are called after it, before anything is read
         watched.node.reactor.callLater(0.85, watched.node.reactor.callFromThread, busy)
-        assert await asked == [None]
+        assert await sent == [None]
 
 
 class Broken(TestCase):

@@ -27,8 +27,8 @@ from tests.unit.redis.nodes import (
 async def outcome(servers: Any, command: Command, purpose: Any) -> Any:
     """Return the reply to one command, or the reason of its failure."""
     try:
-        asked: Deferred[Any] = servers.send(b"", [command], purpose, TIMEOUT_S)
-        (reply,) = await asked
+        sent: Deferred[Any] = servers.send(b"", [command], purpose, TIMEOUT_S)
+        (reply,) = await sent
     except RedisUnavailableError as error:
         return error.reason
     return reply

@@ -1,4 +1,4 @@
-"""Whatever happens to Redis, clients get their answers, and the mirror is back on it by itself.
+"""During faults of Redis clients get their responses, and the mirror uses Redis again after them.
 
 How long requests are delayed meanwhile is measured in benchmarks/redis_faults.py.
 """
@@ -28,7 +28,7 @@ class Faults(TestCase):
     home: Home
 
     async def setUp(self) -> None:  # type: ignore[override]  # trial waits for it
-        self.answers = 0
+        self.replies = 0
         self.server = start_redis(self)
         self.between = interpose(self, self.server.address)
         self.home = await self.another()
@@ -46,7 +46,7 @@ class Faults(TestCase):
         return await open_home(self, *github, cache={"backend": "redis"}, redis=redis)
 
     async def patient(self) -> Home:
-        """Start another, which tells what is in Redis however long that takes to say so.
+        """Start another, which scans Redis for any length of time.
 
         A moment in which the machine has no time for Redis is none of the faults here.
         """
@@ -58,14 +58,14 @@ class Faults(TestCase):
             for token in TOKENS:
                 got = await (home or self.home).get(path, token=token)
                 assert (got.status, got.json) == (200, {"path": path})
-                self.answers += 1
+                self.replies += 1
 
     async def until(self, *, available: bool) -> None:
         """Poll until the mirror has noticed that Redis is available, or is not."""
         while self.home.parts.store.available is not available:
             await self.poll()
 
-    async def comes_back(self) -> None:
+    async def recovers(self) -> None:
         """Poll until Redis is in use again, and all that is owed to it is written.
 
         Another mirror then pays for nothing: all that the first one learned is in Redis.
@@ -101,7 +101,7 @@ class Faults(TestCase):
         await self.learn()
         assert await self.home.metric("ghmirror_store_available") == 0
         self.server.restart()
-        await self.comes_back()
+        await self.recovers()
         await self.learned()
 
     async def test_a_start_without_redis(self) -> None:
@@ -114,7 +114,7 @@ class Faults(TestCase):
         await self.poll()
         assert self.github.total_paid == 0
         self.server.restart()
-        await self.comes_back()
+        await self.recovers()
 
     async def test_the_memory_store_keeps_its_own_limit(self) -> None:
         """Local copies beside Redis may be larger."""
@@ -141,7 +141,7 @@ class Faults(TestCase):
         await self.until(available=False)
         await self.learn()
         self.server.resume()
-        await self.comes_back()
+        await self.recovers()
         await self.learned()
 
     async def test_full_memory_without_eviction(self) -> None:
@@ -155,7 +155,7 @@ class Faults(TestCase):
         await self.poll()
         assert servers.reading
         self.server.send("CONFIG", "SET", "maxmemory", "0")
-        await self.comes_back()
+        await self.recovers()
         await self.learned()
 
     async def test_hardly_any_memory(self) -> None:
@@ -174,7 +174,7 @@ class Faults(TestCase):
             await self.poll()
         await self.learn()
         self.server.send("REPLICAOF", "NO", "ONE")
-        await self.comes_back()
+        await self.recovers()
         await self.learned()
 
     async def test_a_replica_that_serves_no_stale_data(self) -> None:
@@ -184,7 +184,7 @@ class Faults(TestCase):
         await self.until(available=False)
         await self.learn()
         self.server.send("REPLICAOF", "NO", "ONE")
-        await self.comes_back()
+        await self.recovers()
         await self.learned()
 
     async def test_a_rotated_password_needs_no_restart(self) -> None:
@@ -225,7 +225,7 @@ class Faults(TestCase):
             self.between.cut_after = cut_after
             while self.between.cut_after is not None:
                 await self.poll()
-        await self.comes_back()
+        await self.recovers()
 
     async def test_a_server_that_is_not_redis(self) -> None:
         """An invalid reply closes the connection."""
@@ -238,7 +238,7 @@ class Faults(TestCase):
             self.between.instead = reply
             while self.between.instead is not None:
                 await self.poll()
-        await self.comes_back()
+        await self.recovers()
 
     async def test_late_replies_are_discarded(self) -> None:
         """Soon no request waits for them."""
@@ -246,7 +246,7 @@ class Faults(TestCase):
         await self.until(available=False)
         await self.learn()
         self.between.delay_s = 0.0
-        await self.comes_back()
+        await self.recovers()
         await self.learned()
 
     async def test_connections_without_replies(self) -> None:
@@ -255,7 +255,7 @@ class Faults(TestCase):
         await self.until(available=False)
         await self.learn()
         self.between.silent = False
-        await self.comes_back()
+        await self.recovers()
         await self.learned()
 
     async def test_garbage_in_every_key(self) -> None:
@@ -264,7 +264,7 @@ class Faults(TestCase):
             self.server.send("SET", key, b"\x47\x01garbage")
         await self.poll(await self.another())
         await self.poll()
-        await self.comes_back()
+        await self.recovers()
 
     async def test_every_key_is_of_a_newer_version(self) -> None:
         """A mirror of an older version responds, and changes no record."""

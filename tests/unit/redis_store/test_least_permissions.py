@@ -58,11 +58,11 @@ def more(*commands: str) -> list[str]:
 
 def refused_by(server: RedisServer) -> list[str]:
     """Return the commands and keys that a server has refused, by its ACL LOG."""
-    said = []
+    text = []
     for each in server.send("ACL", "LOG"):
         shown = dict(zip(each[::2], each[1::2], strict=True))
-        said.append(shown[b"object"].decode())
-    return said
+        text.append(shown[b"object"].decode())
+    return text
 
 
 def documented() -> list[str]:
@@ -249,7 +249,7 @@ class Sets(TestCase):
         assert "asking" in refused_by(target)
 
     async def test_sentinels_need_role(self) -> None:
-        """The named primary is asked for its role."""
+        """The named primary receives ROLE."""
         servers = await open_sentinels(self)
         finder = PrimaryFinder(
             reactor=reactor,

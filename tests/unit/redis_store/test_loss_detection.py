@@ -139,7 +139,7 @@ class Histories(Mirrors):
         assert not await usable(self.one)
 
     async def test_garbage_begins_a_history(self) -> None:
-        """Whatever is stored under the key."""
+        """With any value of the key."""
         (key,) = self.server.send("KEYS", "*:history")
         for garbage in (("SET", key, "x"), ("RPUSH", key, "x"), ("HSET", key, "count", "x")):
             self.server.send("DEL", key)
@@ -461,10 +461,10 @@ class Primaries(TestCase):
 
 def _node(also: Callable[..., None], **more: Any) -> Any:
     address = more.pop("address")
-    tell = more.pop("changed")
+    notify = more.pop("changed")
 
-    def told(node: Any) -> None:
-        tell(node)
+    def fields(node: Any) -> None:
+        notify(node)
         also()
 
-    return node_at((address.host, address.port), changed=told, **more)
+    return node_at((address.host, address.port), changed=fields, **more)

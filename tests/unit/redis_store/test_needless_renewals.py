@@ -172,7 +172,7 @@ class Confirmations(TestCase):
         assert (await self.in_redis()).entries == (evolve(new, validated_at=3.0),)
 
     async def test_a_later_200_is_noted_beside_a_later_confirmation(self) -> None:
-        """Whatever the times are."""
+        """With any times."""
         await self.look_up()
         later = entry(5.0, received_at=1.0)
         self.writer.freshen(KEY, BOB, grant(5.0), later)

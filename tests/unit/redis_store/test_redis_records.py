@@ -205,7 +205,7 @@ class Records(TestCase):
         assert self.send("EXISTS", at(GRANT_NAME)) == 0
 
     async def test_records_of_a_newer_version_are_not_changed(self) -> None:
-        """They are neither read nor replaced, whatever the times are."""
+        """They are neither read nor replaced, with any times."""
         await self.remember()
         self.store.deny(KEY, BOB, 1.0)
         await settled(self.store)

@@ -202,7 +202,7 @@ class RedisSemaphoresTests(TestCase):
         assert 3500 < (await self.renew("one", 1)).limited_s <= 3600
 
     async def test_unreadable_rows_are_replaced(self) -> None:
-        """Whatever they hold."""
+        """With any content."""
         self.server.send("SET", KEY, "x")
         assert (await self.renew("one", 2)).held == 2
         self.server.send("HSET", KEY, "nonsense", "yes", "more", "1 2 3")

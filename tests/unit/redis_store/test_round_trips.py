@@ -19,7 +19,7 @@ class RoundTrips(TestCase):
     """One mirror, one server."""
 
     async def setUp(self) -> None:  # type: ignore[override]  # trial waits for it
-        # What is told in the background, now and then, is nobody's round trip.
+        # Commands in the background, now and then, are no part of a round trip.
         self.patch(fleet_semaphore, "_RENEW_S", 3600.0)
         self.server = start_redis(self)
         self.redis = self.server.client()
@@ -30,7 +30,7 @@ class RoundTrips(TestCase):
     async def another(self, **more: Any) -> Home:
         host, port = self.server.address
         github = (self.github,) if hasattr(self, "home") else ()
-        # One connection, so that nothing but what is asked for comes in.
+        # One connection, so that only replies to these commands are received.
         settings = {"url": f"redis://{host}:{port}", "timeout": 30.0, "pool_size": 1, **more}
         home = await open_home(self, *github, cache={"backend": "redis"}, redis=settings)
         home.parts.store.redis.renewal_interval_s = 0.0  # each confirmation is written
@@ -58,14 +58,14 @@ class RoundTrips(TestCase):
         home = await self.prepared()
         barrier = self.github.hold("/thing")
         self.counted()
-        asked = Deferred.fromCoroutine(home.get("/thing", token="alice-1"))
+        sent = Deferred.fromCoroutine(home.get("/thing", token="alice-1"))
         await barrier.arrived(1)
         # Two commands that are sent together: one round trip. The script's own are counted, too.
         assert self.counted() == {"evalsha": 1, "mget": 1, "get": 2, "exists": 1}
         self.server.pause()
         self.addCleanup(self.server.resume)
         barrier.open()
-        got = await asked
+        got = await sent
         assert (got.json, got.outcome.endswith("detail=revalidated")) == ({"a": 1}, True)
         self.server.resume()
         await settled(home.parts.store)
@@ -80,7 +80,7 @@ class RoundTrips(TestCase):
         before = self.redis.reads()
         await home.get("/thing", token="alice-1")
         await settled(home.parts.store)
-        # one read for the question, one for the statement, and one for our own INFO
+        # one read for the look-up, one for the write, and one for our own INFO
         assert self.redis.reads() - before == 3
 
     async def test_a_local_copy_saves_fetching_content(self) -> None:
@@ -105,13 +105,13 @@ class RoundTrips(TestCase):
         self.github.put("/own", lambda login, _: {"of": login})
         for path, paid in (("/thing", 1), ("/own", 3)):
             self.github.reset_counts()
-            asked = [
+            sent = [
                 Deferred.fromCoroutine(home.get(path, token=f"{login}-1"))
                 for home in homes
                 for login in ("alice", "bob", "carol")
             ]
-            for answer in asked:
-                assert (await answer).status == 200
+            for response in sent:
+                assert (await response).status == 200
             assert self.github.total_paid == paid
 
     async def test_a_404_releases_the_lock(self) -> None:
@@ -170,9 +170,9 @@ class Reader(TestCase):
 
     def is_replicated(self) -> bool:
         """Return whether the replica has received everything."""
-        told = self.primary.send("INFO", "replication").decode()
-        offsets = set(re.findall(r"(?:master_repl_offset:|slave0:.*offset=)(\d+)", told))
-        return "slave0:" in told and len(offsets) == 1
+        fields = self.primary.send("INFO", "replication").decode()
+        offsets = set(re.findall(r"(?:master_repl_offset:|slave0:.*offset=)(\d+)", fields))
+        return "slave0:" in fields and len(offsets) == 1
 
     def lag(self) -> None:
         """Let the replica receive nothing from now on; it still replies."""

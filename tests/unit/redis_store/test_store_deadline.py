@@ -44,9 +44,9 @@ class Blocked(TestCase):
         """The next look-up has as much time as before."""
         store = await self.store(self.server.address)
         store_deadline = Deadline(SOON)
-        asked = store.look_up(KEY, ALICE, store_deadline)
+        sent = store.look_up(KEY, ALICE, store_deadline)
         self.clock.at += HOUR_S
-        assert (await asked).grant == grant(1.0)
+        assert (await sent).grant == grant(1.0)
         assert await store.fetch(KEY, (HELD.digest,), store_deadline) == {HELD.digest: HELD}
 
     async def test_a_clock_that_is_set_back(self) -> None:
@@ -60,9 +60,9 @@ class Blocked(TestCase):
         """The reader has no record."""
         reader = node_at(start_redis(self).address, primary=False)
         store = await self.store(PrimaryAndReader(node_at(self.server.address), reader, reactor))
-        asked = store.fetch(KEY, (HELD.digest,), Deadline(SOON))
+        sent = store.fetch(KEY, (HELD.digest,), Deadline(SOON))
         self.clock.at += HOUR_S
-        assert await asked == {HELD.digest: HELD}
+        assert await sent == {HELD.digest: HELD}
 
 
 class Slow(TestCase):

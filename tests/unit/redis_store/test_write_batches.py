@@ -159,8 +159,8 @@ class Sharded(TestCase):
 
         def redirected() -> list[str]:
             """Return how many commands each server has redirected."""
-            said = (server.send("INFO", "errorstats").decode() for server in servers.servers)
-            return [line for each in said for line in each.split() if "MOVED" in line]
+            text = (server.send("INFO", "errorstats").decode() for server in servers.servers)
+            return [line for each in text for line in each.split() if "MOVED" in line]
 
         before = redirected()
         for key in KEYS:

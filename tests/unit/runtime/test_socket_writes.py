@@ -132,11 +132,11 @@ class Sending(TestCase):
         near.transport.registerProducer(producer, True)
         send_now(near.transport, LARGE)
         assert near.transport in reactor.getWriters()
-        assert producer.told == ["pause"]
+        assert producer.calls == ["pause"]
         far.transport.resumeProducing()
         await until(lambda: len(far.received) == len(LARGE))
         await turn()
-        assert producer.told == ["pause", "resume"]
+        assert producer.calls == ["pause", "resume"]
         assert far.received == LARGE
         near.transport.unregisterProducer()
 
@@ -146,7 +146,7 @@ class Sending(TestCase):
         producer = Producer()
         near.transport.registerProducer(producer, False)
         for times in (1, 2, 3):
-            await until(lambda times=times: producer.told == ["resume"] * times)  # type: ignore[misc]
+            await until(lambda times=times: producer.calls == ["resume"] * times)  # type: ignore[misc]
             send_now(near.transport, b"piece")
         near.transport.unregisterProducer()
         await until(lambda: far.received == b"piece" * 3)

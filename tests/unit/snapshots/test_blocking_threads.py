@@ -42,7 +42,7 @@ class Threads(TestCase):
         assert len(self.threads.pool.threads) == 2
 
     async def test_cancellation_takes_effect_after_the_call(self) -> None:
-        """Again and again, and whatever came of the work."""
+        """Repeatedly, and after any outcome of the work."""
         for outcome in (lambda: 1, lambda: 1 // 0):
             go = threading.Event()
             done: list[int] = []

@@ -215,7 +215,7 @@ class Directory(TestCase):
             assert self.files() == []
 
     async def test_clean_up_may_fail(self) -> None:
-        """The first trouble is what is told; the rest is logged and goes later."""
+        """The first error is raised; later ones are logged."""
 
         def full(*_: Any) -> None:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -305,7 +305,7 @@ class Directory(TestCase):
         await self.target.delete(NAME)
 
     async def test_path_that_is_not_a_directory(self) -> None:
-        """Said so, with the path and the system's own words."""
+        """The message has the path and the error of the system."""
         self.target.directory = Path("/dev/null/x")
         with pytest.raises(TargetError, match="file:///dev/null/x cannot be written to: Not a dir"):
             await self.target.write(NAME, chunks(CONTENT))

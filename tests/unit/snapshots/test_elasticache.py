@@ -67,7 +67,7 @@ def test_other_names_are_not_parsed(text: str) -> None:
 
 
 class Leaping(Clock):
-    """Whoever waits for a time has it at once."""
+    """A wait for a time ends at once."""
 
     def callLater(self, delay: float, callable: Any, *args: object, **kw: object) -> Any:  # noqa: A002
         made = super().callLater(delay, callable, *args, **kw)
@@ -76,14 +76,14 @@ class Leaping(Clock):
 
 
 class Noticing(Clock):
-    """Tells when somebody waits for a time."""
+    """Notifies of the first wait for a time."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.asked: Deferred[None] = Deferred()
+        self.polled: Deferred[None] = Deferred()
 
     def callLater(self, delay: float, callable: Any, *args: object, **kw: object) -> Any:  # noqa: A002
-        reactor.callLater(0, self.asked.callback, None)
+        reactor.callLater(0, self.polled.callback, None)
         return super().callLater(delay, callable, *args, **kw)
 
 
@@ -120,11 +120,11 @@ class Snapshots(TestCase):
         try:
             await snapshots.run()
         except TargetError as error:
-            said = str(error)
+            output = str(error)
         else:
             raise AssertionError("it did not fail")
-        assert KEY_ID not in said
-        return said
+        assert KEY_ID not in output
+        return output
 
     def keys(self, *times: float, shards: tuple[int, ...] = (1, 2)) -> list[str]:
         return [f"{NAMED.at(at)}-000{shard}.rdb" for at in times for shard in shards]
@@ -140,7 +140,7 @@ class Snapshots(TestCase):
         assert self.clock.getDelayedCalls() == []
 
     async def test_next_snapshot_is_created_when_due(self) -> None:
-        """Not before: the interval counts from the name, whoever asks and after any restart."""
+        """Not before: the interval counts from the name, for any replica and after any restart."""
         snapshots = await self.opened()
         await snapshots.run()
         began = self.clock.seconds()
@@ -221,8 +221,8 @@ class Snapshots(TestCase):
         """Then it is reported, and the next run goes on with it: nothing is made twice."""
         snapshots = await self.opened(interval_s=24 * HOUR)
         self.elasticache.looks = 10**6
-        said = await self.fails(snapshots)
-        assert f"ElastiCache {GROUP}: {NAME} is still creating after 3600 s" in said
+        output = await self.fails(snapshots)
+        assert f"ElastiCache {GROUP}: {NAME} is still creating after 3600 s" in output
         assert HOUR <= self.clock.seconds() <= HOUR + 2 * snapshots.poll_s
         self.elasticache.looks = 1
         self.elasticache.snapshots[NAME].left = 1
@@ -234,8 +234,8 @@ class Snapshots(TestCase):
         """It is reported; the next run makes it anew."""
         snapshots = await self.opened(interval_s=24 * HOUR)
         self.elasticache.loses_shards = 1
-        said = await self.fails(snapshots)
-        assert f"the export of {NAME} is not complete after 3600 s" in said
+        output = await self.fails(snapshots)
+        assert f"the export of {NAME} is not complete after 3600 s" in output
         self.elasticache.loses_shards = 0
         await snapshots.run()
         assert await self.bucket.keys() == self.keys(NOON)
@@ -276,7 +276,7 @@ class Snapshots(TestCase):
         assert list(self.elasticache.snapshots) == [NAME]
 
     async def test_quotas_and_permissions_are_reported(self) -> None:
-        """Each in a line that says what was tried; the next run tries again."""
+        """Each is a line with the operation; the next run retries it."""
         snapshots = await self.opened()
         elasticache = self.elasticache
         where = f"ElastiCache {GROUP}: "
@@ -303,7 +303,7 @@ class Snapshots(TestCase):
             f"{self.bucket.name}. (InvalidParameterValue)"
         ) in await self.fails(snapshots)
         elasticache.may_write_to_bucket = True
-        self.bucket.way.fault(lambda asked: asked.method == "GET", Fault(403, "AccessDenied"), 1)
+        self.bucket.way.fault(lambda polled: polled.method == "GET", Fault(403, "AccessDenied"), 1)
         assert f"listing s3://{self.bucket.name}: access is denied" in await self.fails(snapshots)
         await snapshots.run()
         assert await self.bucket.keys() == self.keys(NOON)
@@ -343,7 +343,7 @@ class Snapshots(TestCase):
         clock = snapshots.reactor = Noticing()
         self.elasticache.looks = 10**6
         running = Deferred.fromCoroutine(snapshots.run())
-        await clock.asked
+        await clock.polled
         running.cancel()
         with pytest.raises(CancelledError):
             await running

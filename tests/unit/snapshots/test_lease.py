@@ -19,7 +19,7 @@ from ghmirror_tw.snapshots.snapshot_errors import PermanentTargetError
 
 @define
 class Leases:
-    """The leases of a store that has no records; says *has_it* to whoever asks."""
+    """The leases of a store without records; the result of each attempt is *has_it*."""
 
     has_it: Any = True
     taken: list[tuple[str, str, float]] = field(factory=list)
@@ -60,7 +60,7 @@ class Denied:
 
 @define
 class Slow:
-    """A target's copies, of which it takes long to say that there are none."""
+    """The copies of a target, which takes long to list that there are none."""
 
     listings: list[Deferred[None]] = field(factory=list)
     read_at: float = 0.0
@@ -75,7 +75,7 @@ class Slow:
 
 
 class Keeping(SynchronousTestCase):
-    """One who has a lease, and works."""
+    """A holder of a lease, and its work."""
 
     def setUp(self) -> None:
         self.clock = Clock()
@@ -118,7 +118,7 @@ class Keeping(SynchronousTestCase):
         self.failureResultOf(self.run_with_lease, ZeroDivisionError)
 
     def test_lease_is_not_renewed_after_the_work(self) -> None:
-        """What is on its way is waited for, so that nobody has it who is through with it."""
+        """A renewal in flight is awaited, so that no lease is left after the work."""
         self.leases.has_it = Deferred()
         self.clock.advance(LEASE_S / 3)
         self.step.callback("done")
@@ -136,13 +136,13 @@ class Keeping(SynchronousTestCase):
 
 
 class Filling(SynchronousTestCase):
-    """Who fills a store from a target that is slow."""
+    """A restore from a target that is slow."""
 
     def setUp(self) -> None:
         self.clock = Clock()
         self.leases, self.repository = Leases(), Slow()
         self.barrier = RestoreBarrier(self.clock, 1000.0)
-        nobody: Any = None
+        no_user: Any = None
         repository: Any = self.repository
         self.restorer = Restorer(
             self.clock,
@@ -151,7 +151,7 @@ class Filling(SynchronousTestCase):
             self.barrier,
             "owner",
             "me",
-            nobody,
+            no_user,
             self.clock.seconds,
         )
 
@@ -166,7 +166,7 @@ class Filling(SynchronousTestCase):
         assert self.clock.getDelayedCalls() == []
 
     def test_restore_is_repeated_after_cancellation(self) -> None:
-        """Though that had not ended yet when it was asked for."""
+        """Even if the first had not ended yet when the second one began."""
         self.leases.has_it = Deferred()
         self.restorer.fill()
         first, self.leases.has_it = self.leases.has_it, True
@@ -225,7 +225,7 @@ class Filling(SynchronousTestCase):
         assert self.clock.getDelayedCalls() == []
 
     def test_closed_restorer_does_not_restore(self) -> None:
-        """Nobody waits any more."""
+        """No request waits any more."""
         self.restorer.fill()
         self.restorer.stop()
         assert not self.barrier.is_shut

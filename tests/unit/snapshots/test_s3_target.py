@@ -79,14 +79,14 @@ class WithBucket(TestCase):
         return bucket, target
 
     async def fails(self, coroutine: Any) -> str:
-        """Return why it fails, and see that no secret is told."""
+        """Return the message of the failure, and check that it has no secrets."""
         try:
             await coroutine
         except TargetError as error:
-            said = str(error)
-            assert KEY_ID not in said
-            assert SECRET not in said
-            return said
+            output = str(error)
+            assert KEY_ID not in output
+            assert SECRET not in output
+            return output
         raise AssertionError("it did not fail")
 
     async def nothing_is_left(self, bucket: Bucket) -> None:
@@ -174,7 +174,7 @@ class Keeping(WithBucket):
         assert [each.name.at_ms for each in await target.listing()] == list(range(1000, -1, -1))
 
     async def test_encryption_options_are_sent(self) -> None:
-        """Small or in parts, S3 is told how, and only if it is set."""
+        """S3 receives them for small objects and for parts, and only if they are set."""
         for sse, key in (("AES256", ""), ("aws:kms", "alias/k"), ("aws:kms", ""), ("", "")):
             bucket, target = await self.opened(sse=sse, kms_key_id=key)
             for content in (SMALL, LARGE):
@@ -209,7 +209,7 @@ class Keeping(WithBucket):
         assert all("snapshots" in name for name in seen)
 
     async def test_writing_and_reading_need_little_memory(self) -> None:
-        """A few parts, whatever the size."""
+        """A few parts, at any size."""
         _, target = await self.opened()
         chunk = os.urandom(CHUNK)
 
@@ -235,7 +235,7 @@ class Trouble(WithBucket):
     """What goes wrong, and what is left then."""
 
     async def test_throttled_request_is_retried(self) -> None:
-        """503 SlowDown once, in a part and in a small object: nobody notices."""
+        """503 SlowDown once, in a part and in a small object: without any effect."""
         bucket, target = await self.opened()
         for content in (SMALL, LARGE):
             bucket.way.fault(puts, Fault(503, "SlowDown"), 1)
@@ -244,11 +244,11 @@ class Trouble(WithBucket):
         assert await bucket.uploads() == []
 
     async def test_service_that_keeps_throttling(self) -> None:
-        """503 SlowDown again and again: said so, and nothing left."""
+        """503 SlowDown repeatedly: the message names it, and nothing is left."""
         bucket, target = await self.opened()
         bucket.way.fault(second_part, Fault(503, "SlowDown"))
-        said = await self.fails(target.write(NAME, chunks(LARGE)))
-        assert said == f"s3://{bucket.name}: writing: the service throttles requests (SlowDown)"
+        output = await self.fails(target.write(NAME, chunks(LARGE)))
+        assert output == f"s3://{bucket.name}: writing: the service throttles requests (SlowDown)"
         await self.nothing_is_left(bucket)
 
     async def test_interrupted_upload_of_a_part_is_retried(self) -> None:
@@ -259,15 +259,15 @@ class Trouble(WithBucket):
         assert await content_of(target) == LARGE
 
     async def test_upload_of_a_part_that_is_always_interrupted(self) -> None:
-        """Every time: said so, and nothing left."""
+        """Each time: the message names it, and nothing is left."""
         bucket, target = await self.opened()
         bucket.way.fault(second_part, Fault(after_bytes=1_000_000))
-        said = await self.fails(target.write(NAME, chunks(LARGE)))
-        assert "writing: the connection" in said
+        output = await self.fails(target.write(NAME, chunks(LARGE)))
+        assert "writing: the connection" in output
         await self.nothing_is_left(bucket)
 
     async def test_each_fault_is_explained(self) -> None:
-        """What S3 says is told in our words, at each step, and nothing is left."""
+        """The error of S3 is described in the mirror's words, at each step; nothing is left."""
         faults = {
             (403, "AccessDenied"): "access is denied to the credentials in use",
             (403, "InvalidAccessKeyId"): "the credentials in use are not valid",
@@ -281,13 +281,13 @@ class Trouble(WithBucket):
             for (status, code), meaning in faults.items():
                 bucket.way.faults.clear()
                 bucket.way.fault(step, Fault(status, code, f"{KEY_ID} {SECRET}"))
-                said = await self.fails(target.write(NAME, chunks(LARGE)))
-                assert meaning in said
-                assert code in said
+                output = await self.fails(target.write(NAME, chunks(LARGE)))
+                assert meaning in output
+                assert code in output
                 await self.nothing_is_left(bucket)
 
     async def test_missing_bucket(self) -> None:
-        """Found by the real server, whatever is asked."""
+        """As a real server reports it, for each operation."""
         bucket, target = await self.opened(bucket="nowhere-at-all")
         for coroutine in (
             target.listing(),
@@ -299,18 +299,18 @@ class Trouble(WithBucket):
         assert bucket.way.requests
 
     async def test_refused_connection(self) -> None:
-        """No connection: said so, without the address's secrets."""
+        """No connection: the message has no secrets of the address."""
         bucket, _ = await self.opened()
         threads = BlockingThreads(reactor)
         threads.open()
         self.addCleanup(lambda: Deferred.fromCoroutine(threads.close()))
         access = bucket.access(endpoint_url="http://user:password@127.0.0.1:1")
         target = bucket.target(threads, access=access)
-        said = await self.fails(target.listing())
-        assert said == f"s3://{bucket.name}: listing: no connection"
+        output = await self.fails(target.listing())
+        assert output == f"s3://{bucket.name}: listing: no connection"
 
     async def test_invalid_settings(self) -> None:
-        """Addresses and names that botocore refuses: said so, without them."""
+        """Addresses and names that botocore refuses: the message does not have them."""
         bucket, target = await self.opened(bucket="no bucket/at all")
         assert "a name in the settings is not valid" in await self.fails(target.listing())
         access = bucket.access(endpoint_url=f"x{KEY_ID}")
@@ -318,7 +318,7 @@ class Trouble(WithBucket):
         assert "an address in the settings is not valid" in await self.fails(target.listing())
 
     async def test_no_credentials(self) -> None:
-        """Nothing in the environment: said so."""
+        """No credentials in the environment: the message names that."""
         _, target = await self.opened()
         for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
             os.environ.pop(name)
@@ -333,13 +333,13 @@ class Trouble(WithBucket):
     async def test_completion_whose_response_is_lost(self) -> None:
         """S3 has done it, and does not know the upload any more: it's there, that is enough."""
         bucket, target = await self.opened()
-        bucket.way.fault(completes, Fault(lose_answer=True), 1)
+        bucket.way.fault(completes, Fault(lose_response=True), 1)
         bucket.way.fault(completes, Fault(404, "NoSuchUpload"), 1)
         assert await target.write(NAME, chunks(LARGE)) == len(LARGE)
         assert await content_of(target) == LARGE
 
     async def test_failed_completion(self) -> None:
-        """An upload that somebody aborted meanwhile is no success."""
+        """An upload that was aborted meanwhile is no success."""
         bucket, target = await self.opened()
         bucket.way.fault(completes, Fault(404, "NoSuchUpload"))
         assert "NoSuchUpload" in await self.fails(target.write(NAME, chunks(LARGE)))
@@ -348,12 +348,12 @@ class Trouble(WithBucket):
     async def test_object_is_deleted_after_a_lost_response(self) -> None:
         """A write that is reported as failed is not there, even if S3 has it."""
         bucket, target = await self.opened()
-        bucket.way.fault(puts, Fault(lose_answer=True))
+        bucket.way.fault(puts, Fault(lose_response=True))
         assert "writing: the connection" in await self.fails(target.write(NAME, chunks(SMALL)))
         await self.nothing_is_left(bucket)
 
     async def test_undo_may_fail(self) -> None:
-        """The first trouble is what is told; the rest is logged and cleaned up a day later."""
+        """The first error is raised; the rest is logged and cleaned up a day later."""
         bucket, target = await self.opened()
         bucket.way.fault(second_part, Fault(403, "AccessDenied"))
         bucket.way.fault(
@@ -414,7 +414,7 @@ class Trouble(WithBucket):
             await self.nothing_is_left(bucket)
 
     async def test_cancellation_while_content_is_awaited(self) -> None:
-        """Nobody has to wait for it then."""
+        """The remaining content is not awaited."""
         bucket, target = await self.opened()
         waits: Deferred[bytes] = Deferred()
         reached: Deferred[None] = Deferred()
@@ -439,7 +439,7 @@ class Trouble(WithBucket):
         await target.write(NAME, chunks(LARGE))
         bucket.way.fault(
             lambda received: received.fields.get("range", "").startswith(f"bytes={FETCHED_BYTES}-"),
-            Fault(cut_answer=True),
+            Fault(truncate_response=True),
             1,
         )
         assert await content_of(target) == LARGE
@@ -447,10 +447,10 @@ class Trouble(WithBucket):
         assert len([*filter(fetches, bucket.way.requests)]) == parts + 1
 
     async def test_response_that_is_always_interrupted(self) -> None:
-        """Said so."""
+        """The message names it."""
         bucket, target = await self.opened()
         await target.write(NAME, chunks(SMALL))
-        bucket.way.fault(fetches, Fault(cut_answer=True))
+        bucket.way.fault(fetches, Fault(truncate_response=True))
         assert "reading: " in await self.fails(content_of(target))
         assert len([*filter(fetches, bucket.way.requests)]) == 2
 

@@ -1,4 +1,4 @@
-"""Snapshots are made again and again, one at a time, whatever became of the last one."""
+"""Snapshots are made repeatedly, one at a time, after any outcome of the last one."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ INTERVAL = 900.0
 
 
 class Scheduled(SynchronousTestCase):
-    """A schedule, a clock, and runs that end when the test says so."""
+    """A schedule, a clock, and runs that end when the test ends them."""
 
     def setUp(self) -> None:
         self.clock = Clock()
@@ -102,7 +102,7 @@ class Scheduled(SynchronousTestCase):
         assert len(self.runs) == 2
 
     def test_failures_are_counted_and_do_not_end_the_schedule(self) -> None:
-        """Trouble with the target is one line; what nobody expected has its traceback, too."""
+        """An error of the target is one line; an unexpected one has its traceback, too."""
         self.schedule()
         self.clock.advance(INTERVAL)
         self.runs[0].errback(TargetError("s3://b: writing: access is denied"))

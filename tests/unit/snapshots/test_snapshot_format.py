@@ -123,7 +123,7 @@ def test_changed_byte_is_detected_in_any_snapshot(pairs: list[Pair], data: st.Da
 
 @pytest.mark.parametrize("step", [1, 7, 100_000])
 def test_any_truncation_is_detected(step: int) -> None:
-    """Whatever has come, the end is missed; an empty file is called empty."""
+    """After any part of a file, the end is missed; an empty file is called empty."""
     raw = written(PAIRS)
     for end in range(1, len(raw), 1 if step > 1 else 37):
         with pytest.raises(TruncatedError) as caught:
@@ -189,7 +189,7 @@ def test_wrong_checksum_has_its_message() -> None:
 
 
 def test_reader_is_not_finished_before_the_trailer() -> None:
-    """Records come out of a damaged snapshot, too; only finish tells that it is one."""
+    """Records of a damaged snapshot are read, too; only finish detects the damage."""
     raw = bytearray(written(PAIRS))
     raw[-1] ^= 1
     reader = SnapshotReader()
@@ -230,7 +230,7 @@ def test_a_header_is_printable(text: str) -> None:
 def bombs() -> Iterator[tuple[str, bytes, type[SnapshotError]]]:
     """Small files that would be large."""
     zeros = block(bytes(BLOCK_BYTES))
-    tiny = zeros * (4_000_000 // len(zeros))  # 4 MB, which say that they are 30 GB
+    tiny = zeros * (4_000_000 // len(zeros))  # 4 MB, which declare 30 GB
     large = struct.pack(">II", 0, 900_000_000)
     yield "a record that is too large", sealed(block(large) + tiny, (1, 1)), RecordTooLargeError
     almost = struct.pack(">II", 0, 15_000_000)
@@ -264,7 +264,7 @@ def read_away(raw: bytes) -> Summary:
 
 @pytest.mark.parametrize(("raw", "kind"), [b[1:] for b in BOMBS], ids=[b[0] for b in BOMBS])
 def test_decompression_bombs_are_rejected(raw: bytes, kind: type[SnapshotError]) -> None:
-    """A reader holds a block, a record and what it was fed, whatever the file says."""
+    """A reader holds a block, a record and its input, with any file."""
     tracemalloc.start()
     try:
         with pytest.raises(kind):

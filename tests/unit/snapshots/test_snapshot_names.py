@@ -1,4 +1,4 @@
-"""Names carry whose and of when; which of them go is decided by nothing else."""
+"""Names have the owner and the time; only they determine which snapshots are deleted."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def test_newest_of_each_owner_are_kept(
 
 
 def test_oldest_are_deleted_first() -> None:
-    """Whoever is interrupted has deleted what mattered least; and one is always kept."""
+    """After an interruption the least important ones are deleted; and one always remains."""
     given_names = [SnapshotName(owner, at) for at in (3, 1, 2) for owner in "ab"]
     assert superseded([StoredSnapshot(name, FULL) for name in given_names], 1) == tuple(
         SnapshotName(owner, at) for at in (1, 2) for owner in "ab"
@@ -181,7 +181,7 @@ def test_loss_of_most_records_is_detected() -> None:
 
 
 def test_the_newest_is_listed_first() -> None:
-    """Whoever the owner is."""
+    """Of any owner."""
     stored = [
         StoredSnapshot(SnapshotName(owner, at), 0) for owner, at in (("a", 2), ("b", 3), ("a", 1))
     ]

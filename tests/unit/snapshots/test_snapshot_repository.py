@@ -226,7 +226,7 @@ class Copying(TestCase):
             await again()
 
     async def test_snapshot_that_is_deleted_during_the_check(self) -> None:
-        """Somebody else may delete what is superseded; the next one is tried."""
+        """A superseded snapshot may be deleted by another replica; the next one is read."""
         await self.save("a", 1, PAIRS[:1])
         listing = self.target.listing
 
@@ -273,16 +273,16 @@ class Copying(TestCase):
         assert [each.name.at_ms for each in await self.target.listing()] == [4, 2]
 
     async def test_failure_of_clean_up_is_only_logged(self) -> None:
-        """It must not keep a snapshot from being made; and what was removed is told."""
+        """It does not prevent a snapshot; and the deleted ones are reported."""
         cleaned: list[Any] = [2, 0, TargetError("the disk is read-only")]
 
         class Cleaning:
             @staticmethod
             async def clean() -> int:
-                said = cleaned.pop(0)
-                if isinstance(said, Exception):
-                    raise said
-                return int(said)
+                output = cleaned.pop(0)
+                if isinstance(output, Exception):
+                    raise output
+                return int(output)
 
         self.repository.target = Cleaning()
         for _ in range(3):

@@ -117,7 +117,7 @@ class Rules:
         assert not (await self.known()).permits
 
     async def test_grants_replace_older_ones_only(self: Any) -> None:
-        """The later request counts, in whatever order and by whatever replica they are stored."""
+        """The later request counts, in any order and by any replica."""
         for at in (2.0, 1.0, 2.0):
             store = self.store if at == 2.0 else self.other
             store.freshen(KEY, ALICE, grant(at), entry())

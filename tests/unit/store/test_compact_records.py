@@ -116,7 +116,7 @@ def test_records(given: tuple[RecordKind[Any], Any]) -> None:
 
 @given(st.lists(representations, max_size=4))
 def test_representations(records: list[Representation]) -> None:
-    """So do representations, with the digest in their name, whatever others there are."""
+    """So do representations, with the digest in their name, beside any others."""
     compactor = Compactor()
     for record in records:
         name = RecordName(REPRESENTATION, "", record.digest)

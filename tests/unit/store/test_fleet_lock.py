@@ -23,11 +23,11 @@ class Polls(SynchronousTestCase):
         self.clock = Clock()
         self.claimed: Any = True
         self.possible = True
-        self.asked = 0
+        self.poll_count = 0
         self.polls = LockPolls(self.clock, self.is_locked, lambda: self.possible, lambda: 0.5)
 
     async def is_locked(self, _: LockName) -> bool:
-        self.asked += 1
+        self.poll_count += 1
         if isinstance(self.claimed, Exception):
             raise self.claimed
         return bool(self.claimed)
@@ -40,7 +40,7 @@ class Polls(SynchronousTestCase):
         assert COLD in self.polls
         assert LockName(KEY, ALICE) not in self.polls
         self.clock.pump([0.01] * 1000)
-        assert 40 < self.asked < 80
+        assert 40 < self.poll_count < 80
         self.assertNoResult(waiters[0])
         self.claimed = False
         self.clock.advance(0.3)
@@ -56,7 +56,7 @@ class Polls(SynchronousTestCase):
         gone.cancel()
         self.failureResultOf(gone, CancelledError)
         self.clock.advance(0.3)
-        assert self.asked == 0
+        assert self.poll_count == 0
         assert COLD not in self.polls
         self.successResultOf(self.polls.released(COLD, 60.0))
 
@@ -82,15 +82,15 @@ class Polls(SynchronousTestCase):
 
     def test_closing_notifies_all_waiters(self) -> None:
         """A reply after that has no effect, and no timer is left."""
-        answer: Deferred[bool] = Deferred()
-        self.patch(self, "is_locked", lambda _: answer)
-        polls = LockPolls(self.clock, lambda _: answer, lambda: True, lambda: 0.5)
+        locked: Deferred[bool] = Deferred()
+        self.patch(self, "is_locked", lambda _: locked)
+        polls = LockPolls(self.clock, lambda _: locked, lambda: True, lambda: 0.5)
         polls.begin(COLD)
         waiter = polls.released(COLD, 60.0)
         self.clock.advance(0.3)
         polls.close()
         self.successResultOf(waiter)
-        answer.callback(True)
+        locked.callback(True)
         assert self.clock.getDelayedCalls() == []
 
 

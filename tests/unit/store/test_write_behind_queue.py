@@ -150,20 +150,20 @@ class Queue(SynchronousTestCase):
 
     def test_a_write_that_fails_is_queued_again(self) -> None:
         """A later write of the same name takes its place."""
-        answers: list[Deferred[None]] = [Deferred(), Deferred()]
-        asked = list(answers)
+        writes: list[Deferred[None]] = [Deferred(), Deferred()]
+        sent = list(writes)
 
         async def write() -> None:
-            await asked.pop(0)
+            await sent.pop(0)
 
         self.enqueue("a", write=write)
         self.enqueue("b", write=write)
         self.clock.advance(PAUSE_S)
         self.enqueue("b", "later")
-        for answer in answers:
-            answer.errback(AWAY)
+        for each in writes:
+            each.errback(AWAY)
         assert len(self.queue) == 2
-        asked.append(succeed(None))
+        sent.append(succeed(None))
         self.clock.advance(PAUSE_S)
         assert self.written == ["later"]
         assert (len(self.queue), self.emptied) == (0, 1)
@@ -219,7 +219,7 @@ class Waits(SynchronousTestCase):
         assert clock.getDelayedCalls() == []
 
     def test_lag_is_there_before_the_late_timer_is_called(self) -> None:
-        """Whoever looks in that moment sees all of it; calling the timer adds nothing."""
+        """A reader in that moment has all of it; the call of the timer adds nothing."""
         clock = Clock()
         lag = ReactorLag(clock)
         lag.open()

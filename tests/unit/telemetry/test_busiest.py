@@ -29,7 +29,7 @@ def test_few_names_are_counted_exactly() -> None:
 
 
 def test_new_name_replaces_the_lowest_count() -> None:
-    """With its count, and it is told how much that may be too high."""
+    """With its count, and the largest possible error of that."""
     assert counted("aaabbc" + "d").busiest(3) == [
         Busy("a", 3 / 7, 0.0),
         Busy("b", 2 / 7, 0.0),
@@ -38,7 +38,7 @@ def test_new_name_replaces_the_lowest_count() -> None:
 
 
 def test_old_counts_decay() -> None:
-    """After a half-life half as much; who is the least is still known then."""
+    """After a half-life half as much; the lowest count is still correct then."""
     made = counted("aaaab")
     made.decay(HALF_LIFE_S)
     made.count("c")
@@ -53,7 +53,7 @@ def test_old_counts_decay() -> None:
 
 @given(st.text("abcdefgh", min_size=1, max_size=200), st.integers(1, 6))
 def test_counts_have_the_bounds_of_space_saving(names: str, size: int) -> None:
-    """Nothing busy is missing, no count is too low, and none too high by more than it says."""
+    """Nothing busy is missing, no count is too low, and none too high by more than its error."""
     made = counted(names, size)
     truth, total = Counter(names), len(names)
     shown = {each.name: each for each in made.busiest(size)}

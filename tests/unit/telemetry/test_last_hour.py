@@ -1,4 +1,4 @@
-"""The last hour is known by the minute, whatever the clock does."""
+"""The last hour is sampled by the minute, with any jumps of the clock."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def scene() -> Scene:
 
 
 def test_last_hour_is_empty_before_open() -> None:
-    """And says so without a fault."""
+    """And without a fault."""
     scene = Scene()
     scene.history.close()
     assert list(scene.history.minutes(scene.now)) == []
@@ -77,7 +77,7 @@ def test_only_an_hour_of_samples_is_kept(scene: Scene) -> None:
 
 
 def test_period_begins_at_a_sample(scene: Scene) -> None:
-    """A window is as long as was asked for, or up to a minute longer; less, if there is less."""
+    """A period is as long as requested, or up to a minute longer; shorter, if there is less."""
     began = scene.clock.seconds()
     scene.send(1)
     scene.metrics.saved("alice")
@@ -94,7 +94,7 @@ def test_period_begins_at_a_sample(scene: Scene) -> None:
 
 
 def test_elapsed_is_called_with_the_seconds_since_the_last_sample(scene: Scene) -> None:
-    """Whoever weighs what is old is told how much older it has become."""
+    """The callback receives the time since the last sample."""
     scene.clock.advance(60.0)
     scene.clock.advance(60.0)
     assert scene.passed == [60.0, 60.0]

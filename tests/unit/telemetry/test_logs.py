@@ -31,9 +31,9 @@ class Log:
         return self.stream.getvalue()
 
     @property
-    def told(self) -> dict[str, Any]:
-        told: dict[str, Any] = json.loads(self.written)
-        return told
+    def fields(self) -> dict[str, Any]:
+        fields: dict[str, Any] = json.loads(self.written)
+        return fields
 
 
 class Unprintable:
@@ -82,7 +82,7 @@ def test_a_line_of_json() -> None:
     values = {"count": 3, "ok": True, "none": None, "share": 0.5, "name": "octo", "raw": b"\xff"}
     log.observer(event(count_all=0, **values, system="-", isError=0))
     assert log.written.count("\n") == 1
-    assert log.told == {
+    assert log.fields == {
         "time": "2023-11-14T22:13:20.250Z",
         "level": "info",
         "namespace": "test",
@@ -99,10 +99,15 @@ def test_all_values_are_written_as_json() -> None:
     log.log.warn(  # noqa: G010 - it is no logger of the standard library
         "{a}", a=float("nan"), b=[1, "x"], c=Unprintable(), d=float("inf")
     )
-    told = log.told
-    assert told["level"] == "warn"
-    assert (told["message"], told["a"], told["b"], told["d"]) == ("nan", "nan", [1, "x"], "inf")
-    assert "Unprintable" in told["c"]
+    fields = log.fields
+    assert fields["level"] == "warn"
+    assert (fields["message"], fields["a"], fields["b"], fields["d"]) == (
+        "nan",
+        "nan",
+        [1, "x"],
+        "inf",
+    )
+    assert "Unprintable" in fields["c"]
 
 
 def test_event_keys_cannot_replace_fields_of_the_line() -> None:
@@ -167,12 +172,12 @@ def test_failures_in_json() -> None:
     """Keep the traceback as one string."""
     log = Log("json")
     log.log.failure("It failed", failure=failure("because of ghp_" + "a" * 36))
-    assert "ValueError: because of ***" in log.told["traceback"]
-    assert log.told["message"] == "It failed"
+    assert "ValueError: because of ***" in log.fields["traceback"]
+    assert log.fields["message"] == "It failed"
 
 
 def test_failure_without_traceback_is_logged() -> None:
-    """Its type is told at least; what only calls itself a failure has no traceback."""
+    """Its type is fields at least; what only calls itself a failure has no traceback."""
 
     class Broken(Failure):
         def getTraceback(self, *args: Any, **more: Any) -> str:
@@ -187,7 +192,7 @@ def test_failure_without_traceback_is_logged() -> None:
 @pytest.mark.parametrize("layout", ["text", "json"])
 @pytest.mark.parametrize("text", ["a\nb", "a\r\nb", "a\u2028b", "a\x85b", "a\x1b[31mb", "\ud800"])
 def test_a_message_is_one_line(layout: str, text: str) -> None:
-    """Whatever a client manages to get into it."""
+    """With any text of a client in it."""
     log = Log(layout)
     log.log.info("{text}", text=text)
     assert len(log.written.splitlines()) == 1
@@ -247,12 +252,12 @@ def test_credentials_are_scrubbed(text: str) -> None:
     "text",
     [
         "GET /repos/o/laughs_x/contents/README.md 200 shared 1.5 ms octocat",
-        "https://api.github.com/repos/o/r answered",
+        "https://api.github.com/repos/o/r responded",
         "v1.2.3 of highs_and_lows at basically 3 tokens",
     ],
 )
 def test_other_text_is_not_scrubbed(text: str) -> None:
-    """A log that hides everything helps nobody."""
+    """A log without readable text is useless."""
     assert scrub(text) == text
 
 
@@ -262,7 +267,7 @@ def test_credentials_are_scrubbed_in_all_parts_of_an_event(layout: str) -> None:
     log = Log(layout)
     token = f"ghp_{SECRET}"
     log.log.failure(
-        "asked with {header}",
+        "sent with {header}",
         failure=failure(f"refused {token}"),
         header=f"Bearer {token}",
         headers={"authorization": [token]},

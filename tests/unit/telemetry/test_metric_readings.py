@@ -1,4 +1,4 @@
-"""Quantiles of histograms are what Prometheus would say."""
+"""Quantiles of histograms are those of Prometheus."""
 
 from __future__ import annotations
 

@@ -201,7 +201,7 @@ def test_series_of_a_histogram_are_bounded(metrics: Metrics) -> None:
 
 
 def test_quota_is_counted_by_user(metrics: Metrics) -> None:
-    """Who isn't known is `unknown`."""
+    """An unknown user is `unknown`."""
     metrics.spent("octocat")
     metrics.saved("octocat", 3)
     metrics.spent(None, 2)
@@ -231,7 +231,7 @@ def test_least_recently_used_series_are_removed_first(metrics: Metrics) -> None:
 
 
 def test_series_of_idle_users_expire(metrics: Metrics, clock: Clock) -> None:
-    """After an hour; one who comes back starts at nothing."""
+    """After an hour; a returning user starts at nothing."""
     metrics.spent("idle", 5)
     metrics.quota("idle", "core", 1, 5000, 0)
     clock.advance(1.0)
@@ -255,7 +255,7 @@ def test_availability_is_true_at_first(metrics: Metrics) -> None:
 
 
 def test_requests_in_flight_are_a_gauge(metrics: Metrics) -> None:
-    """It is a gauge for whoever serves requests."""
+    """It is a gauge of each mirror."""
     metrics.in_flight.inc()
     metrics.in_flight.inc()
     metrics.in_flight.dec()
@@ -263,7 +263,7 @@ def test_requests_in_flight_are_a_gauge(metrics: Metrics) -> None:
 
 
 def test_stores_are_read_at_each_scrape(metrics: Metrics) -> None:
-    """What a store says is never older than the scrape."""
+    """Figures of a store are never older than the scrape."""
     figures = [(1, 2, 3, 4)]
     metrics.watch_store("memory", lambda: figures[-1])
     assert value(metrics, "ghmirror_store_bytes", store="memory") == 1.0
@@ -296,7 +296,7 @@ def test_failing_store_does_not_hide_other_metrics(metrics: Metrics) -> None:
 
 
 def test_text_format_is_the_default(metrics: Metrics) -> None:
-    """For browsers, curl, and whoever asks for something unknown."""
+    """For browsers, curl, and any unknown type."""
     for accept in (None, b"", b"*/*", b"text/html;version=abc"):
         media_type, _ = metrics.exposition(accept)
         assert media_type == b"text/plain; version=0.0.4; charset=utf-8"

@@ -1,4 +1,4 @@
-"""What a mirror shows of itself is what has happened, and nothing that is nobody's business."""
+"""The status document of a mirror has its events, and nothing confidential."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class FiguresTests(TestCase):
         assert shown["sharing"] == {"wanted": True, "enabled": True, "lists": True}
 
     async def test_sums_agree(self) -> None:
-        """Who paid, who did not, what came of it, how long it took, and what was asked for."""
+        """Payments, free responses, outcomes, durations and targets."""
         home = await open_home(self)
         home.github.put("/repos/o/r", {"a": 1})
         for login in ("alice", "bob"):
@@ -73,9 +73,9 @@ class FiguresTests(TestCase):
         assert left["bob"]["resets_at"] == home.github.quota("bob").reset
         # GitHub has checked two credentials as well.
         for what, count in (("requests", 6), ("github", 8)):
-            told = shown["latencies"][what]["5m"]
-            assert told["count"] == count
-            assert 0 < told["p50"] <= told["p90"] <= told["p95"] <= told["p99"]
+            fields = shown["latencies"][what]["5m"]
+            assert fields["count"] == count
+            assert 0 < fields["p50"] <= fields["p90"] <= fields["p95"] <= fields["p99"]
         assert shown["latencies"]["store"]["1h"]["count"] > 0
         assert [each["path"] for each in shown["paths"]["busiest"]] == ["/repos/o/r", "/user"]
         assert shown["paths"]["busiest"][0]["share"] == 0.6667
@@ -134,23 +134,23 @@ class FiguresTests(TestCase):
             "until": until_,
             "credentials": 3,
         }
-        told = json.dumps(shown)
+        fields = json.dumps(shown)
         for login in ("alice-1", "bob-1"):
-            assert login not in told
-            assert name(b"token " + login.encode()) not in told
+            assert login not in fields
+            assert name(b"token " + login.encode()) not in fields
 
     async def test_expired_limit_is_not_shown(self) -> None:
-        """Though nobody has tried yet whether it has."""
+        """Even before a request has tested that."""
         home = await open_home(self)
         now = home.parts.reactor.seconds()
         limits = home.parts.mirror.sender.limits
-        limits.merge("somebody", [Limit(LimitKind.PRIMARY, "core", now + 60.0)], now)
+        limits.merge("octocat", [Limit(LimitKind.PRIMARY, "core", now + 60.0)], now)
         assert limits.in_force(now + 61.0) == []
-        assert limits.has_any("somebody", ("core",))
-        assert isinstance(limits.check("somebody", ("core",), now + 61.0), LimitCheck)
+        assert limits.has_any("octocat", ("core",))
+        assert isinstance(limits.check("octocat", ("core",), now + 61.0), LimitCheck)
 
     async def test_unavailable_github(self) -> None:
-        """As its answers tell; and the page's own words, with when they were read."""
+        """From GitHub's responses; and the page's own words, with the time of the last look."""
         home = await open_home(self, github={"status_url": "http://127.0.0.1:1/components.json"})
         assert (await figures(home))["github"]["page"] == {"status": None, "at": None}
         home.parts.github_breaker.note_page_status("major_outage", 5.0)
@@ -179,8 +179,8 @@ class FiguresTests(TestCase):
         )
         failover = home.parts.redis
         assert failover is not None
-        told = failover.figures
-        await until(lambda: told.used_bytes is not None)
+        fields = failover.figures
+        await until(lambda: fields.used_bytes is not None)
         store = (await figures(home))["store"]
         assert (store["backend"], store["available"]) == ("redis", True)
         assert store["breaker"] == {"reading": True, "writing": True, "fallback": True}
@@ -221,7 +221,7 @@ class FiguresTests(TestCase):
         assert shown["next_at"] > home.parts.reactor.seconds() + 3000.0
 
     async def test_mirrors_of_one_github_have_separate_figures(self) -> None:
-        """Each mirror has figures of its own, whoever else asks the same GitHub."""
+        """Each mirror has its own figures, independent of other clients of that GitHub."""
         github = await open_github(self)
         one, other = await open_home(self, github), await open_home(self, github)
         await one.get("/user", token="alice-1")

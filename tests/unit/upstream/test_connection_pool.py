@@ -487,7 +487,7 @@ def test_early_response_ends_upload() -> None:
     scene.endpoint.receive(WHOLE)
     assert got[0].code == 200
     assert scene.endpoint.wire().aborted
-    assert "stop" in producer.told
+    assert "stop" in producer.calls
     producer.sent.callback(None)
     scene.endpoint.lose()
     producer = Upload()
@@ -495,7 +495,7 @@ def test_early_response_ends_upload() -> None:
     scene.endpoint.receive(WHOLE[:-2])
     assert got[0].code == 200
     assert scene.endpoint.wire().paused
-    assert "stop" not in producer.told
+    assert "stop" not in producer.calls
     producer.consumer.write(b"abcd")
     producer.sent.callback(None)
     reader = Reader()
@@ -518,7 +518,7 @@ def test_the_connection_is_lost_while_content_is_sent() -> None:
     got, _ = scene.upload(producer)
     scene.endpoint.lose(reason=ConnectionLost())
     assert isinstance(got[0], RequestTransmissionFailed)
-    assert "stop" in producer.told
+    assert "stop" in producer.calls
     scene = PoolScene()
     producer = Upload()
     got, _ = scene.upload(producer)
@@ -528,7 +528,7 @@ def test_the_connection_is_lost_while_content_is_sent() -> None:
     scene.endpoint.lose(reason=ConnectionLost())
     assert len(got) == 1
     assert reader.ends[0].check(ResponseFailed)
-    assert "stop" in producer.told
+    assert "stop" in producer.calls
 
 
 def test_failed_upload_aborts_connection() -> None:

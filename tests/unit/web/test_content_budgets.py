@@ -11,7 +11,7 @@ from twisted.internet.task import Clock
 
 from ghmirror_tw.upstream.byte_budget import SMALL_BYTES
 from ghmirror_tw.web.client_connections import LEAST_PACE, UNREAD_EACH_BYTES
-from tests.fakes.scripted import answer
+from tests.fakes.scripted import raw_response
 from tests.harness.home import Received, start, until
 from tests.unit.web.test_content_streaming import ETAG, GZIP, JSON, TEXT, Scripted
 from tests.unit.web.test_misbehaving_clients import Wire, get
@@ -26,9 +26,11 @@ class Content(Scripted):
 
     async def test_stored_content_without_room_is_a_503(self) -> None:
         """Small content does not wait for it."""
-        await self.open(answer(GZIP, TEXT, ETAG, content=gzip.compress(LARGE)))
+        await self.open(raw_response(GZIP, TEXT, ETAG, content=gzip.compress(LARGE)))
         await self.home.get("/x", token="alice-1")
-        self.server.answer = answer(JSON, ETAG, content=json.dumps(["y" * 100_000]).encode())
+        self.server.response = raw_response(
+            JSON, ETAG, content=json.dumps(["y" * 100_000]).encode()
+        )
         await self.home.get("/y", token="alice-1")
         large = self.home.parts.budgets.large
         large.wait_s = 0.01
@@ -41,13 +43,13 @@ class Content(Scripted):
         assert "[memory] max_content_size = " in refused.json["message"]
         metric = 'ghmirror_content_refusals_total{use="large"}'
         assert await self.home.metric(metric) == 1
-        self.server.answer = answer(GZIP, TEXT, ETAG, content=gzip.compress(LARGE))
+        self.server.response = raw_response(GZIP, TEXT, ETAG, content=gzip.compress(LARGE))
         got = await self.home.get("/x", token="alice-1")
         assert got.content == LARGE
 
     async def test_graphql_requests_without_content_hold_no_room_of_responses(self) -> None:
         """Any client can announce content and send none of it, also with a made-up credential."""
-        await self.open(answer(JSON, ETAG, content=json.dumps(["y" * 100_000]).encode()))
+        await self.open(raw_response(JSON, ETAG, content=json.dumps(["y" * 100_000]).encode()))
         await self.home.get("/y", token="alice-1")
         budgets = self.home.parts.budgets
         budgets.small.wait_s = 0.01
@@ -65,7 +67,7 @@ class Content(Scripted):
     async def test_small_variants_do_not_wait_for_large_ones(self) -> None:
         """They have room of their own beyond the limit."""
         content = json.dumps([{"url": f"http://127.0.0.1:1/{'y' * 100_000}"}]).encode()
-        await self.open(answer(JSON, ETAG, content=content))
+        await self.open(raw_response(JSON, ETAG, content=content))
         budgets = self.home.parts.budgets
         budgets.forms.wait_s = 0.01
         with budgets.forms.charge(budgets.forms.limit):
@@ -78,7 +80,7 @@ class Content(Scripted):
 
     async def test_waiting_request_proceeds_when_bytes_are_released(self) -> None:
         """In the order of the queue."""
-        await self.open(answer(GZIP, TEXT, ETAG, content=gzip.compress(LARGE)))
+        await self.open(raw_response(GZIP, TEXT, ETAG, content=gzip.compress(LARGE)))
         large = self.home.parts.budgets.large
         held = large.charge(large.limit)
         waits = start(self.home.get("/x", token="alice-1"))
@@ -91,7 +93,7 @@ class Content(Scripted):
     async def test_received_content_without_room_is_streamed(self) -> None:
         """It is whole, and not stored."""
         for fields, sent in (((GZIP, TEXT, ETAG), gzip.compress(LARGE)), ((TEXT, ETAG), LARGE)):
-            await self.open(answer(*fields, content=sent))
+            await self.open(raw_response(*fields, content=sent))
             budgets = self.home.parts.budgets
             budgets.large.wait_s = 0.01
             with budgets.large.charge(budgets.large.limit):
@@ -133,7 +135,7 @@ class Connections(Scripted):
 
     async def test_oldest_incomplete_heads_are_closed(self) -> None:
         """Other connections are not affected."""
-        await self.open(answer(TEXT, content=b"ok"))
+        await self.open(raw_response(TEXT, content=b"ok"))
         heads = self.home.site.budgets.heads
         begun = b"GET /x HTTP/1.1\r\nConnection: close\r\nHost: x\r\n" + MANY
         wires = []
@@ -156,7 +158,7 @@ class Connections(Scripted):
 
     async def test_large_head_without_room_is_a_503(self) -> None:
         """Other requests are not affected; the bytes are released with the request."""
-        await self.open(answer(TEXT, content=b"ok"))
+        await self.open(raw_response(TEXT, content=b"ok"))
         heads = self.home.site.budgets.heads
         assert (await self._with_many()).startswith(b"HTTP/1.1 200 ")
         assert heads.held == 0
@@ -173,7 +175,7 @@ class Connections(Scripted):
 
     async def test_unread_connections_are_closed_at_twice_the_limit(self) -> None:
         """The one that has read nothing for longest."""
-        await self.open(answer(TEXT, content=bytes(30_000_000)))
+        await self.open(raw_response(TEXT, content=bytes(30_000_000)))
         unread = self.home.site.budgets.unread
         unread.limit = UNREAD_EACH_BYTES
         for number in range(2):
@@ -188,7 +190,7 @@ class Connections(Scripted):
 
     async def test_stalled_clients_are_closed_while_others_wait(self) -> None:
         """Only those that hold content."""
-        await self.open(answer(GZIP, TEXT, ETAG, content=gzip.compress(LARGE * 3)))
+        await self.open(raw_response(GZIP, TEXT, ETAG, content=gzip.compress(LARGE * 3)))
         site, large = self.home.site, self.home.parts.budgets.large
         await self.home.get("/x", token="alice-1")
         await self.unread()
@@ -205,9 +207,9 @@ class Connections(Scripted):
     async def test_slow_clients_are_closed_while_others_wait(self) -> None:
         """A client that reads a little again and again cannot hold a budget for long."""
         items = [{"url": "%s/y", "text": LARGE[:1_200_000].hex()}]
-        await self.open(answer(TEXT))
+        await self.open(raw_response(TEXT))
         content = json.dumps(items).replace("%s", self.server.url).encode()
-        self.server.answer = answer(JSON, ETAG, content=content)
+        self.server.response = raw_response(JSON, ETAG, content=content)
         site, forms = self.home.site, self.home.parts.budgets.forms
         site.reactor = Clock()  # a client that has just read something is never stalled
         wire = await self.unread()

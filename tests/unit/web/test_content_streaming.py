@@ -16,7 +16,7 @@ from twisted.internet.error import ConnectionDone
 from twisted.trial.unittest import TestCase
 
 from ghmirror_tw.web.content_streaming import ContentProducer
-from tests.fakes.scripted import Server, answer
+from tests.fakes.scripted import Server, raw_response
 from tests.harness.home import Home, open_home, until
 from tests.unit.web.test_misbehaving_clients import Wire, full, get
 
@@ -79,7 +79,7 @@ class Answers(Scripted):
         for fields in ((GZIP, TEXT, ETAG), (GZIP, TEXT)):
             for stored in (1000, 1):
                 home = await self.open(
-                    answer(*fields, content=packed), cache={"max_stored_size": stored}
+                    raw_response(*fields, content=packed), cache={"max_stored_size": stored}
                 )
                 for coding in ({}, {"Accept-Encoding": "gzip"}):
                     got = await home.get("/x", token="alice-1", headers=coding)
@@ -89,7 +89,9 @@ class Answers(Scripted):
         """Though its length is right."""
         packed = gzip.compress(random.Random(1).randbytes(300_000))
         for broken in (packed[:-9], packed + packed[:12], packed[:-5000] + b"x" * 5000):
-            await self.open(answer(GZIP, TEXT, content=broken), cache={"max_stored_size": 1000})
+            await self.open(
+                raw_response(GZIP, TEXT, content=broken), cache={"max_stored_size": 1000}
+            )
             how = await self.broken(get(b"/x", b"Connection: close\r\n"))
             assert how is not None
             assert not isinstance(how, ConnectionDone)
@@ -99,7 +101,7 @@ class Answers(Scripted):
         for status in (200, 404):
             for size in (1000, 100):
                 await self.open(
-                    answer(GZIP, TEXT, content=b"no gzip" * 100 + b"\xff" * 4, status=status),
+                    raw_response(GZIP, TEXT, content=b"no gzip" * 100 + b"\xff" * 4, status=status),
                     cache={"max_stored_size": size},
                 )
                 got = await self.home.get("/x", token="alice-1")
@@ -111,7 +113,7 @@ class Answers(Scripted):
         packed = gzip.compress(bytes(5000))
         for limit, outcome in ((5000, "; stored"), (4999, "")):
             home = await self.open(
-                answer(GZIP, TEXT, ETAG, content=packed), cache={"max_stored_size": limit}
+                raw_response(GZIP, TEXT, ETAG, content=packed), cache={"max_stored_size": limit}
             )
             for coding in ({}, {"Accept-Encoding": "gzip"}):
                 got = await home.get(
@@ -131,7 +133,7 @@ class Answers(Scripted):
                     content = json.dumps(items).encode()
                     fields = (JSON, *etag, *((GZIP,) if packed else ()))
                     sent = gzip.compress(content) if packed else content
-                    server.answer = answer(*fields, content=sent)
+                    server.response = raw_response(*fields, content=sent)
                     home = await open_home(
                         self, github={"api_url": server.url}, cache={"max_stored_size": limit}
                     )
@@ -147,7 +149,7 @@ class Answers(Scripted):
     async def test_long_link(self) -> None:
         """A search with many terms repeats them in each link."""
         link = f'<{"x" * 60_000}?page=2>; rel="next"'
-        home = await self.open(answer(JSON, b"Link: " + link.encode(), content=b"[]"))
+        home = await self.open(raw_response(JSON, b"Link: " + link.encode(), content=b"[]"))
         got = await home.raw(get(b"/search/issues?q=a", b"Connection: close\r\n"))
         assert got.startswith(b"HTTP/1.1 200 ")
         assert link.encode() in got
@@ -155,7 +157,7 @@ class Answers(Scripted):
     async def test_205_has_a_length(self) -> None:
         """Of 0 (RFC 9110, section 15.3.6)."""
         for content in (b"", b"content"):
-            await self.open(answer(content=content, status=205))
+            await self.open(raw_response(content=content, status=205))
             got = await self.home.raw(
                 b"PUT /notifications HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n"
                 b"Connection: close\r\n\r\n"
@@ -183,7 +185,7 @@ class InMemory(Scripted):
     async def test_stream_is_unpacked_as_it_is_read(self) -> None:
         """40 kB of gzip with 40 MB of content."""
         packed = gzip.compress(bytes(LARGE))
-        await self.open(answer(GZIP, JSON, ETAG, content=packed))
+        await self.open(raw_response(GZIP, JSON, ETAG, content=packed))
         assert await self.grown(8) < 16_000_000
 
     async def test_stored_content_is_unpacked_as_it_is_read(self) -> None:
@@ -195,7 +197,7 @@ class InMemory(Scripted):
             bytes(6_000_000),
             items.replace(b"http://api.test", self.server.url.encode()),
         ):
-            self.server.answer = answer(GZIP, JSON, ETAG, content=gzip.compress(content))
+            self.server.response = raw_response(GZIP, JSON, ETAG, content=gzip.compress(content))
             self.home = await open_home(
                 self, github={"api_url": self.server.url}, cache={"fresh_for": 600.0}
             )
@@ -206,7 +208,7 @@ class InMemory(Scripted):
     async def test_buffered_content_is_unpacked_as_it_is_read(self) -> None:
         """A 404 with megabytes of text."""
         packed = gzip.compress(bytes(6_000_000))
-        await self.open(answer(GZIP, TEXT, content=packed, status=404))
+        await self.open(raw_response(GZIP, TEXT, content=packed, status=404))
         assert await self.grown(8) < 12_000_000
 
     async def test_disconnected_clients_leave_no_content(self) -> None:
@@ -214,7 +216,9 @@ class InMemory(Scripted):
         noise = bytes(LARGE // 4)
         for fields, limit in (((GZIP, TEXT), 1000), ((TEXT,), 1000), ((GZIP, TEXT, ETAG), LARGE)):
             content = gzip.compress(noise) if GZIP in fields else noise
-            await self.open(answer(*fields, content=content), cache={"max_stored_size": limit})
+            await self.open(
+                raw_response(*fields, content=content), cache={"max_stored_size": limit}
+            )
             gc.collect()
             gc.disable()
             self.addCleanup(gc.enable)
@@ -240,7 +244,7 @@ class InMemory(Scripted):
             ((GZIP, TEXT), 10_000 * gzip.compress(b""), 502),
             ((GZIP, JSON, ETAG), large, 503),
         ):
-            await self.open(answer(*fields, content=content))
+            await self.open(raw_response(*fields, content=content))
             forms = self.home.parts.budgets.forms
             forms.wait_s = 0.01
             with forms.charge(forms.limit):

@@ -15,11 +15,11 @@ from ghmirror_tw.web.client_channel import MirrorChannel
 from ghmirror_tw.web.exchange_channel import CLIENT_TIMEOUT_S, CLOSE_TIMEOUT_S, PIECE_BYTES
 from ghmirror_tw.web.mirror_request import MOST_DROPPED
 from ghmirror_tw.web.request_content import RequestContent
-from tests.fakes.scripted import Connection, Server, answer
+from tests.fakes.scripted import Connection, Server, raw_response
 from tests.harness.home import Home, open_home, until
 from tests.unit.web.test_misbehaving_clients import FIELDS, Wire, get
 
-CREATED = answer(b"Content-Type: application/json", content=b"{}", status=201)
+CREATED = raw_response(b"Content-Type: application/json", content=b"{}", status=201)
 CHUNKED = b"Transfer-Encoding: chunked\r\n"
 REFUSAL = b"HTTP/1.1 401 Unauthorized\r\n"
 
@@ -215,7 +215,7 @@ class Uploads(TestCase):
     async def test_early_response(self) -> None:
         """It is passed on at once; then the connection ends, though the client goes on sending."""
         # Not 401: after one, the mirror checks the credential over a connection that stays open.
-        early = answer(b"X-Early: 1", content=b"{}", status=413)
+        early = raw_response(b"X-Early: 1", content=b"{}", status=413)
         for number, framing in enumerate((length(1 << 30), CHUNKED)):
             wire, _ = await self.begin(post(b"/x", framing))
             upstream = await self.upstream(number)
@@ -248,7 +248,7 @@ class Uploads(TestCase):
         """The connection serves the next request."""
         wire, _ = await self.begin(post(b"/x", length(MOST_DROPPED)))
         upstream = await self.upstream()
-        upstream.send(answer(content=b"{}", status=401))
+        upstream.send(raw_response(content=b"{}", status=401))
         got = await self.got(wire, b"{}")
         assert got.startswith(REFUSAL)
         assert b"Connection: close" not in got
@@ -299,7 +299,7 @@ class Uploads(TestCase):
             assert not wire.received
             assert channel.reading_paused
             user = b'{"login":"%s"}' % login
-            asked.send(answer(b"Connection: close", content=user))
+            asked.send(raw_response(b"Connection: close", content=user))
             if wanted:
                 await self.got(wire, b"HTTP/1.1 100 Continue\r\n\r\n")
                 wire.socket.close()

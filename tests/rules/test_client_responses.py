@@ -1,4 +1,4 @@
-"""The rules of answers: what of GitHub's changes on the way to a client, and what never does."""
+"""The rules of responses: which fields and content of GitHub's are changed, and which never."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.harness.home import Home, open_home
 WHEN = "Mon, 05 Oct 2026 10:00:00 GMT"
 
 
-class Answers(TestCase):
+class Responses(TestCase):
     """One mirror."""
 
     home: Home
@@ -93,20 +93,20 @@ class Answers(TestCase):
         assert self.github.exchanges("/target") == []
 
     async def test_cache_control_is_replaced_in_storable_responses_only(self) -> None:
-        """Whatever their status; on all others it is GitHub's."""
-        said = "private, max-age=60, s-maxage=60"
+        """All others have GitHub's, with any status."""
+        output = "private, max-age=60, s-maxage=60"
         self.github.put("/thing", {"a": 1})
         no_store = {"Cache-Control": "no-store"}
-        asking: list[tuple[str, str, dict[str, str], str]] = [
+        pending: list[tuple[str, str, dict[str, str], str]] = [
             ("GET", "/thing", {}, "private, no-cache"),
             ("GET", "/thing", {}, "private, no-cache"),
             ("HEAD", "/thing", {}, "private, no-cache"),
             ("GET", "/nowhere", {}, "private, no-cache"),
-            ("GET", "/thing", no_store, said),
-            ("POST", "/thing", {}, said),
+            ("GET", "/thing", no_store, output),
+            ("POST", "/thing", {}, output),
             ("GET", "/rate_limit", {}, "no-cache"),
         ]
-        for method, target, headers, expected in asking:
+        for method, target, headers, expected in pending:
             body = b"{}" if method == "POST" else None
             got = await self.home.send(method, target, token="alice-1", headers=headers, body=body)
             assert got.field("cache-control") == expected, (method, target)
@@ -216,18 +216,18 @@ class Answers(TestCase):
             assert {where for _, where in seen} == {in_reactor}, path
 
     async def broken(self, home: Home, target: str, headers: bytes = b"") -> bytes | Exception:
-        """Ask on a connection of its own, and return all that came, or how it was lost."""
+        """Send a request over a new connection; return all received data, or the error."""
         line = b"GET %s HTTP/1.1\r\nHost: x\r\nUser-Agent: t\r\n%s" % (target.encode(), headers)
-        asking = Deferred.fromCoroutine(
+        pending = Deferred.fromCoroutine(
             home.raw(line + b"Authorization: token alice-1\r\nConnection: close\r\n\r\n")
         )
         try:
-            return await asking
+            return await pending
         except Exception as error:
             return error
 
     async def test_broken_content_never_ends_as_complete(self) -> None:
-        """After the first byte the connection is aborted, whatever is done to the content."""
+        """After the first byte the connection is aborted, also with changed content."""
         home = await open_home(self, self.github, cache={"max_stored_size": 1000})
         big = [{"url": f"{self.github.api_url}/{number}"} for number in range(100_000)]
         self.github.put("/json", big)
@@ -244,7 +244,7 @@ class Answers(TestCase):
                         assert "aborted" in str(got) or "lost" in str(got), got
 
     async def test_no_client_receives_a_traceback(self) -> None:
-        """A fault of the mirror's own is JSON like GitHub's, and says nothing of itself."""
+        """An error of the mirror itself is JSON like GitHub's, without details of the error."""
 
         def fail(*_: object, **__: object) -> None:
             raise ValueError("a secret")
