@@ -12,7 +12,7 @@ from attrs import define
 from twisted.internet.defer import CancelledError, Deferred
 
 from ghmirror_tw.caching.records import Grant, Known, Representation
-from ghmirror_tw.caching.validator_ladder import ConditionalRequest
+from ghmirror_tw.caching.validator_ladder import UNCONDITIONAL, ConditionalRequest
 from ghmirror_tw.caching.validators import ValidatorKind
 from ghmirror_tw.github.link_conditions import (
     NO_CONDITIONS,
@@ -77,7 +77,27 @@ class LinkProver:
             return UNPROVABLE
         return conditions
 
-    def own_conditions(
+    def prepare(
+        self, lookup: Lookup, known: Known, conditional: ConditionalRequest, now: float
+    ) -> tuple[ConditionalRequest, Deferred[bool | None] | None]:
+        """Return the conditional request that is of use, and the proof that has begun beside it.
+
+        Where the likely 304 could not be used, since its link could not be proved, the request is
+        sent without validators at once, rather than twice.
+        """
+        own = self._own_conditions(lookup, known, conditional)
+        if self._is_unprovable(lookup, known, conditional, own):
+            return UNCONDITIONAL, None
+        if own is NO_CONDITIONS or own.unprovable:
+            return conditional, None
+        # While it is not known whether a rate limit has ended, only one request may be the probe.
+        if self.limits.has_any(lookup.requester.token, lookup.scopes):
+            return conditional, None
+        # The proof may be older than the main request, which may have to wait for a connection.
+        lookup.flight.note_sent(now)
+        return conditional, Deferred.fromCoroutine(self.prove(lookup, known, own))
+
+    def _own_conditions(
         self, lookup: Lookup, known: Known, conditional: ConditionalRequest
     ) -> LinkConditions:
         """Return what must be proved if the grant's own validator is confirmed."""
@@ -87,13 +107,10 @@ class LinkProver:
             return NO_CONDITIONS
         return self.conditions(lookup, known, stored, grant.link, ValidatorKind.OWN)
 
-    def is_unprovable(
+    def _is_unprovable(
         self, lookup: Lookup, known: Known, conditional: ConditionalRequest, own: LinkConditions
     ) -> bool:
-        """Tell whether the likely 304 could not be used, since its link could not be proved.
-
-        Then the request is sent without validators at once, rather than twice.
-        """
+        """Tell whether the likely 304 could not be used, since its link could not be proved."""
         if known.grant is not None or lookup.request.authorization is not None:
             return own.unprovable
         return any(
@@ -101,21 +118,6 @@ class LinkProver:
             for entry in known.entries
             if (stored := conditional.stored.get(entry.digest)) is not None
         )
-
-    def prove_alongside(
-        self, lookup: Lookup, known: Known, own: LinkConditions, now: float
-    ) -> Deferred[bool | None] | None:
-        """Begin to prove *own*, at the same time as the validation; None: nothing is to be proved.
-
-        While it is not known whether a rate limit has ended, only one request may be the probe.
-        """
-        if own is NO_CONDITIONS or own.unprovable:
-            return None
-        if self.limits.has_any(lookup.requester.token, lookup.scopes):
-            return None
-        # The proof may be older than the main request, which may have to wait for a connection.
-        lookup.flight.note_sent(now)
-        return Deferred.fromCoroutine(self.prove(lookup, known, own))
 
     async def prove(self, lookup: Lookup, known: Known, conditions: LinkConditions) -> bool | None:
         """Tell whether *conditions* hold; None where no response shows it."""

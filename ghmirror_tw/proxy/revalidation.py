@@ -128,10 +128,8 @@ class Revalidation:
         Raises `NoUpstreamResponseError` where GitHub sends no usable one.
         """
         conditional = await self.choice.choose(lookup, known)
-        own = self.links.own_conditions(lookup, known, conditional)
-        if self.links.is_unprovable(lookup, known, conditional, own):
-            conditional, own = UNCONDITIONAL, NO_CONDITIONS
-        proof = self.links.prove_alongside(lookup, known, own, self.metadata.epochs.now())
+        now = self.metadata.epochs.now()
+        conditional, proof = self.links.prepare(lookup, known, conditional, now)
         try:
             while True:
                 sent_at = self.metadata.epochs.tick()

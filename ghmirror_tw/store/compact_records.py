@@ -76,7 +76,8 @@ def short_text(text: str) -> bytes:
 
 def short(kind: RecordKind[Any], hash_tag: str, rest: str = "") -> bytes:
     """Return a record's name in few bytes: a letter and short texts. No two names share them."""
-    return _LETTERS[kind] + short_text(hash_tag) + (short_text(rest) if kind.rest else b"")
+    name = _LETTERS[kind] + short_text(hash_tag)
+    return name + short_text(rest) if kind.rest else name
 
 
 def long(name: bytes) -> RecordName:

@@ -76,8 +76,10 @@ class LocalPermissions:
 
     def _end_negative(self, key: CacheKey, credential: str, requested_at: float) -> None:
         """Remove an older negative response; what outweighs it may be evicted before it."""
+        if not self.records.negatives:
+            return
         name = short(NEGATIVE, key.name, credential)
-        negative = self.records.peek(name) if self.records.negatives else None
+        negative = self.records.peek(name)
         if negative is not None and first_time(negative) < requested_at:
             self.records.remove(name)
 

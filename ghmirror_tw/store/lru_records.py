@@ -83,7 +83,8 @@ class LruRecords:
                 self._count(old, -1)
             self._count(compact, 1)
         self._records[name] = compact
-        self._evict()
+        if self.size > self.max_size:
+            self._evict()
 
     def put_cold(self, name: bytes, record: Record) -> None:
         """Store a record that was restored, to be evicted before all others."""

@@ -38,6 +38,8 @@ from ghmirror_tw.store.store_interface import Deadline, IStore, LockName, LockOu
 #: How long a key counts as unstorable, in seconds: no request waits for another one then.
 UNSTORABLE_S: Final = 60.0
 _MOST_UNSTORABLE: Final = 10_000
+#: Memory takes no time.
+_ENDLESS: Final = Deadline()
 
 
 @implementer(IStore)
@@ -70,7 +72,7 @@ class MemoryStore:
 
     def store_deadline(self) -> Deadline:
         """Return a deadline without an end: memory takes no time."""
-        return Deadline()
+        return _ENDLESS
 
     def look_up(
         self,
@@ -165,7 +167,10 @@ class MemoryStore:
     def freshen(self, key: CacheKey, credential: str, grant: Grant, entry: Entry) -> None:
         """Store a grant, over older ones only, and the representation's place in the list."""
         self.permissions.store_grant(key, credential, grant)
-        self.records.put(short(ENTRY, key.name), with_entry(self._entries(key), entry))
+        name = short(ENTRY, key.name)
+        entries = self.records.use(name)
+        known = () if entries is None else entries_of(entries)
+        self.records.put(name, with_entry(known, entry))
 
     def deny(
         self,

@@ -81,12 +81,11 @@ class RecordKind(Generic[R]):
 
     def unpack(self, times: Times, payload: bytes, content: bytes = b"") -> R:
         """Return the record, or raise `MalformedRecordError` or another error of a value."""
-        values = _take(
-            msgpack.unpackb(
-                payload, raw=True, max_array_len=_MOST_ELEMENTS, max_map_len=0, max_ext_len=0
-            ),
-            list,
+        values = msgpack.unpackb(
+            payload, raw=True, max_array_len=_MOST_ELEMENTS, max_map_len=0, max_ext_len=0
         )
+        if type(values) is not list:
+            raise MalformedRecordError
         return self.record_of(*times, values, content)
 
 
@@ -106,14 +105,6 @@ def _check(values: list[Any], types: Sequence[frozenset[Any]]) -> None:
     for value, allowed in zip(values, types, strict=False):
         if type(value) not in allowed:
             raise MalformedRecordError
-
-
-def _decoded(login: bytes | None) -> str | None:
-    return None if login is None else login.decode("ascii")
-
-
-def _encoded(login: str | None) -> bytes | None:
-    return None if login is None else login.encode("ascii")
 
 
 # Representations.
@@ -165,7 +156,7 @@ def _values_of_grant(grant: Grant) -> tuple[Any, ...]:
         grant.link,
         grant.validated_at,
         grant.shareable,
-        _encoded(grant.principal),
+        None if grant.principal is None else grant.principal.encode("ascii"),
         grant.epoch is None,  # a place that earlier versions read: whether it was restored
         *(() if more == _NOTHING_MORE else more),
     )
@@ -188,7 +179,6 @@ def _grant(requested_at: float, expires_at: float, values: list[Any], _: bytes) 
     digest, etag, modified, link, validated_at, shareable, principal, _restored, *more = values
     if not isfinite(validated_at) or not (etag is None or is_entity_tag(etag)):
         raise MalformedRecordError
-    login = _decoded(principal)
     return Grant(
         digest.hex(),
         etag,
@@ -197,7 +187,7 @@ def _grant(requested_at: float, expires_at: float, values: list[Any], _: bytes) 
         requested_at,
         validated_at,
         shareable,
-        login,
+        None if principal is None else principal.decode("ascii"),
         expires_at,
         *more,
     )
@@ -213,7 +203,7 @@ def _values_of_entry(entry: Entry) -> tuple[Any, ...]:
         entry.size,
         entry.link,
         entry.last_modified,
-        _encoded(entry.principal),
+        None if entry.principal is None else entry.principal.encode("ascii"),
         None if entry.supersedes is None else bytes.fromhex(entry.supersedes),
         False,  # a place that earlier versions read
     )
@@ -233,7 +223,7 @@ def _entry(validated_at: float, received_at: float, values: list[Any], _: bytes)
         size,
         link,
         modified,
-        _decoded(principal),
+        None if principal is None else principal.decode("ascii"),
         None if supersedes is None else supersedes.hex(),
     )
 

@@ -75,15 +75,11 @@ class ConnectionPool:
         whole = b"%b%bHost: %b\r\n%b\r\n" % (line, own, self.authority, block)
         if _HOST in whole or _LENGTH in whole or _CODING in whole:
             raise ValueError("fields that are made here")
-        request = PooledRequest(self, whole, receiver, method == b"HEAD", is_safe)
-        request.start()
-        return request
+        return PooledRequest(self, whole, receiver, method == b"HEAD", is_safe)
 
     def send_upload(self, request: Request, receiver: ResponseReceiver) -> PooledRequest:
         """Send a request with content, over a connection of its own."""
-        pooled = PooledRequest(self, request, receiver, request.method == b"HEAD", is_safe=False)
-        pooled.start()
-        return pooled
+        return PooledRequest(self, request, receiver, request.method == b"HEAD", is_safe=False)
 
     def close(self) -> Deferred[None]:
         """Close the idle connections, and from now on each one after its exchange."""
@@ -177,8 +173,7 @@ class PooledRequest:
     _connecting: Deferred[Any] | None = None
     _is_cancelled: bool = False
 
-    def start(self) -> None:
-        """Send the request."""
+    def __attrs_post_init__(self) -> None:
         self.pool.under_way += 1
         connection = self.pool.acquire_idle() if self.is_safe else None
         if connection is None:

@@ -14,6 +14,7 @@ from typing import Any, Final
 from attrs import define, field
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.interfaces import IDelayedCall
+from twisted.python.failure import Failure
 from twisted.web.iweb import UNKNOWN_LENGTH, IBodyProducer
 from zope.interface import implementer
 
@@ -25,7 +26,7 @@ from ghmirror_tw.http.tunnels import OutboundProxy
 from ghmirror_tw.upstream.connection_pool import ConnectionPool
 from ghmirror_tw.upstream.endpoint_factory import EndpointFactory
 from ghmirror_tw.upstream.timed_request import Cancellable, TimedRequest
-from ghmirror_tw.upstream.uploads import send_upload
+from ghmirror_tw.upstream.uploads import ObservedUpload, send_upload
 from ghmirror_tw.upstream.upstream_content import UpstreamContent
 from ghmirror_tw.upstream.upstream_interface import IUpstream, UpstreamResponse
 
@@ -68,6 +69,8 @@ class UpstreamClient:
     #: How many requests wait for a response, or receive its content.
     open_exchanges: int = field(default=0, init=False)
     _via: bytes = field(init=False)
+    _pool: ConnectionPool = field(init=False)
+    _uploads_pool: ConnectionPool = field(init=False)
     _reclaiming: IDelayedCall | None = field(default=None, init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -85,6 +88,7 @@ class UpstreamClient:
             self.pools[origin] = ConnectionPool(
                 self.reactor, endpoint, origin.authority, self.max_connections
             )
+        self._pool, self._uploads_pool = self.pools[self.origin], self.pools[self.uploads]
 
     def send(
         self,
@@ -97,23 +101,28 @@ class UpstreamClient:
         """Send a request; see `IUpstream.send`."""
         timed = TimedRequest(self, on_end, is_contended, max(timeout_s, 0.0))
         self.open_exchanges += 1
-        if self._is_full:
+        if self.open_exchanges >= self.max_connections:
             self.reclaim_stalled()
-        timed.start(request, content)
+        try:
+            timed.under_way = self._dispatch(request, content, timed)
+        except Exception:  # noqa: BLE001 - a request that can't be sent has no response
+            timed.request_failed(Failure())
         return timed.response
 
-    def dispatch(
+    def _dispatch(
         self, request: Request, content: IBodyProducer | None, timed: TimedRequest
     ) -> Cancellable:
         """Start sending *request* for *timed*; return the object that cancels it."""
         if request.method == b"POST":
             request = self.origin.routed(request)
-        origin = self.uploads if is_upload(request.target) else self.origin
-        pool, target = self.pools[origin], origin.target(request)
+        origin, pool = self.origin, self._pool
+        if is_upload(request.target):
+            origin, pool = self.uploads, self._uploads_pool
+        target = origin.target(request)
         if content is None:
             block = serialised(request.fields) + self._via
             return pool.send(request.method, target, block, timed)
-        sent = send_upload(pool, request, target, self.via, content)
+        sent = send_upload(pool, request, target, self.via, ObservedUpload(content, timed))
         return sent.addCallbacks(timed.response_received, timed.request_failed)
 
     def note_exchange_end(self) -> None:
@@ -142,10 +151,6 @@ class UpstreamClient:
         if self._reclaiming is None:
             self._reclaiming = self.reactor.callLater(_RECLAIM_INTERVAL_S, self._abort_stalled)
 
-    @property
-    def _is_full(self) -> bool:
-        return self.open_exchanges >= self.max_connections
-
     def _abort_stalled(self) -> None:
         """Abort a part of the contended exchanges that are stalled, the longest stalled first."""
         self._reclaiming = None
@@ -156,7 +161,7 @@ class UpstreamClient:
             ),
             *((each.stalled_at, each.is_contended, each.preempt) for each in self.sending),
         ]
-        full = self._is_full
+        full = self.open_exchanges >= self.max_connections
         candidates = [(at, preempt) for at, contended, preempt in exchanges if full or contended()]
         latest = self.reactor.seconds() - STALL_TIMEOUT_S
         stalled = [(at, preempt) for at, preempt in candidates if at is not None and at <= latest]

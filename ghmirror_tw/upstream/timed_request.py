@@ -10,16 +10,13 @@ from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectError, DNSLookupError
 from twisted.python.failure import Failure
 from twisted.web.client import ResponseNeverReceived
-from twisted.web.iweb import IBodyProducer
 
 from ghmirror_tw.http import error_responses
 from ghmirror_tw.http.entity_tags import without_invalid_etag
 from ghmirror_tw.http.fields import Fields
-from ghmirror_tw.http.request import Request
 from ghmirror_tw.runtime.read_before_timeout import ReadBeforeTimeout
 from ghmirror_tw.upstream.connection_error_texts import exceeded_limit, tls_error_text
 from ghmirror_tw.upstream.in_memory_content import EMPTY_CONTENT
-from ghmirror_tw.upstream.uploads import ObservedUpload
 from ghmirror_tw.upstream.upstream_interface import (
     IncomingContent,
     UpstreamError,
@@ -39,17 +36,12 @@ class Cancellable(Protocol):
         """Close its connection."""
 
 
-class RequestDispatcher(Protocol):
+class ExchangeOwner(Protocol):
     """The client that sends timed requests."""
 
     reactor: Any
     max_connections: int
     sending: set[TimedRequest]
-
-    def dispatch(
-        self, request: Request, content: IBodyProducer | None, timed: TimedRequest
-    ) -> Cancellable:
-        """Start sending a request."""
 
     def note_exchange_end(self) -> None:
         """Note that an exchange has ended."""
@@ -68,7 +60,7 @@ class TimedRequest:
     the connection. The timeout runs only while the mirror waits for GitHub, not for the client.
     """
 
-    client: RequestDispatcher
+    client: ExchangeOwner
     on_end: Callable[[], object]
     is_contended: Callable[[], bool]
     timeout_s: float
@@ -77,8 +69,9 @@ class TimedRequest:
     stalled_at: float | None = None
     #: How many bytes of content the client has sent since then.
     _progress: int = 0
+    #: What cancels it, once it is being sent; set by the client.
+    under_way: Cancellable | None = None
     _timer: ReadBeforeTimeout | None = None
-    _under_way: Cancellable | None = None
     _is_timed_out: bool = False
     _is_cancelled: bool = False
     _is_preempted: bool = False
@@ -89,17 +82,9 @@ class TimedRequest:
 
     def __attrs_post_init__(self) -> None:
         self.response = Deferred(self._cancelled)
-        self._began = self.client.reactor.seconds()
-        self.note_waiting_for_github()
-
-    def start(self, request: Request, content: IBodyProducer | None) -> None:
-        """Send the request."""
-        if content is not None:
-            content = ObservedUpload(content, self)
-        try:
-            self._under_way = self.client.dispatch(request, content, self)
-        except Exception:  # noqa: BLE001 - a request that can't be sent has no response
-            self.request_failed(Failure())
+        reactor = self.client.reactor
+        self._began = reactor.seconds()
+        self._timer = ReadBeforeTimeout(reactor.callLater, self.timeout_s, self._time_out)
 
     def preempt(self) -> None:
         """Abort the upload of a stalled client, so that another request gets the connection."""
@@ -154,8 +139,8 @@ class TimedRequest:
         self._cancel()
 
     def _cancel(self) -> None:
-        if self._under_way is not None:
-            self._under_way.cancel()
+        if self.under_way is not None:
+            self.under_way.cancel()
 
     def response_received(self, response: Any) -> None:
         """Return the response; the exchange ends with its content."""
