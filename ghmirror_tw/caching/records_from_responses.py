@@ -27,6 +27,8 @@ _NOTHING: Final = Fields()
 _SCOPES: Final = b"x-oauth-scopes"
 _SSO: Final = b"x-github-sso"
 _POLL_INTERVAL: Final = b"x-poll-interval"
+#: The fields of a 304 that replace those of a grant.
+_FRESHENING: Final = (b"etag", b"last-modified", _SCOPES, _SSO, _POLL_INTERVAL)
 
 #: Fields that are stored in the grant, not in the representation.
 _GRANT_FIELDS: Final = frozenset({b"etag", b"last-modified", b"link"})
@@ -70,9 +72,11 @@ def from_304(
     own = known.grant if validator.kind in _OWN else None
     source = own or entry
     fields = metadata.fields
+    etag, date, scopes, sso, poll_interval = fields.get_each(*_FRESHENING)
     dated = own is not None and validator.kind is ValidatorKind.DATED
-    etag = own.etag if own is not None and dated else fields.get(b"etag")
-    last_modified, borrowed_date = _last_modified(fields, own, entry)
+    if own is not None and dated:
+        etag = own.etag
+    last_modified, borrowed_date = _last_modified(date, own, entry)
     grant = Grant(
         digest=stored.digest,
         etag=etag or validator.tag or None,
@@ -85,9 +89,9 @@ def from_304(
         and (etag is None or dated or weakly_equal(etag, validator.tag)),
         principal=metadata.login,
         expires_at=metadata.expires_at,
-        scopes=fields.get(_SCOPES) or (None if own is None else own.scopes),
-        sso=fields.get(_SSO) or (None if own is None else own.sso),
-        poll_interval=fields.get(_POLL_INTERVAL) or (None if own is None else own.poll_interval),
+        scopes=scopes or (None if own is None else own.scopes),
+        sso=sso or (None if own is None else own.sso),
+        poll_interval=poll_interval or (None if own is None else own.poll_interval),
         varied=variant_id(metadata.sent, stored.fields, fields),
         epoch=metadata.epoch,
         borrowed_date=borrowed_date,
@@ -100,10 +104,13 @@ def from_304(
 
 
 def _last_modified(
-    not_modified: Fields, own: Grant | None, entry: Entry | None
+    date: bytes | None, own: Grant | None, entry: Entry | None
 ) -> tuple[bytes | None, bool]:
-    """Return the date of confirmed content, and whether it is that of another credential."""
-    date, source = not_modified.get(b"last-modified"), own or entry
+    """Return the date of confirmed content, and whether it is that of another credential.
+
+    *date* is that of the 304.
+    """
+    source = own or entry
     if date is None and source is not None:
         date = source.last_modified
         return date, date is not None and (own is None or own.borrowed_date)

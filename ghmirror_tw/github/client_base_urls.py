@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Final
 from urllib.parse import urlsplit
 
 from attrs import field, frozen
@@ -13,6 +16,8 @@ from ghmirror_tw.http.targets import UPLOADS_PREFIX
 
 _HTTP: frozenset[bytes] = frozenset({b"http", b"https"})
 
+#: The most base URLs in the memo.
+_MOST_URLS: Final = 256
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
@@ -53,11 +58,14 @@ class BaseUrlSelector:
     public_url: bytes = b""
     _api: _Authority = field(init=False, eq=False, repr=False)
     _public: _Authority | None = field(init=False, eq=False, repr=False)
+    #: `_select` with a memo: each client has one base URL, or a few.
+    _urls: Callable[[bytes, bytes, bytes, bool], BaseUrls] = field(init=False, eq=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
         object.__setattr__(self, "_api", _Authority.of(self.api_url))
         public = _Authority.of(self.public_url) if self.public_url else None
         object.__setattr__(self, "_public", public)
+        object.__setattr__(self, "_urls", lru_cache(_MOST_URLS)(self._select))
 
     def base(
         self, host: bytes, fields: Fields, prefix: bytes, *, secure: bool, trusted: bool
@@ -77,6 +85,9 @@ class BaseUrlSelector:
             if forwarded is not None:
                 host = parse_host([_first(forwarded)])
             scheme = proto if proto in _HTTP else scheme
+        return self._urls(host, scheme, prefix, trusted)
+
+    def _select(self, host: bytes, scheme: bytes, prefix: bytes, trusted: bool) -> BaseUrls:
         name, port = _split(host)
         if self._is_github(name, port):
             return BaseUrls(self.api_url, self.uploads_url or b"")

@@ -137,9 +137,7 @@ class Rewriter:
 
     def fields(self, fields: Fields, base: BaseUrls) -> Fields:
         """Return *fields* with *base* in place of GitHub's URLs in `Link` and `Location`."""
-        if base.api == self.api_url or (
-            fields.get(b"link") is None and fields.get(b"location") is None
-        ):
+        if base.api == self.api_url or not any(fields.get_each(b"link", b"location")):
             return fields
         return Fields.of(tuple([(name, self._field(name, value, base)) for name, value in fields]))
 

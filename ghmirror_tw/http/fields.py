@@ -120,6 +120,13 @@ class Fields:
         first = self._first = dict(reversed(self.lines))
         return first
 
+    def get_each(self, *names: bytes) -> Iterator[bytes | None]:
+        """Return what `get` does, for each of *names*."""
+        first = self._first
+        if first is None:
+            first = self._index()
+        return map(first.get, names)
+
     def get_all(self, name: bytes) -> list[bytes]:
         """Return the values of all lines called *name* (lower case), in order."""
         first = self._first

@@ -114,10 +114,15 @@ class ResponseHead:
         for line in lines:
             field = _parsed_lines.get(line)
             if field is None:
-                field = _parse_field(line)
+                if _FIELD_LINE.fullmatch(line) is None:
+                    raise MalformedResponseError("a line that is no field")
+                name, _, value = line.partition(b":")
+                field = name.lower(), value.strip(b" \t")
                 if field[0] in _CONTROL:
                     control.append(field)
                     continue
+                if field[0] in _REPEATED and len(line) <= _LONGEST_PARSED_LINE:
+                    _memoise(line, field)
             self.lines.append(field)
         if control:
             self._apply_control_fields(control, is_empty=is_empty, to_head=to_head)
@@ -207,14 +212,7 @@ def _check_delimiters(lengths: list[bytes], codings: list[bytes]) -> None:
         raise MalformedResponseError("a transfer coding without a name")
 
 
-def _parse_field(line: bytes) -> tuple[bytes, bytes]:
-    """Return the field in a line, its name in lower case. Raises `MalformedResponseError`."""
-    if _FIELD_LINE.fullmatch(line) is None:
-        raise MalformedResponseError("a line that is no field")
-    name, _, value = line.partition(b":")
-    field = name.lower(), value.strip(b" \t")
-    if field[0] in _REPEATED and len(line) <= _LONGEST_PARSED_LINE:
-        if len(_parsed_lines) >= _MOST_PARSED_LINES:
-            _parsed_lines.clear()
-        _parsed_lines[line] = field
-    return field
+def _memoise(line: bytes, field: tuple[bytes, bytes]) -> None:
+    if len(_parsed_lines) >= _MOST_PARSED_LINES:
+        _parsed_lines.clear()
+    _parsed_lines[line] = field

@@ -189,7 +189,9 @@ class Mirror:
 
     def user(self, requester: Requester) -> str | None:
         """Return the login of a requester, or else the App of its token, where known."""
-        login = self.users.login(requester.credential, self.now())
+        login = None
+        if requester.credential in self.users:
+            login = self.users.login(requester.credential, self.now())
         return login or self.credentials.app(requester.token)
 
     @property

@@ -41,8 +41,6 @@ class LocalPermissions:
 
     def negative(self, key: CacheKey, credential: str) -> NegativeResponse | None:
         """Return the negative response."""
-        if not self.records.negatives:
-            return None
         negative = self.records.use(short(NEGATIVE, key.name, credential))
         return None if negative is None else negative_of(negative)
 

@@ -95,9 +95,12 @@ class MemoryStore:
         The grant only if its request was sent after *since*.
         """
         grant = self.permissions.grant(key, credential, since)
-        negative = self.permissions.negative(key, credential)
+        refused_at, negative = 0.0, None
+        if self.records.negatives:
+            negative = self.permissions.negative(key, credential)
         # After these, so that a refusal and a recency list are never evicted before them.
-        refused_at = self.permissions.refused_at(key, credential)
+        if self.records.refusals:
+            refused_at = self.permissions.refused_at(key, credential)
         token = token or credential
         limits: tuple[Limit, ...] = ()
         if self._limits:
@@ -107,7 +110,7 @@ class MemoryStore:
             entries=self._entries(key),
             epoch=self.epoch(token),
             refused_at=refused_at,
-            unstorable=self._is_unstorable(key),
+            unstorable=bool(self._unstorable) and self._is_unstorable(key),
             limits=limits,
             negative=negative,
         )

@@ -52,18 +52,14 @@ class GitHubBreaker:
     _page_is_overruled: bool = field(init=False, default=False)
     #: Whether a request has failed since the status of the page last changed.
     _page_is_confirmed: bool = field(init=False, default=False)
-    _is_open: bool = field(init=False, default=False)
+    #: Whether the circuit is open: GitHub counts as unavailable.
+    is_open: bool = field(init=False, default=False)
     _next_probe_at: float = field(init=False, default=0.0)
-
-    @property
-    def is_open(self) -> bool:
-        """Whether the circuit is open: GitHub counts as unavailable."""
-        return self._is_open
 
     @property
     def reason(self) -> str | None:
         """Why the circuit is open: the status page, or the last failure; None: it is closed."""
-        if not self._is_open:
+        if not self.is_open:
             return None
         return (
             f"status-page:{self._page_status}" if self._page_opens_circuit else self._last_failure
@@ -84,7 +80,7 @@ class GitHubBreaker:
 
         Without probes, the circuit would stay open where each request has a stored response.
         """
-        if not self._is_open or now < self._next_probe_at:
+        if not self.is_open or now < self._next_probe_at:
             return False
         self._next_probe_at = now + PROBE_INTERVAL_S
         return True
@@ -98,7 +94,7 @@ class GitHubBreaker:
         if not limited:
             self._last_good_at = now
             self._page_is_overruled = True
-        if self._is_open:  # no response opens it
+        if self.is_open:  # no response opens it
             self._update(now)
 
     def note_failure(
@@ -140,8 +136,8 @@ class GitHubBreaker:
 
     def _update(self, now: float) -> None:
         is_open = self._page_opens_circuit or self._failures.is_enough(now)
-        if is_open is self._is_open:
+        if is_open is self.is_open:
             return
-        self._is_open = is_open
+        self.is_open = is_open
         self._next_probe_at = now + PROBE_INTERVAL_S
         self.on_change(not is_open)

@@ -90,10 +90,12 @@ class LoginCache:
         """Store that GitHub rejected a credential (401), as requested at *now*."""
         self._store(credential, _LoginRecord(None, now))
 
+    def __contains__(self, credential: str) -> bool:
+        """Tell whether the login of a credential was requested."""
+        return credential in self._used_at
+
     def login(self, credential: str, now: float) -> str | None:
         """Return the login of *credential* for display, or None where it isn't known."""
-        if credential not in self._used_at:
-            return None
         record = self._displayed(credential, now)
         if record is None:
             return None

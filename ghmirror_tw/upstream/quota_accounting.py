@@ -18,6 +18,7 @@ from ghmirror_tw.upstream.rate_limiter import RateLimiter
 from ghmirror_tw.upstream.request_to_send import OutgoingRequest, Requester
 from ghmirror_tw.upstream.upstream_interface import UpstreamResponse
 
+_NUMBERS: Final = (b"x-ratelimit-remaining", b"x-ratelimit-reset", b"x-ratelimit-limit")
 _log: Final = Logger(namespace="ghmirror.mirror")
 
 
@@ -69,14 +70,12 @@ class QuotaAccounting:
         request, token, fields = outgoing.request, outgoing.requester.token, response.fields
         if accepted:
             self.quotas.note(token, outgoing.resource, fields)
-        remaining = whole_number(fields.get(b"x-ratelimit-remaining"))
-        reset = whole_number(fields.get(b"x-ratelimit-reset"))
+        remaining, reset, limit = map(whole_number, fields.get_each(*_NUMBERS))
         if remaining is None or reset is None:
             self._charges.note_end(token, answered=True)
             return response
         user = self.user(outgoing.requester)
         resource = named_resource(fields) or outgoing.resource
-        limit = whole_number(fields.get(b"x-ratelimit-limit"))
         self.metrics.quota(user, resource, remaining, limit, reset)
         alone = not self.limiter.is_shared(token)
         if accepted:
