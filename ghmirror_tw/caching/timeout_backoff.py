@@ -49,12 +49,9 @@ class TimeoutBackoff:
 class TimeoutBackoffs:
     """The backoff of each key that times out, by name. Times are in seconds."""
 
+    #: Whether any key has a backoff.
+    any_known: bool = field(init=False, default=False)
     _by_key: OrderedDict[str, TimeoutBackoff] = field(init=False, factory=OrderedDict)
-
-    @property
-    def any_known(self) -> bool:
-        """Whether any key has a backoff."""
-        return bool(self._by_key)
 
     def of(self, key: str, credential: str) -> TimeoutBackoff | None:
         """Return the backoff that concerns requests of *credential* for *key*, if any.
@@ -90,9 +87,11 @@ class TimeoutBackoffs:
             pause_s = min(_FIRST_S * 2**doublings, _LONGEST_S)
         renewed = TimeoutBackoff(times, now, now + pause_s, credentials)
         store_recent(self._by_key, key, renewed, MAX_KEYS)
+        self.any_known = True
 
     def note_response(self, key: str, credential: str) -> None:
         """End the backoff of a key for *credential*, since a response arrived in time."""
         backoff = self._by_key.get(key)
         if backoff is not None and backoff.concerns(credential):
             del self._by_key[key]
+            self.any_known = bool(self._by_key)

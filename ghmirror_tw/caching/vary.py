@@ -40,8 +40,10 @@ def variant_id(sent: Fields, *responses: Fields) -> bytes | None:
     *sent* are the fields of the forwarded request. *responses* are the fields of the stored
     response, and of the 304 that confirms it. The result is stored in the grant.
     """
-    names = sorted({name for each in responses for name in fields_beyond_key(each)})
-    return _hashed(tuple(names), sent) if names else None
+    names: set[bytes] = set()
+    for each in responses:
+        names.update(fields_beyond_key(each))
+    return _hashed(tuple(sorted(names)), sent) if names else None
 
 
 def _hashed(names: tuple[bytes, ...], sent: Fields) -> bytes:

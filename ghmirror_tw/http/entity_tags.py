@@ -43,7 +43,7 @@ def as_weak(tag: bytes) -> bytes:
 
 def weakly_equal(a: bytes, b: bytes) -> bool:
     """Compare two entity-tags weakly: by opaque-tag alone (RFC 9110, section 8.8.3.2)."""
-    return opaque_tag(a) == opaque_tag(b)
+    return a == b or opaque_tag(a) == opaque_tag(b)
 
 
 def parse_entity_tags(value: bytes) -> tuple[bytes, ...]:

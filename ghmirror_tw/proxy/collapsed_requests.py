@@ -75,9 +75,10 @@ class CollapsedRequests:
         """
         for last in (False, True):
             current, name = lookup, self._flight_of(lookup)
-            if self.flights.under_way(name):
-                current = await self._until_joinable(lookup)
-                name = self._flight_of(current)
+            if not self.flights.under_way(name):
+                break
+            current = await self._until_joinable(lookup)
+            name = self._flight_of(current)
             if not self.flights.under_way(name):
                 break
             shared = await self._shared(current, name, process, last=last)

@@ -167,7 +167,8 @@ class Mirror:
             self.sender, self.store, self.sharing, choice, links, received, metadata
         )
         collapsed = CollapsedRequests(self._stored, self.metrics)
-        fallback = StaleFallback(self._stored, revalidation, collapsed.flights, self.call_later)
+        call_later = self.reactor.callLater
+        fallback = StaleFallback(self._stored, revalidation, collapsed.flights, call_later)
         return StorableRequests(
             self._stored,
             self.barrier,

@@ -186,7 +186,8 @@ class Revalidation:
         if validator.kind is ValidatorKind.EMPTY:
             stored = _EMPTY
         api_url = self.links.options.api_url
-        if stored is None or has_foreign_page(fields.combined(b"link"), api_url):
+        link = fields.combined(b"link")
+        if stored is None or (link is not None and has_foreign_page(link, api_url)):
             return None, UNCONDITIONAL
         metadata = self.metadata.of(exchange, fields)
         grant, entry = records_from_responses.from_304(known, validator, stored, metadata)

@@ -31,9 +31,12 @@ def measured(store: S, name: str, report: LookupTimes, now: Callable[[], float])
     return cast("S", _MeasuredStore(store, name, report, now))
 
 
-@define(eq=False)
+@define(eq=False, slots=False)
 class _MeasuredStore:
-    """Each result is ``hit``, ``miss`` or ``error``."""
+    """Each result is ``hit``, ``miss`` or ``error``.
+
+    It has no slots, so that a method of the store is found only once.
+    """
 
     _store: Any
     _name: str
@@ -41,7 +44,10 @@ class _MeasuredStore:
     _now: Callable[[], float]
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._store, name)
+        value = getattr(self._store, name)
+        if callable(value):
+            setattr(self, name, value)
+        return value
 
     def look_up(self, *arguments: Any, **more: Any) -> Deferred[Known]:
         """Look up records; a hit where there is a grant or a representation."""
@@ -72,9 +78,11 @@ class _MeasuredStore:
         is_hit: Callable[[R], bool],
     ) -> Deferred[R]:
         found = looking if isinstance(looking, Deferred) else Deferred.fromCoroutine(looking)
-        if found.called and not found.paused:  # as memory's are: a callback would cost more
-            result: Any = found.result
-            self._measure(result, operation, began, is_hit)
+        if (
+            found.called and not found.paused and not isinstance(found.result, Failure)
+        ):  # as memory's are: a callback would cost more
+            kind = "hit" if is_hit(cast("R", found.result)) else "miss"
+            self._report(self._name, operation, kind, self._now() - began)
             return found
         return found.addBoth(self._measure, operation, began, is_hit)
 

@@ -125,10 +125,6 @@ class UpstreamClient:
         sent = send_upload(pool, request, target, self.via, ObservedUpload(content, timed))
         return sent.addCallbacks(timed.response_received, timed.request_failed)
 
-    def note_exchange_end(self) -> None:
-        """Note that an exchange has ended, and its connection is free or closed."""
-        self.open_exchanges -= 1
-
     def receive(
         self, response: Any, on_end: Callable[[], object], is_contended: Callable[[], bool]
     ) -> UpstreamContent:
@@ -136,7 +132,7 @@ class UpstreamClient:
 
         def end() -> None:
             self.receiving.pop(content, None)
-            self.note_exchange_end()
+            self.open_exchanges -= 1
             on_end()
 
         length = None if response.length is UNKNOWN_LENGTH else response.length

@@ -109,8 +109,9 @@ class Sender:
             limit = self.limits.applying(token, outgoing.scopes, self.now())
             if limit is not None:
                 raise RateLimitedError(limit)
-        if spends(outgoing.request):
-            self.limiter.quota_reserve.check(token, outgoing.resource)
+        reserve = self.limiter.quota_reserve
+        if reserve.reserve and spends(outgoing.request):
+            reserve.check(token, outgoing.resource)
         permit = outgoing.permit_holder.take() or await self.acquire(outgoing)
         try:
             if not self.limits.any_known:
@@ -298,7 +299,9 @@ class Sender:
 
     def expecting(self, token: str) -> AbstractContextManager[None]:
         """Prepare a permit for a token; nothing is shared in the fleet for an unaccepted one."""
-        return self.limiter.prefetch(token) if self.credentials.is_accepted(token) else _NOTHING
+        if self.limiter.semaphores is None or not self.credentials.is_accepted(token):
+            return _NOTHING
+        return self.limiter.prefetch(token)
 
     async def learn_limits(self, request: Request, token: str, *, writes: bool) -> None:
         """Learn from the store which rate limits other replicas have met."""

@@ -78,7 +78,7 @@ class QuotaAccounting:
         resource = named_resource(fields) or outgoing.resource
         self.metrics.quota(user, resource, remaining, limit, reset)
         alone = not self.limiter.is_shared(token)
-        if accepted:
+        if accepted and self.limiter.quota_reserve.reserve:
             self.limiter.quota_reserve.note(token, resource, remaining, reset)
         one_less = self._charges.note_response(
             token, resource, remaining, reset, self.now(), alone=alone

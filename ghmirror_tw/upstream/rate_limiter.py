@@ -193,7 +193,7 @@ class RateLimiter:
             not self._ready
             and not (self.waiting and queue.length)
             and self.in_flight < self.max_connections
-            and (queue.unaccepted or not self.points.of(queue.name, kind))
+            and (queue.unaccepted or not (self.points.in_use and self.points.of(queue.name, kind)))
             and queue.in_flight.available > 0
         )
 

@@ -41,10 +41,10 @@ class ExchangeOwner(Protocol):
 
     reactor: Any
     max_connections: int
+    #: The requests whose content is being sent.
     sending: set[TimedRequest]
-
-    def note_exchange_end(self) -> None:
-        """Note that an exchange has ended."""
+    #: How many requests wait for a response, or receive its content.
+    open_exchanges: int
 
     def receive(
         self, response: Any, on_end: Callable[[], object], is_contended: Callable[[], bool]
@@ -122,7 +122,9 @@ class TimedRequest:
         self._is_over = True
         self.stalled_at = None
         self.client.sending.discard(self)
-        self._stop_timer()
+        timer, self._timer = self._timer, None
+        if timer is not None:
+            timer.cancel()
 
     def _stop_timer(self) -> None:
         timer, self._timer = self._timer, None
@@ -150,7 +152,7 @@ class TimedRequest:
         seconds = self.client.reactor.seconds() - self._began
         if response.length == 0:
             # The connection is free already.
-            self.client.note_exchange_end()
+            self.client.open_exchanges -= 1
             self.response.callback(
                 UpstreamResponse(response.code, fields, EMPTY_CONTENT, seconds=seconds)
             )
@@ -164,7 +166,7 @@ class TimedRequest:
     def request_failed(self, reason: Failure) -> None:
         """End the exchange with an error."""
         self._end()
-        self.client.note_exchange_end()
+        self.client.open_exchanges -= 1
         self.on_end()
         if self._is_timed_out:
             text = f"no response within {self.timeout_s:.3g} s"

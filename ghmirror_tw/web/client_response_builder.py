@@ -80,11 +80,12 @@ class ClientResponseBuilder:
                 response.fields.get(b"content-type")
             )
             rewriting = view if is_json_whole else None
-            sent = self.variants.cached(body, rewriting, gzip=view.gzip)
+            gzip = view.gzip
+            sent = self.variants.cached(body, rewriting, gzip=gzip)
             if sent is None:
-                sent = await self.variants.whole(body, rewriting, gzip=view.gzip)
+                sent = await self.variants.whole(body, rewriting, gzip=gzip)
             original = body.packed if isinstance(body, Representation) else body.content
-            whole = self._whole(response, sent, original, view, now)
+            whole = self._whole(response, sent, original, view, now, gzip=gzip)
         return _without_content(whole) if view.is_head else whole
 
     def _empty(self, response: Response, view: ClientView, now: float) -> ClientResponse:
@@ -123,7 +124,7 @@ class ClientResponseBuilder:
         anew: bool = False,
         coding: bytes | None = None,
     ) -> Fields:
-        rewritten = self.rewriter.fields(response.fields, view.base)
+        rewritten = self.variants.rewriter.fields(response.fields, view.base)
         return client_fields(response, rewritten, self.via, now, anew=anew, coding=coding)
 
     @staticmethod
@@ -143,16 +144,18 @@ class ClientResponseBuilder:
             view.indents or self.rewriter.changes(view.base, view.path)
         )
 
-    def _whole(
+    def _whole(  # noqa: PLR0913 - what the response depends on
         self,
         response: Response,
         sent: tuple[bytes, bool],
         original: bytes,
         view: ClientView,
         now: float,
+        *,
+        gzip: bool,
     ) -> ClientResponse:
         content, changed = sent
-        coding = b"gzip" if content and view.gzip else None
+        coding = b"gzip" if content and gzip else None
         anew = changed or coding is not None
         fields = self._fields(response, view, now, anew=anew, coding=coding)
         rewritten = content is not original

@@ -126,7 +126,8 @@ class MirrorRequest(server.Request):
         long, can send all responses.
         """
         bare = self._is_bare(status)
-        self._decide_persistence()
+        if self.incoming is not None:
+            self._decide_persistence()
         if self._disconnected or self.finished or (length is None and not bare):
             return False
         lines = [*fields.lines, *lines_of(self.responseHeaders)]

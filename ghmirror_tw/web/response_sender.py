@@ -40,7 +40,9 @@ class ResponseSender:
         if last:
             request.responseHeaders.setRawHeaders(b"connection", [b"close"])
             request.channel.persistent = False
-        self._count_held(request, response)
+        held = response.held
+        if len(held) > FREE_BYTES:
+            self._count_held(request, response, held)
         whole = response.incoming is None and len(response.content) <= PIECE_BYTES
         return whole and request.send_response(
             response.status, response.fields, response.content, response.length
@@ -66,13 +68,11 @@ class ResponseSender:
             await stream(request, content, None, self.reactor.callLater)
         request.finish()
 
-    def _count_held(self, request: MirrorRequest, response: ClientResponse) -> None:
-        held = response.held
-        if len(held) > FREE_BYTES:
-            request.note_held_content()
-            budgets = self.budgets
-            budget = budgets.forms if response.rewritten else budgets.of_size(len(held))
-            budget.track(response, held)
+    def _count_held(self, request: MirrorRequest, response: ClientResponse, held: bytes) -> None:
+        request.note_held_content()
+        budgets = self.budgets
+        budget = budgets.forms if response.rewritten else budgets.of_size(len(held))
+        budget.track(response, held)
 
     async def _relay(self, request: MirrorRequest, response: ClientResponse) -> None:
         """Stream content as fast as the client reads it.
