@@ -114,7 +114,8 @@ def path_of(uri: bytes) -> bytes:
 
 def _parse_origin_form(uri: bytes) -> Target:
     path, mark, query = uri.partition(b"?")
-    _check_bytes(query)
+    if query:
+        _check_bytes(query)
     split = _parse_path(path)
     return Target(split.prefix, split.target + mark + query) if mark else split
 

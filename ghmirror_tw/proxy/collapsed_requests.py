@@ -10,6 +10,7 @@ next one.
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Hashable
+from functools import partial
 from typing import Any, Final
 
 from attrs import define, evolve, field
@@ -87,7 +88,7 @@ class CollapsedRequests:
         else:
             current, name = lookup, object()
         current.flight.began_at = self.stored.epochs.tick()
-        response, _ = await self.flights.join(name, lambda: process(current), current.flight)
+        response, _ = await self.flights.join(name, partial(process, current), current.flight)
         return response
 
     async def _shared(
@@ -99,7 +100,7 @@ class CollapsedRequests:
         """
         self.metrics.collapsed()
         try:
-            response, first = await self.flights.join(name, lambda: process(lookup), lookup.flight)
+            response, first = await self.flights.join(name, partial(process, lookup), lookup.flight)
         except NoUpstreamResponseError as error:
             if not last and error.reason == "broken-answer":
                 return None

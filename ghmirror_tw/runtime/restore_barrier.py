@@ -26,15 +26,12 @@ class RestoreBarrier:
 
     reactor: Any
     longest_s: float = 0.0
+    #: Whether a restorer works, and is still waited for.
+    is_shut: bool = field(init=False, default=False)
     #: The timers after which restorers are waited for no longer.
     _timers: dict[Hashable, IDelayedCall] = field(init=False, factory=dict)
     _waiters: list[Deferred[None]] = field(init=False, factory=list)
     _waking: IDelayedCall | None = field(init=False, default=None)
-
-    @property
-    def is_shut(self) -> bool:
-        """Whether a restorer works, and is still waited for."""
-        return bool(self._timers)
 
     @property
     def waiting(self) -> int:
@@ -45,6 +42,7 @@ class RestoreBarrier:
         """Let requests wait from now on, until *restorer* is done."""
         if restorer not in self._timers and self.longest_s > 0:
             self._timers[restorer] = self.reactor.callLater(self.longest_s, self._expire, restorer)
+            self.is_shut = True
 
     def _expire(self, restorer: Hashable) -> None:
         del self._timers[restorer]
@@ -58,7 +56,8 @@ class RestoreBarrier:
         self._wake()
 
     def _wake(self) -> None:
-        if self._timers or self._waking is not None:
+        self.is_shut = bool(self._timers)
+        if self.is_shut or self._waking is not None:
             return
         batch, self._waiters[:_BATCH] = self._waiters[:_BATCH], []
         wake(batch)

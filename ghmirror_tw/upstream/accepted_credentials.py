@@ -8,6 +8,7 @@ from the others.
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Callable
 from typing import Final
 
 from attrs import define, field
@@ -30,27 +31,36 @@ class CredentialRegistry:
     """Names credentials by *names*, which SIGHUP may replace; knows the accepted tokens."""
 
     names: CredentialNames
-    #: The accepted tokens with the Apps that they name, that which was used last at the end.
+    #: The accepted tokens with the Apps that they name, that which was used last at the end. One
+    #: stands for requests without a token, and is always accepted.
     _tokens: OrderedDict[str, str] = field(init=False, factory=OrderedDict)
+    #: Tells whether GitHub has accepted a token.
+    is_accepted: Callable[[str], bool] = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.is_accepted = self._tokens.__contains__
+        self.rename(self.names)
+
+    def rename(self, names: CredentialNames) -> None:
+        """Name credentials by *names* from now on."""
+        self.names = names
+        self._tokens[names.token_of(_NO_FIELDS)] = ""
 
     def requester(self, fields: Fields) -> Requester:
-        """Return the sender of a request with *fields*."""
-        return Requester(*fields.memoised(self.names))
+        """Return the sender of a request with *fields*, whose token counts as used."""
+        requester = Requester(*fields.memoised(self.names))
+        if requester.token in self._tokens:
+            self._tokens.move_to_end(requester.token)
+        return requester
 
     def key(self, request: Request) -> CacheKey:
         """Return the cache key of a request."""
         return CacheKey.of(request.target, request.fields, self.names.origin)
 
-    def is_accepted(self, token: str) -> bool:
-        """Tell whether GitHub has accepted a token, or it stands for requests without one."""
-        if token in self._tokens:
-            self._tokens.move_to_end(token)
-            return True
-        return token == self.names.token_of(_NO_FIELDS)
-
     def accept(self, token: str, app: str = "") -> None:
         """Note that GitHub has accepted a token; *app*: the App that it names."""
         store_recent(self._tokens, token, app, CAPACITY)
+        self._tokens.setdefault(self.names.token_of(_NO_FIELDS), "")
 
     def app(self, token: str) -> str | None:
         """Return the App that an accepted token names, as ``app:ID``, or None."""
@@ -59,3 +69,4 @@ class CredentialRegistry:
     def forget(self, token: str) -> None:
         """Note that GitHub does not accept a token any more."""
         self._tokens.pop(token, None)
+        self._tokens.setdefault(self.names.token_of(_NO_FIELDS), "")

@@ -134,7 +134,7 @@ class Sender:
         if not self.credentials.is_accepted(outgoing.requester.token):
             unaccepted = CHECKS if is_quota_request(request) else UNACCEPTED
         points = READ_POINTS
-        if not outgoing.is_read:
+        if request.method not in READ_METHODS:
             points = points_of(request, mutates=outgoing.writes)
         entering = self.limiter.acquire(
             outgoing.requester.token,
@@ -184,7 +184,8 @@ class Sender:
         self._note_health(outgoing, response, began, ended)
         accepted = accepted or self._note_acceptance(outgoing, permit, response)
         response = self.accounting.note_response(outgoing, response, accepted=accepted)
-        self._note_limit(outgoing, probe, response)
+        if probe is not None or response.limit is not None:
+            self._note_limit(outgoing, probe, response)
         return response
 
     def _note_failure(

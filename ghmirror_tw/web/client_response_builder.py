@@ -55,38 +55,48 @@ class ClientResponseBuilder:
         return self.variants.budgets
 
     async def build(self, response: Response, view: ClientView, now: float) -> ClientResponse:
-        """Return *response* as a client with *view* receives it. Raises `UpstreamError`."""
-        if not response.storable:
-            view = evolve(view, passthrough=True)
-        if view.version and response.status != _OK:
-            view = evolve(view, version=b"")
-        if view.version:
-            response = await self._versioned(response, view)
-        body = response.body
-        if not isinstance(body, (Representation, CodedContent)):
-            if body is None or response.status in _WITHOUT_CONTENT or view.is_head:
+        """Return *response* as a client with *view* receives it. Raises `UpstreamError`.
+
+        Where that fails, content that is still incoming is aborted.
+        """
+        try:
+            if not response.storable or view.version:
+                view = _view_of(response, view)
+                if view.version:
+                    response = await self._versioned(response, view)
+            body = response.body
+            if not isinstance(body, (Representation, CodedContent)):
+                return self._incoming(response, body, view, now)
+            if response.storable and self._is_not_modified(response, view):
+                anew = view.gzip or self._may_change(response, view)
+                fields = self._fields(response, view, now, anew=anew)
+                return ClientResponse(_NOT_MODIFIED, fields.without(_DESCRIBING))
+            if response.status in _WITHOUT_CONTENT:
                 return self._empty(response, view, now)
-            return self._streamed(response, body, response.coding, view, now)
-        if response.storable and self._is_not_modified(response, view):
-            anew = view.gzip or self._may_change(response, view)
-            fields = self._fields(response, view, now, anew=anew)
-            return ClientResponse(_NOT_MODIFIED, fields.without(_DESCRIBING))
-        if response.status in _WITHOUT_CONTENT:
+            if not view.version and size_of(body) > LARGE_BYTES:
+                whole = await self._large(response, body, view, now)
+            else:
+                content_type = response.fields.get(b"content-type")
+                rewrites = response.status != _PARTIAL and is_json(content_type)
+                rewriting, gzip = view if rewrites else None, view.gzip
+                sent = self.variants.cached(body, rewriting, gzip=gzip)
+                if sent is None:
+                    sent = await self.variants.whole(body, rewriting, gzip=gzip)
+                original = body.packed if isinstance(body, Representation) else body.content
+                whole = self._whole(response, sent, original, view, now, gzip=gzip)
+            return _without_content(whole) if view.is_head else whole
+        except BaseException:
+            if response.incoming is not None:
+                response.incoming.abort()
+            raise
+
+    def _incoming(
+        self, response: Response, body: IncomingContent | None, view: ClientView, now: float
+    ) -> ClientResponse:
+        """Return a response whose content, if it has any, is still incoming."""
+        if body is None or response.status in _WITHOUT_CONTENT or view.is_head:
             return self._empty(response, view, now)
-        if not view.version and size_of(body) > LARGE_BYTES:
-            whole = await self._large(response, body, view, now)
-        else:
-            is_json_whole = response.status != _PARTIAL and is_json(
-                response.fields.get(b"content-type")
-            )
-            rewriting = view if is_json_whole else None
-            gzip = view.gzip
-            sent = self.variants.cached(body, rewriting, gzip=gzip)
-            if sent is None:
-                sent = await self.variants.whole(body, rewriting, gzip=gzip)
-            original = body.packed if isinstance(body, Representation) else body.content
-            whole = self._whole(response, sent, original, view, now, gzip=gzip)
-        return _without_content(whole) if view.is_head else whole
+        return self._streamed(response, body, response.coding, view, now)
 
     def _empty(self, response: Response, view: ClientView, now: float) -> ClientResponse:
         """Return a response without content, or to HEAD."""
@@ -224,6 +234,12 @@ class ClientResponseBuilder:
         )
         fields = self._fields(response, view, now, anew=True, coding=b"gzip" if packs else None)
         return ClientResponse(response.status, fields, incoming=body, conversion=conversion)
+
+
+def _view_of(response: Response, view: ClientView) -> ClientView:
+    """Return the properties of a request that select the variant of this response."""
+    version = view.version if response.status == _OK else b""
+    return evolve(view, passthrough=not response.storable, version=version)
 
 
 def _without_content(whole: ClientResponse) -> ClientResponse:

@@ -75,14 +75,15 @@ class _RequestRecord:
     #: Whether the target is one of GitHub Enterprise Server's.
     enterprise: bool = False
 
-    def note(self, response: Response) -> None:
-        """Note the mirror's response."""
+    def noted(self, response: Response) -> Response:
+        """Note the mirror's response, and return it."""
         self.outcome = response.outcome
         bypassed = response.forward if response.forward in _BYPASSES else None
         self.detail = response.detail or bypassed
         self.upstream_status = response.upstream_status
         self.upstream_seconds = response.upstream_seconds
         self.request_id = response.request_id or response.fields.get(b"x-github-request-id")
+        return response
 
 
 @implementer(IResource)
@@ -190,8 +191,19 @@ class MirrorResource:
         """Send the response to a request, whatever fails."""
         try:
             try:
-                response = await self._response(request, record)
+                response = self._own_response(request, record)
+                if response is None:
+                    forwarded, requester, view = self._forwarded(request, record)
+                    # No name for the mirror's response: its content would live until the end.
+                    response = await self.response_builder.build(
+                        record.noted(
+                            await self.mirror.respond(forwarded, requester, request.upload)
+                        ),
+                        view,
+                        self.reactor.seconds(),
+                    )
             except Exception as error:
+                record.outcome = Outcome.ERROR
                 if isinstance(error, CancelledError) and request.fault is None:
                     raise
                 response = self._error_response(error, request, record)
@@ -212,23 +224,15 @@ class MirrorResource:
                 request.abort()
         self._end(request, record)
 
-    async def _response(self, request: MirrorRequest, record: _RequestRecord) -> ClientResponse:
-        """Return the mirror's response to a request."""
+    def _own_response(
+        self, request: MirrorRequest, record: _RequestRecord
+    ) -> ClientResponse | None:
+        """Return the response to a preflight request; None: GitHub has to respond."""
         _check_credential(request.fields)
-        if is_preflight(request.method, request.fields):
-            record.outcome = Outcome.PASS
-            return preflight_response(self.reactor.seconds())
-        forwarded, view = self._forwarded(request, record)
-        assert record.requester is not None
-        response = await self.mirror.respond(forwarded, record.requester, request.upload)
-        record.note(response)
-        try:
-            return await self.response_builder.build(response, view, self.reactor.seconds())
-        except BaseException:
-            record.outcome = Outcome.ERROR
-            if response.incoming is not None:
-                response.incoming.abort()
-            raise
+        if not is_preflight(request.method, request.fields):
+            return None
+        record.outcome = Outcome.PASS
+        return preflight_response(self.reactor.seconds())
 
     def _error_response(
         self, error: Exception, request: MirrorRequest, record: _RequestRecord
@@ -237,7 +241,6 @@ class MirrorResource:
 
         A request is cancelled for the fault in its content, where it has one.
         """
-        record.outcome = Outcome.ERROR
         shown: MirrorError
         if isinstance(error, CancelledError) and request.fault is not None:
             shown = request.fault
@@ -259,7 +262,7 @@ class MirrorResource:
 
     def _forwarded(
         self, request: MirrorRequest, record: _RequestRecord
-    ) -> tuple[Request, ClientView]:
+    ) -> tuple[Request, Requester, ClientView]:
         """Return a request as it is forwarded, and what selects its variant of the response."""
         target = parse_target(request.uri)
         record.enterprise = bool(target.prefix)
@@ -271,7 +274,7 @@ class MirrorResource:
         fields = request.fields
         sent = fields.memoised(forwarded_request_fields)
         forwarded_request = Request(request.method, target.target, sent)
-        record.requester = self.mirror.credentials.requester(sent)
+        record.requester = requester = self.mirror.credentials.requester(sent)
         version = b""
         if record.enterprise and holds_version(request.method, forwarded_request.path):
             version = self.enterprise_version
@@ -280,7 +283,7 @@ class MirrorResource:
             without = sent.without(PRECONDITIONS)
             forwarded_request = evolve(forwarded_request, fields=without)
         view = ClientView(request.method, base, fields, version, forwarded_request.path)
-        return forwarded_request, view
+        return forwarded_request, requester, view
 
     def _check(self, request: MirrorRequest) -> None:
         """Raise `MirrorError` for a request that is not forwarded."""
@@ -337,6 +340,7 @@ class MirrorResource:
             _drop_frames(error)
             request.abort()
         except UpstreamError as error:
+            record.outcome = Outcome.ERROR
             for name in {name for name, _ in response.fields} | {b"content-length"}:
                 request.responseHeaders.removeHeader(name)
             response = self._error_response(error, request, record)

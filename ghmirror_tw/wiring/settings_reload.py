@@ -48,7 +48,7 @@ class SettingsReload:
         credentials = mirror.credentials
         names = CredentialNames.by(secrets, credentials.names.origin)
         if names.secrets != credentials.names.secrets:
-            credentials.names = names
+            credentials.rename(names)
         if parts.redis is not None:
             parts.redis.redis.use(Codec.by(secrets, limit))
         if parts.stores.redis_trust is not None:

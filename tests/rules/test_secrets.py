@@ -179,7 +179,7 @@ class Secrets(TestCase):
         """Copies of content in this process do not keep the former seal in Redis."""
         for home in (self.home,):
             secrets = (NEW.encode(), OLD.encode())
-            home.parts.mirror.credentials.names = CredentialNames.by(secrets, SERVER[0])
+            home.parts.mirror.credentials.rename(CredentialNames.by(secrets, SERVER[0]))
             home.parts.store.redis.use(Codec.by(secrets))
             assert (await self.get(home)).outcome == REVALIDATED
         codec = Codec(NEW.encode())
