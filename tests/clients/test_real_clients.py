@@ -1,4 +1,4 @@
-"""PyGithub, Octokit and go-github see through the mirror what they see without it."""
+"""Real clients see through the mirror what they see without it."""
 
 from __future__ import annotations
 
@@ -100,6 +100,29 @@ class GoGithub(Clients):
 
     def command(self, url: str, token: str) -> list[str]:
         return [go_github(), url, token]
+
+
+class Libraries(TestCase):
+    """gidgethub and github3.py in one process, which starts faster than two."""
+
+    timeout = 120
+
+    async def test_output_is_the_same_through_the_mirror(self) -> None:
+        """With an empty and a filled store; then only the two 404s are paid for."""
+        github = await scene()
+        self.addCleanup(lambda: Deferred.fromCoroutine(github.close()))
+        github.alias("/api/v3", "")
+        command = [sys.executable, "-m", "tests.clients.python_clients"]
+        expected = await json_output_of([*command, github.api_url, TOKEN])
+        assert expected["gidgethub"]["numbers"] == list(range(1, ISSUES + 1))
+        assert expected["github3.py"]["missing"] == 404
+        mirror = await start_mirror(self, {"github": {"api_url": github.api_url}})
+        github.reset_counts()
+        paid = []
+        for _ in range(2):
+            assert await json_output_of([*command, mirror.url, TOKEN]) == expected
+            paid.append(github.total_paid)
+        assert paid[1] - paid[0] == 2
 
 
 del Clients  # nothing to run by itself

@@ -37,7 +37,7 @@ def test_each_yaml_is_valid() -> None:
 
 def test_tables_have_the_same_clients() -> None:
     """Each client with a setting has a row of what it reads, but ghapi."""
-    assert len(rows(0)) == 17
+    assert len(rows(0)) == 19
     assert rows(0) - rows(1) == {"ghapi"}
     assert rows(1) <= rows(0)
 
