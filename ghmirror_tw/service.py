@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import signal
+from contextlib import suppress
 from typing import Any, Final
 
 from twisted.application.service import MultiService
 from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
+from twisted.internet.error import ReactorNotRunning
 from twisted.internet.task import deferLater
 from twisted.logger import ILogObserver, Logger
 
@@ -116,7 +118,7 @@ class MirrorService(MultiService):
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
 
     def _terminate(self) -> None:
-        if not self.readiness.stopping:
+        with suppress(ReactorNotRunning):  # another signal has stopped it
             self.reactor.stop()
 
     def stopService(self) -> Deferred[None]:

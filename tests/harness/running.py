@@ -309,7 +309,7 @@ class Mirror:
 
     def signal(self, number: signal.Signals) -> None:
         """Send it a signal."""
-        self._process.signalProcess(number.name.removeprefix("SIG"))
+        self._process.signalProcess(number)
 
     async def stop(self, timeout_s: float = _STOP_S) -> int:
         """End it as an operator does, and return its exit status; may be called again."""

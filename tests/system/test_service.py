@@ -132,6 +132,16 @@ class Service(TestCase):
         assert (got.status, got.json) == (200, {"a": 1})
         assert await mirror.stop() == STOPPED
 
+    async def test_two_signals_at_once_stop_it_once(self) -> None:
+        """As from make, which passes SIGTERM on to a process that has received it already."""
+        mirror = await start_mirror(self, {})
+        await get(mirror.url, "/healthz")
+        for each in (signal.SIGSTOP, signal.SIGINT, signal.SIGTERM, signal.SIGCONT):
+            mirror.signal(each)
+        await mirror.ended()
+        assert "Stopped" in mirror.log_text
+        assert "Traceback" not in mirror.log_text
+
     async def test_sigterm_lets_a_begun_request_complete(self) -> None:
         """A request that began before SIGTERM receives its response; idle connections close."""
         github = await open_github(self)
