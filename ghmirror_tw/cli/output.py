@@ -26,6 +26,7 @@ _HINTS: Final = {
     "mirror": "start the mirror, or name its admin port: ghmirror top --url http://HOST:8081",
     "store": "check that Redis runs, and [redis] in this configuration",
     "target": "check [snapshot] target, and this user's permission to read it",
+    "no-target": "name the configuration of the mirror by --config, or set this option there",
     "no-snapshot": "a mirror saves one each [snapshot] interval; is this its [snapshot] target?",
     "no-such-snapshot": "ghmirror snapshot list shows the names",
     "no-records": "check that [redis] url and key_prefix are those of the mirrors",

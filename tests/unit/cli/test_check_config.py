@@ -135,4 +135,5 @@ def test_no_target_no_snapshots(operator: Operator) -> None:
         assert (ended.status, ended.out) == (2, "")
         assert ended.err == (
             "error: [snapshot] target: it is empty; expected a directory or bucket for snapshots\n"
+            "hint: name the configuration of the mirror by --config, or set this option there\n"
         )
