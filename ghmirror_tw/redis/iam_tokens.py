@@ -18,6 +18,8 @@ from attrs import define, field, frozen
 from twisted.logger import Logger
 
 from ghmirror_tw.redis.server_endpoint import Credentials, RedisConnectError
+from ghmirror_tw.runtime.deferreds import do_nothing
+from ghmirror_tw.runtime.single_flight import SingleFlight
 
 #: How long a token is valid, in seconds.
 LIFE_S: Final = 900
@@ -101,7 +103,8 @@ class IamTokens:
     """Gives each new connection a token that is valid; *run* calls a function in a thread.
 
     *now* returns seconds of a clock that does not go back. *failed* is called when no token could
-    be signed. A token that a server has refused is not used again.
+    be signed. A token that a server has refused is not used again. Connections of all pools share a
+    signing, which occupies a thread for as long as a service of AWS takes.
     """
 
     signer: IamSigner
@@ -110,11 +113,12 @@ class IamTokens:
     failed: Callable[[], object] = lambda: None
     _token: str = field(init=False, default="", repr=False)
     _signed_at: float = field(init=False, default=0.0)
+    _signings: SingleFlight[None] = field(init=False, factory=lambda: SingleFlight(do_nothing))
 
     async def credentials(self) -> Credentials:
         """Return the user with a token. Raises `RedisConnectError`."""
         if not self._token or self._age_s >= _RENEWED_AFTER_S:
-            await self._renew()
+            await self._signings.join(self.signer, self._renew)
         return Credentials(self.signer.user, self._token, partial(self._drop, self._token))
 
     def _drop(self, token: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import os
+import threading
 from collections.abc import Callable
 from typing import Any
 from unittest import mock
@@ -15,6 +16,7 @@ from botocore.credentials import Credentials as AwsCredentials
 from botocore.hooks import HierarchicalEmitter
 from botocore.model import ServiceId
 from botocore.signers import RequestSigner
+from twisted.internet.defer import Deferred
 from twisted.logger import LogEvent, formatEvent, globalLogPublisher
 from twisted.python.threadable import isInIOThread
 from twisted.trial.unittest import TestCase
@@ -101,10 +103,13 @@ class Numbered:
     user: str = "mirror"
     error: Exception | None = None
     signed: list[bool] = field(factory=list)
+    go: threading.Event | None = None
 
     def sign(self) -> str:
-        """Return the next token; note whether this is the reactor's thread."""
+        """Return the next token, after *go*; note whether this is the reactor's thread."""
         self.signed.append(isInIOThread())
+        if self.go is not None:
+            self.go.wait()
         if self.error is not None:
             raise self.error
         return f"token {len(self.signed)}"
@@ -167,6 +172,17 @@ class Renewal(TestCase):
         second.on_refused()
         assert await self.password() == "token 2"
         assert len(self.signer.signed) == 2
+
+    async def test_connections_share_a_signing(self) -> None:
+        """A slow service of AWS occupies one of the threads in which content is converted."""
+        go = threading.Event()
+        self.addCleanup(go.set)
+        self.signer.go = go
+        waiting = [Deferred.fromCoroutine(self.password()) for _ in range(3)]
+        assert await self.threads.run_blocking(lambda: "converted") == "converted"
+        go.set()
+        assert [await each for each in waiting] == ["token 1"] * 3
+        assert len(self.signer.signed) == 1
 
     async def test_the_reasons_for_no_token(self) -> None:
         """They name what is missing."""
