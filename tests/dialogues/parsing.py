@@ -188,9 +188,22 @@ class SecondsPass:
 
 
 @frozen
+class OptionLine:
+    """An option of the configuration, as a file has it."""
+
+    section: str
+    name: str
+    value: str
+    line: int
+
+
+@frozen
 class Restarts:
+    """A restart; the *options* replace those of the same name."""
+
     line: int
     replica: str
+    options: tuple[OptionLine, ...] = ()
 
 
 @frozen
@@ -238,16 +251,6 @@ _SIMPLE: Final[dict[str, Callable[[int], Step]]] = {
     "redis stops": RedisStops,
     "redis starts": RedisStarts,
 }
-
-
-@frozen
-class OptionLine:
-    """An option of the configuration, as a file has it."""
-
-    section: str
-    name: str
-    value: str
-    line: int
 
 
 @frozen
@@ -359,12 +362,16 @@ class _Parser:
             self.steps.append(self._step(text, number, self._block()))
 
     def _option(self, text: str, number: int) -> None:
+        option = self._option_of(text, number)
+        if self.steps:
+            raise self.wrong(number, "an option after a step; expected options before all steps")
+        self.options.append(option)
+
+    def _option_of(self, text: str, number: int) -> OptionLine:
         matched = _OPTION.fullmatch(text)
         if matched is None:
             raise self.wrong(number, "no option; expected [section] name = value")
-        if self.steps:
-            raise self.wrong(number, "an option after a step; expected options before all steps")
-        self.options.append(OptionLine(matched[1], matched[2], matched[3].strip(), number))
+        return OptionLine(matched[1], matched[2], matched[3].strip(), number)
 
     def _take_store(self, name: str, number: int) -> None:
         if name not in STORES:
@@ -403,6 +410,8 @@ class _Parser:
 
     def _step(self, text: str, number: int, block: _Block | None) -> Step:
         words = text.split()
+        if words[1:] == ["restarts", "with"]:
+            return self._restart(words[0], number, block)
         step = self._bare_step(text, words, number)
         if step is not None:
             if block is not None:
@@ -426,6 +435,14 @@ class _Parser:
             return ClientSends(number, name, self._request(block, number), replica)
         which = self._which(more, number, word="for")
         return ClientReceives(number, name, self._response(block, number, expected=True), which)
+
+    def _restart(self, name: str, number: int, block: _Block | None) -> Step:
+        if name not in REPLICAS:
+            raise self.wrong(number, f"replica {name!r}; expected A, B or C")
+        if block is None:
+            raise self.wrong(number, "no options; expected some below")
+        lines = enumerate(block.lines, block.first)
+        return Restarts(number, name, tuple([self._option_of(line, at) for at, line in lines]))
 
     def _more(self, name: str, words: list[str], number: int, block: _Block | None) -> Step:
         if block is None:

@@ -6,7 +6,7 @@ import gzip
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from email.utils import formatdate
 from functools import singledispatchmethod
 from pathlib import Path
@@ -25,7 +25,7 @@ from ghmirror_tw.github.origin import Origin
 from tests.dialogues import parsing
 from tests.dialogues.clock import API_HOST, UPLOADS_HOST, Calm, Clock
 from tests.dialogues.comparing import DialogueError, alike, differing_field, differing_line
-from tests.dialogues.parsing import Dialogue, Message, Step, Which
+from tests.dialogues.parsing import Dialogue, Message, OptionLine, Step, Which
 from tests.dialogues.peers import (
     ClientConnection,
     Exchange,
@@ -166,8 +166,16 @@ class Conversation:
 
     # The setting.
 
-    def _settings(self) -> Settings:
-        """Return the settings of the options, read by the configuration's own loader."""
+    def _settings(self, replacing: tuple[OptionLine, ...] = ()) -> Settings:
+        """Return the settings of the options, read by the configuration's own loader.
+
+        Those that *replacing* has replace those of the same name.
+        """
+        replaced = {(option.section, option.name) for option in replacing}
+        options = [
+            *(each for each in self.dialogue.options if (each.section, each.name) not in replaced),
+            *replacing,
+        ]
         given: dict[str, dict[str, list[str]]] = {
             "github": {"api_url": [self.api_url], "status_url": [""]},
             "cache": {"backend": [self.store]},
@@ -177,7 +185,7 @@ class Conversation:
         if self.store == "redis":
             given["redis"] = {"url": [self.redis.url], "key_prefix": [self.redis.prefix]}
         seen: set[tuple[str, str]] = set()
-        for option in self.dialogue.options:
+        for option in options:
             if (option.section, option.name) == ("github", "api_url"):
                 continue
             names = given.setdefault(option.section, {})
@@ -191,14 +199,15 @@ class Conversation:
         try:
             return load(file, {})
         except ConfigError as error:
-            raise DialogueError(self._option_line(error), "; ".join(error.faults)) from None
+            line = self._option_line(error, options)
+            raise DialogueError(line, "; ".join(error.faults)) from None
 
-    def _option_line(self, error: ConfigError) -> int:
-        for option in self.dialogue.options:
+    def _option_line(self, error: ConfigError, options: Sequence[OptionLine]) -> int:
+        for option in options:
             for fault in error.faults:
                 if fault.startswith((f"[{option.section}] {option.name}:", f"[{option.section}]:")):
                     return option.line
-        return self.dialogue.options[0].line if self.dialogue.options else 1
+        return options[0].line if options else 1
 
     @property
     def _github_host(self) -> str:
@@ -602,6 +611,8 @@ class Conversation:
     async def _(self, step: parsing.Restarts) -> None:
         replica = self.replicas[step.replica]
         await replica.close()
+        if step.options:
+            replica.settings = self._settings(step.options)
         await replica.open(self.clock)
 
     async def _redis_is(self, available: bool) -> None:
