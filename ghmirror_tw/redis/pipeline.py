@@ -68,8 +68,10 @@ class _Pipeline:
 
     def send(self) -> None:
         """Send all commands in one write."""
-        encoded = [command.encoded() for command in self.commands]
-        self.large = any(command.large for command in self.commands)
+        encoded = []
+        for command in self.commands:
+            encoded.append(command.encoded())
+            self.large = self.large or command.large
         self._write(encoded, range(len(encoded)))
         if not self.missing:
             self._end(self.replies)

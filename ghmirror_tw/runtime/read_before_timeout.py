@@ -11,34 +11,31 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeAlias
 
-from attrs import define, field
 from twisted.internet.interfaces import IDelayedCall
 
 #: Calls a function in so many seconds.
 CallLater: TypeAlias = Callable[[float, Callable[[], object]], IDelayedCall]
 
 
-@define(eq=False)
 class ReadBeforeTimeout:
     """Calls *call* in *delay_s* seconds, which pass in *steps*, and one turn of the reactor."""
 
-    call_later: CallLater
-    delay_s: float
-    call: Callable[[], object]
-    steps: int = 1
-    _steps_left: int = field(init=False)
-    _delayed: IDelayedCall = field(init=False)
+    __slots__ = ("_call", "_call_later", "_delayed", "_step_s", "_steps", "_steps_left")
 
-    def __attrs_post_init__(self) -> None:
-        self._steps_left = self.steps
-        self._delayed = self.call_later(self.delay_s / self.steps, self._step)
+    def __init__(
+        self, call_later: CallLater, delay_s: float, call: Callable[[], object], steps: int = 1
+    ) -> None:
+        self._call_later, self._call = call_later, call
+        self._steps = self._steps_left = steps
+        self._step_s = delay_s / steps
+        self._delayed = call_later(self._step_s, self._step)
 
     def _step(self) -> None:
         self._steps_left -= 1
         if self._steps_left:
-            self._delayed = self.call_later(self.delay_s / self.steps, self._step)
+            self._delayed = self._call_later(self._step_s, self._step)
         else:
-            self._delayed = self.call_later(0.0, self.call)
+            self._delayed = self._call_later(0.0, self._call)
 
     def active(self) -> bool:
         """Tell whether the timer has neither called nor been cancelled."""
@@ -47,8 +44,9 @@ class ReadBeforeTimeout:
     def reset(self, delay_s: float) -> None:
         """Begin the delay again."""
         self._delayed.cancel()
-        self.delay_s = delay_s
-        self.__attrs_post_init__()
+        self._step_s = delay_s / self._steps
+        self._steps_left = self._steps
+        self._delayed = self._call_later(self._step_s, self._step)
 
     def cancel(self) -> None:
         """Do not call."""
