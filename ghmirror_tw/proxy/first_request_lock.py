@@ -7,7 +7,6 @@ without it.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable
 from itertools import count
 from typing import Final, Self
@@ -64,9 +63,9 @@ class FirstRequestLock:
         """
         lookup, owner, now = self.lookup, self.owner(), self.stored.now
         until = now() + self.wait_s
-        attempts: Counter[LockName] = Counter()
+        attempts: dict[LockName, int] = {}
         while (lock := self._lock_name(known)) is not None and now() < until:
-            attempts[lock] += 1
+            attempts[lock] = attempts.get(lock, 0) + 1
             if attempts[lock] > _MOST_ATTEMPTS or self._is_limited():
                 break
             await self._acquire_permit()
