@@ -167,8 +167,7 @@ class Mirror:
             self.sender, self.store, self.sharing, choice, links, received, metadata
         )
         collapsed = CollapsedRequests(self._stored, self.metrics)
-        call_later = self.reactor.callLater
-        fallback = StaleFallback(self._stored, revalidation, collapsed.flights, call_later)
+        fallback = StaleFallback(self._stored, revalidation, collapsed.flights, self.call_later)
         return StorableRequests(
             self._stored,
             self.barrier,

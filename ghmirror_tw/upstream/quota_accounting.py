@@ -68,9 +68,9 @@ class QuotaAccounting:
     ) -> UpstreamResponse:
         """Note the quota that a response reports; return it, marked if it is a charged 304."""
         request, token, fields = outgoing.request, outgoing.requester.token, response.fields
+        remaining, reset, limit = map(whole_number, fields.get_each(*_NUMBERS))
         if accepted:
             self.quotas.note(token, outgoing.resource, fields)
-        remaining, reset, limit = map(whole_number, fields.get_each(*_NUMBERS))
         if remaining is None or reset is None:
             self._charges.note_end(token, answered=True)
             return response

@@ -38,9 +38,9 @@ class Quotas:
 
     def note(self, credential: str, bucket: str, fields: Fields) -> None:
         """Store the `X-RateLimit-*` fields of a response, if it has them."""
-        lines = tuple([line for line in fields.lines if line[0] in _FIELDS])
-        if lines:
-            store_recent(self._last, (credential, bucket), Fields.of(lines), MOST)
+        if fields.get(b"x-ratelimit-limit") is None:
+            return
+        store_recent(self._last, (credential, bucket), fields.only(_FIELDS), MOST)
 
     def last(self, credential: str, bucket: str) -> Fields:
         """Return the fields that were received last; none, where none were."""
