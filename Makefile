@@ -172,7 +172,8 @@ $(VENV)/pypy/installed: $(VENV)/made conf/pypy/constraints.txt setup.cfg pyproje
 	touch $@
 
 $(VENV)/ready-to-test: $(VENV)/made tests/requirements.txt
-	$(PIP) install -r tests/requirements.txt
+	# bytecode is compiled for what is imported: less than half
+	$(PIP) install --no-compile -r tests/requirements.txt
 	touch $@
 
 $(VENV)/ready-to-bench: $(VENV)/made benchmarks/requirements.txt
