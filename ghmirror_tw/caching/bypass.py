@@ -26,7 +26,7 @@ def bypass_reason(request: Request, *, has_content: bool = False) -> str | None:
         return "method"
     if (
         has_content
-        or request.fields.memoised(_has_bypass_fields)
+        or request.fields.memoised(has_bypass_fields)
         or is_quota_request(request)
         or has_secret_in_query(request.target)
     ):
@@ -34,7 +34,7 @@ def bypass_reason(request: Request, *, has_content: bool = False) -> str | None:
     return None
 
 
-def _has_bypass_fields(fields: Fields) -> bool:
+def has_bypass_fields(fields: Fields) -> bool:
     """Tell whether a request with these fields bypasses the cache, for every target."""
     return (
         any(fields.get(name) is not None for name in _BYPASS_FIELDS)

@@ -37,26 +37,26 @@ class Generations:
     """
 
     most: int = _MOST
-    _last: int = field(init=False, default=0)
+    last: int = field(init=False, default=0)
     _of_evicted: int = field(init=False, default=0)
     _of_unaccepted: int = field(init=False, default=0)
     #: By token: the number of its generation, and the epoch that was last read.
-    _by_token: OrderedDict[str, tuple[int, bytes | None]] = field(init=False, factory=OrderedDict)
+    by_token: OrderedDict[str, tuple[int, bytes | None]] = field(init=False, factory=OrderedDict)
 
     def of(self, token: str, *, accepted: bool = True) -> int:
         """Return the number of the current generation."""
-        own = self._by_token.get(token)
+        own = self.by_token.get(token)
         number = self._of_evicted if own is None else own[0]
         return number if accepted else max(number, self._of_unaccepted)
 
     def begin(self, token: str, *, accepted: bool = True) -> None:
         """Begin a generation: after a write was sent or has ended, or after a 401."""
-        _, epoch = self._by_token.get(token, (0, None))
-        self._last += 1
+        _, epoch = self.by_token.get(token, (0, None))
+        self.last += 1
         if accepted:
-            self._put(token, self._last, epoch)
+            self._put(token, self.last, epoch)
         else:
-            self._of_unaccepted = self._last
+            self._of_unaccepted = self.last
 
     def note_own_epoch(self, token: str, epoch: bytes, *, accepted: bool = True) -> None:
         """Note an epoch that this replica has written; no generation begins."""
@@ -65,16 +65,16 @@ class Generations:
 
     def note_epoch(self, token: str, epoch: bytes | None, *, accepted: bool = True) -> None:
         """Note the epoch in the store; if it has changed, a generation begins."""
-        own = self._by_token.get(token)
+        own = self.by_token.get(token)
         if own is None:
             if accepted or epoch is not None:
                 self._put(token, self._of_evicted, epoch)
         elif own[1] != epoch:
-            self._last += 1
-            self._put(token, self._last, epoch)
+            self.last += 1
+            self._put(token, self.last, epoch)
 
     def _put(self, token: str, number: int, epoch: bytes | None) -> None:
-        evicted = store_recent(self._by_token, token, (number, epoch), self.most)
+        evicted = store_recent(self.by_token, token, (number, epoch), self.most)
         if evicted is not None:
             _, (number, _) = evicted
             self._of_evicted = max(self._of_evicted, number)

@@ -51,19 +51,19 @@ class TimeoutBackoffs:
 
     #: Whether any key has a backoff.
     any_known: bool = field(init=False, default=False)
-    _by_key: OrderedDict[str, TimeoutBackoff] = field(init=False, factory=OrderedDict)
+    by_key: OrderedDict[str, TimeoutBackoff] = field(init=False, factory=OrderedDict)
 
     def of(self, key: str, credential: str) -> TimeoutBackoff | None:
         """Return the backoff that concerns requests of *credential* for *key*, if any.
 
         Until its end, requests are delayed. After it, the next request is the half-open probe.
         """
-        backoff = self._by_key.get(key)
+        backoff = self.by_key.get(key)
         return backoff if backoff is not None and backoff.concerns(credential) else None
 
     def begin_probe(self, key: str, now: float) -> None:
         """Note that a probe is sent: other requests are delayed until it ends, or is too long."""
-        backoff = self._by_key.get(key)
+        backoff = self.by_key.get(key)
         if backoff is not None:
             backoff.until = now + _PROBE_S
 
@@ -72,7 +72,7 @@ class TimeoutBackoffs:
 
         Concurrent requests count once: one that was sent before the last timeout is ignored.
         """
-        backoff = self._by_key.get(key)
+        backoff = self.by_key.get(key)
         credentials = frozenset({credential})
         if backoff is not None:
             if not backoff.concerns(credential):
@@ -86,12 +86,12 @@ class TimeoutBackoffs:
             doublings = min(times - 2, _MAX_DOUBLINGS)
             pause_s = min(_FIRST_S * 2**doublings, _LONGEST_S)
         renewed = TimeoutBackoff(times, now, now + pause_s, credentials)
-        store_recent(self._by_key, key, renewed, MAX_KEYS)
+        store_recent(self.by_key, key, renewed, MAX_KEYS)
         self.any_known = True
 
     def note_response(self, key: str, credential: str) -> None:
         """End the backoff of a key for *credential*, since a response arrived in time."""
-        backoff = self._by_key.get(key)
+        backoff = self.by_key.get(key)
         if backoff is not None and backoff.concerns(credential):
-            del self._by_key[key]
-            self.any_known = bool(self._by_key)
+            del self.by_key[key]
+            self.any_known = bool(self.by_key)

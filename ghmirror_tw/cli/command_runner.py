@@ -43,7 +43,7 @@ _SIGNALS: Final = {signal.SIGINT: Status.INTERRUPTED, signal.SIGTERM: 128 + sign
 _WARNING_NAMESPACE: Final = "ghmirror.snapshots"
 
 
-_SNAPSHOT_CODES: Final = {
+SNAPSHOT_CODES: Final = {
     EmptySnapshotError: "empty",
     NotASnapshotError: "not-a-snapshot",
     NewerVersionError: "newer-version",
@@ -58,11 +58,11 @@ _SNAPSHOT_CODES: Final = {
 
 def snapshot_error_code(error: SnapshotError) -> str:
     """Return the code of a fault of a snapshot."""
-    return _SNAPSHOT_CODES.get(type(error), "damaged")
+    return SNAPSHOT_CODES.get(type(error), "damaged")
 
 
 #: The code and the status of exceptions; the first matching class counts.
-_ERRORS: Final[tuple[tuple[type[Exception], str, Status], ...]] = (
+ERRORS: Final[tuple[tuple[type[Exception], str, Status], ...]] = (
     (ConfigError, "configuration", Status.USAGE),
     (NoSuchSnapshotError, "no-such-snapshot", Status.FAULT),
     (TargetError, "target", Status.UNREACHABLE),
@@ -78,7 +78,7 @@ def command_error(error: Exception) -> CommandError:
         return error
     if isinstance(error, SnapshotError):
         return CommandError(snapshot_error_code(error), f"the snapshot cannot be used: {error}")
-    for kind, code, status in _ERRORS:
+    for kind, code, status in ERRORS:
         if isinstance(error, kind):
             text = error.why if isinstance(error, RedisUnavailableError) else str(error)
             return CommandError(code, text, status, getattr(error, "faults", ()))

@@ -41,12 +41,12 @@ class ChargeDetector:
     The caller notes each request when it is `sent` and has `ended`, and between them its response.
     """
 
-    _tokens: CredentialTable[str, _Token] = field(init=False, factory=CredentialTable)
+    tokens: CredentialTable[str, _Token] = field(init=False, factory=CredentialTable)
 
     def note_sent(self, token: str, *, accepted: bool = True) -> None:
         """Note that a request is sent; *accepted*: GitHub has accepted the token."""
-        state = self._tokens.get(token) or _Token()
-        self._tokens.put(token, state, accepted=accepted)
+        state = self.tokens.get(token) or _Token()
+        self.tokens.put(token, state, accepted=accepted)
         state.under_way += 1
         state.mixed = state.mixed or state.under_way > 1
 
@@ -57,7 +57,7 @@ class ChargeDetector:
 
         *alone*: no other replica sends requests of this token.
         """
-        state = self._tokens.get(token)
+        state = self.tokens.get(token)
         if state is None or state.mixed:
             return False
         before = state.remaining.get(resource)
@@ -70,7 +70,7 @@ class ChargeDetector:
 
     def note_end(self, token: str, *, answered: bool) -> None:
         """Note that a request has ended; if not *answered*, it may have been charged."""
-        state = self._tokens.get(token)
+        state = self.tokens.get(token)
         if state is None or not state.under_way:
             return  # its record was evicted meanwhile
         state.under_way -= 1

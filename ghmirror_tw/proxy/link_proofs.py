@@ -71,11 +71,11 @@ class LinkProofs:
 
     now: Callable[[], float]
     #: By page: the number of its items, and when the request for it was sent (seconds).
-    _seen: RecentCache[Hashable, tuple[int, float]] = field(factory=lambda: RecentCache(_MOST))
+    seen: RecentCache[Hashable, tuple[int, float]] = field(factory=lambda: RecentCache(_MOST))
     #: By page: when the client last received it.
-    _sent: RecentCache[Hashable, float] = field(factory=lambda: RecentCache(_MOST))
+    sent_proofs: RecentCache[Hashable, float] = field(factory=lambda: RecentCache(_MOST))
     #: Until when a page, or a list with numbered pages, is known not to exist.
-    _absent: RecentCache[Hashable, float] = field(factory=lambda: RecentCache(_MOST))
+    absent: RecentCache[Hashable, float] = field(factory=lambda: RecentCache(_MOST))
     #: By page: whether it came without items when a client followed a link to it; and whether any
     #: page did.
     _empty: RecentCache[Hashable, bool] = field(factory=lambda: RecentCache(_MOST))
@@ -89,7 +89,7 @@ class LinkProofs:
 
     def note_sent(self, walk: Walk) -> None:
         """Note that a page was sent to the client: earlier proofs are not used for it again."""
-        self._sent.put(walk.at(walk.target), self.now())
+        self.sent_proofs.put(walk.at(walk.target), self.now())
 
     # A next page that is gone: the client's own request for it shows that, at no further cost.
 
@@ -157,10 +157,10 @@ class LinkProofs:
         """Return the number of items of a page: by a recent proof, or by a request."""
         if self._is_absent(walk, page):
             return 0
-        sent_at, seen = self.now(), self._seen.get(walk.at(page))
+        sent_at, seen = self.now(), self.seen.get(walk.at(page))
         if seen is not None:
             items, proved_at = seen
-            page_sent_at = self._sent.get(walk.at(walk.target)) or 0.0
+            page_sent_at = self.sent_proofs.get(walk.at(walk.target)) or 0.0
             if max(walk.since, page_sent_at, sent_at - WALK_S) < proved_at:
                 return items
         try:
@@ -169,11 +169,11 @@ class LinkProofs:
             self._note_absent(walk, page)
             return 0
         if found is not None:
-            self._seen.put(walk.at(page), (found, sent_at))
+            self.seen.put(walk.at(page), (found, sent_at))
         return found
 
     def _is_absent(self, walk: Walk, target: bytes) -> bool:
-        return (self._absent.get(walk.page_name(target)) or 0.0) > self.now()
+        return (self.absent.get(walk.page_name(target)) or 0.0) > self.now()
 
     def _note_absent(self, walk: Walk, target: bytes) -> None:
-        self._absent.put(walk.page_name(target), self.now() + _ABSENT_S)
+        self.absent.put(walk.page_name(target), self.now() + _ABSENT_S)

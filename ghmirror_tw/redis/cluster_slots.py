@@ -42,30 +42,30 @@ def slot_of_key(key: bytes) -> int:
 class SlotMap:
     """The primary of each slot, where it is known."""
 
-    _owners: list[Address | None] = field(factory=lambda: [None] * SLOTS)
+    owners: list[Address | None] = field(factory=lambda: [None] * SLOTS)
 
     def owner(self, slot: int) -> Address | None:
         """Return the address of the primary of *slot*; None: no shard has it."""
-        return self._owners[slot]
+        return self.owners[slot]
 
     def assign(self, first: int, last: int, owner: Address) -> None:
         """Assign the slots from *first* to *last* to *owner*."""
-        self._owners[first : last + 1] = [owner] * (last + 1 - first)
+        self.owners[first : last + 1] = [owner] * (last + 1 - first)
 
     def tag(self, owner: Address) -> bytes:
         """Return a hash tag whose slot belongs to *owner*; at least one must."""
         tags = (b"%d" % number for number in count())
-        return next(tag for tag in tags if self._owners[slot_of_tag(tag)] == owner)
+        return next(tag for tag in tags if self.owners[slot_of_tag(tag)] == owner)
 
     @property
     def primaries(self) -> frozenset[Address]:
         """The addresses of all primaries with slots."""
-        return frozenset(owner for owner in self._owners if owner is not None)
+        return frozenset(owner for owner in self.owners if owner is not None)
 
     @property
     def is_complete(self) -> bool:
         """Whether every slot has an owner."""
-        return None not in self._owners
+        return None not in self.owners
 
 
 def read_slots(reply: Any, source: Address) -> SlotMap:

@@ -45,15 +45,15 @@ class Shards:
     random: Callable[[], float]
     _map: SlotMap = field(factory=SlotMap, init=False)
     _complete: bool = field(default=False, init=False)
-    _primaries: frozenset[Address] = field(default=frozenset(), init=False)
-    _nodes: dict[Address, RedisNode] = field(factory=dict, init=False)
+    primaries: frozenset[Address] = field(default=frozenset(), init=False)
+    nodes: dict[Address, RedisNode] = field(factory=dict, init=False)
     #: The nodes used since the map was last fetched, and redirections of single slots since then.
     _used: set[Address] = field(factory=set, init=False)
     _moved: dict[int, Address] = field(factory=dict, init=False)
     _seed_node: RedisNode | None = field(default=None, init=False)
     _refresh: PeriodicTask = field(init=False)
     _settled: Event = field(factory=Event, init=False)
-    _closing_nodes: set[Deferred[None]] = field(factory=set, init=False)
+    closing_nodes: set[Deferred[None]] = field(factory=set, init=False)
     #: Changes of the primaries, and returns of former ones.
     _past_return_count: int = field(default=0, init=False)
     _logged: str = field(default="", init=False)
@@ -72,7 +72,7 @@ class Shards:
     @property
     def known(self) -> bool:
         """Whether a map has been fetched."""
-        return bool(self._primaries)
+        return bool(self.primaries)
 
     @property
     def reading(self) -> bool:
@@ -87,13 +87,13 @@ class Shards:
     @property
     def return_count(self) -> int:
         """How often a primary was available again, or replaced."""
-        return self._past_return_count + sum(node.return_count for node in self._nodes.values())
+        return self._past_return_count + sum(node.return_count for node in self.nodes.values())
 
     def _all(self, condition: Callable[[RedisNode], bool]) -> bool:
         return (
             self._complete
             and not self._closed
-            and all(condition(self._nodes[address]) for address in self._primaries)
+            and all(condition(self.nodes[address]) for address in self.primaries)
         )
 
     def open(self) -> None:
@@ -113,14 +113,14 @@ class Shards:
         """Return the primaries of all slots. Raises `RedisUnavailableError` if a slot has none."""
         if not self._complete or self._closed:
             raise RedisUnavailableError("clusterdown", f"Redis Cluster: {_UNSERVED}")
-        return tuple(self.node(address) for address in sorted(self._primaries, key=str))
+        return tuple(self.node(address) for address in sorted(self.primaries, key=str))
 
     def node(self, address: Address) -> RedisNode:
         """Return the node at *address*; a new one begins to connect."""
         self._used.add(address)
-        node = self._nodes.get(address)
+        node = self.nodes.get(address)
         if node is None:
-            node = self._nodes[address] = self.make(
+            node = self.nodes[address] = self.make(
                 address=address, changed=self._changed, clustered=True
             )
             node.open()
@@ -130,7 +130,7 @@ class Shards:
         """Note that *slot* has moved to *address*, and return the node there."""
         self._moved[slot] = address
         self._map.assign(slot, slot, address)
-        self._primaries |= {address}
+        self.primaries |= {address}
         node = self.node(address)
         self._set_probe_key(node)
         self.refresh()
@@ -144,11 +144,11 @@ class Shards:
         """Close all connections, after a short time for outstanding replies."""
         self._closed = True
         self._refresh.close()
-        for node in self._nodes.values():
+        for node in self.nodes.values():
             self._close_node(node)
         self._close_seed()
         self._settled.set()
-        return DeferredList(list(self._closing_nodes)).addCallback(lambda _: None)
+        return DeferredList(list(self.closing_nodes)).addCallback(lambda _: None)
 
     def _changed(self, node: RedisNode) -> None:
         if not (node.reading and node.writing):
@@ -157,7 +157,7 @@ class Shards:
     async def _fetch(self) -> bool:
         """Fetch the map; return whether it is complete and all primaries are available."""
         await self._fetch_from_any()
-        settled = [self._nodes[address].settled() for address in self._primaries]
+        settled = [self.nodes[address].settled() for address in self.primaries]
         await DeferredList(settled, consumeErrors=True).addTimeout(_NEW_PRIMARIES_S, self.reactor)
         self._settled.set()
         return self.reading and self.writing and not self._moved
@@ -166,10 +166,10 @@ class Shards:
         """Fetch the map from the first node that has one: a primary, or else the seed."""
         moved, self._moved = self._moved, {}
         last = next(reversed(moved.values()), None)  # this node has a newer map
-        nodes = [node for node in self._nodes.values() if node.reading]
+        nodes = [node for node in self.nodes.values() if node.reading]
 
         def order(node: RedisNode) -> tuple[bool, bool, float]:
-            return node.address != last, node.address not in self._primaries, self.random()
+            return node.address != last, node.address not in self.primaries, self.random()
 
         for node in sorted(nodes, key=order):
             if await self._fetch_from(node):
@@ -210,15 +210,15 @@ class Shards:
     def _use(self, slots: SlotMap) -> None:
         for slot, address in self._moved.items():  # these are later than the fetched map
             slots.assign(slot, slot, address)
-        before, self._primaries = self._primaries, slots.primaries
+        before, self.primaries = self.primaries, slots.primaries
         self._map, self._complete = slots, slots.is_complete
-        if self._primaries != before:
+        if self.primaries != before:
             self._past_return_count += 1
-            shown = ",".join(sorted(map(str, self._primaries)))
+            shown = ",".join(sorted(map(str, self.primaries)))
             self._log.info("Redis Cluster shards found: addresses={addresses}", addresses=shown)
-        for address in self._nodes.keys() - self._primaries - self._used:
-            self._close_node(self._nodes.pop(address))
-        for address in self._primaries:
+        for address in self.nodes.keys() - self.primaries - self._used:
+            self._close_node(self.nodes.pop(address))
+        for address in self.primaries:
             self._set_probe_key(self.node(address))
         self._used.clear()
         self._log_once("" if self._complete else _UNSERVED)
@@ -230,8 +230,8 @@ class Shards:
     def _close_node(self, node: RedisNode) -> None:
         self._past_return_count += node.return_count
         closing = node.close()
-        self._closing_nodes.add(closing)
-        closing.addBoth(lambda _: self._closing_nodes.discard(closing))
+        self.closing_nodes.add(closing)
+        closing.addBoth(lambda _: self.closing_nodes.discard(closing))
 
     def _close_seed(self) -> None:
         if self._seed_node is not None:

@@ -104,7 +104,7 @@ class RedisConnection(StrictProtocol):
         self.ready: Deferred[RedisConnection] = Deferred(lambda _: self.abort("cancelled"))
         self.on_closed: Callable[[RedisConnection], object] = lambda _: None
         self.close_reason = ""
-        self._sent: deque[_Sent] = deque()
+        self.sent: deque[_Sent] = deque()
         # Commands of this iteration of the reactor, which are sent at its end in one system call.
         self._unsent: list[bytes] = []
         self._send_timer: Any = None
@@ -153,7 +153,7 @@ class RedisConnection(StrictProtocol):
         """
         if not self.connected:
             raise ConnectionClosedError("Not connected")
-        sent, assumed = self._sent, _LARGE_BYTES if large else 0
+        sent, assumed = self.sent, _LARGE_BYTES if large else 0
         if not sent:
             self._quiet_checks = 0
             self._quiet_since = self.factory.reactor.seconds()
@@ -198,10 +198,10 @@ class RedisConnection(StrictProtocol):
 
     def replyReceived(self, reply: Any) -> None:
         """Pass a reply to the receiver of the oldest command."""
-        if not self._sent:
+        if not self.sent:
             self.abort("it sent a reply without a command")
             return
-        size, load, _, receive, index = self._sent.popleft()
+        size, load, _, receive, index = self.sent.popleft()
         self.outstanding_bytes -= size
         self.load_bytes -= load
         self._quiet_checks = 0
@@ -261,7 +261,7 @@ class RedisConnection(StrictProtocol):
         lost = "the server closed the connection" if by_server else why.getErrorMessage()
         self.close_reason = self.close_reason or lost
         super().connectionLost(why)
-        while self._sent:
+        while self.sent:
             self.replyReceived(ConnectionClosedError("Lost connection"))
         if not self.ready.called:
             self.ready.errback(RedisConnectError(self.close_reason))
@@ -274,8 +274,8 @@ class RedisConnection(StrictProtocol):
         """Abort if the oldest command has timed out; send PING after idle time."""
         self._schedule_check()
         self._quiet_checks += 1
-        if self._sent:
-            if self._quiet_checks > self._sent[0][2]:
+        if self.sent:
+            if self._quiet_checks > self.sent[0][2]:
                 self.abort("no reply")
         elif self.state is ConnectionState.READY and (
             self._quiet_checks * self.factory.check_s >= self.factory.idle_s
@@ -284,7 +284,7 @@ class RedisConnection(StrictProtocol):
             self.ping().addErrback(lambda _: None)
 
     def _close_when_done(self) -> None:
-        if not self._sent:
+        if not self.sent:
             self.close_reason = self.close_reason or "retired"
             self.transport.loseConnection()
 

@@ -68,8 +68,8 @@ class RedisNode:
     largest_bytes: int = LARGEST_BYTES
     #: How often it could be read or written again after a failure.
     return_count: int = field(default=0, init=False)
-    _pool: RedisPool = field(init=False)
-    _health: ServerHealth = field(init=False)
+    pool: RedisPool = field(init=False)
+    health: ServerHealth = field(init=False)
     _closing: bool = field(default=False, init=False)
     _settled: Event = field(factory=Event, init=False)
     _logged: tuple[str, str] | None = field(default=None, init=False)
@@ -79,7 +79,7 @@ class RedisNode:
 
     def __attrs_post_init__(self) -> None:
         patience_s = max(_PATIENCE_S, _PATIENCE_TIMEOUTS * self.timeout_s)
-        self._pool = RedisPool(
+        self.pool = RedisPool(
             reactor=self.reactor,
             endpoint=self.address.endpoint(self.reactor, self.trust, patience_s),
             size=self.pool_size,
@@ -94,39 +94,39 @@ class RedisNode:
             largest_bytes=self.largest_bytes,
             server=str(self.address),
         )
-        self._health = ServerHealth(
+        self.health = ServerHealth(
             reactor=self.reactor,
-            pick=self._pool.pick,
+            pick=self.pool.pick,
             timeout_s=self.timeout_s,
             probe_key=self.probe_key,
             is_primary=self.primary,
             random=self.random,
             on_change=self._health_changed,
-            on_demoted=self._pool.renew,
+            on_demoted=self.pool.renew,
         )
 
     @property
     def reading(self) -> bool:
         """Whether it can be read, by its last probes."""
-        return self._health.reads.is_closed
+        return self.health.reads.is_closed
 
     @property
     def writing(self) -> bool:
         """Whether it can be written, by its last probes."""
-        return self._health.writes.is_closed
+        return self.health.writes.is_closed
 
     @property
     def reason(self) -> str:
         """Why it cannot be read, or else not written: a sentence without secrets."""
-        return (self._health.writes if self.reading else self._health.reads).reason
+        return (self.health.writes if self.reading else self.health.reads).reason
 
     def own_key(self, name: bytes) -> bytes:
         """Return a key for data about this server as a whole."""
-        return b"%s:%s" % (self._health.probe_key, name)
+        return b"%s:%s" % (self.health.probe_key, name)
 
     def open(self) -> None:
         """Begin to connect, and to reconnect until `close`; never fails."""
-        self._pool.open()
+        self.pool.open()
 
     def settled(self) -> Deferred[None]:
         """Fire when it is known for the first time whether the server can be read and written."""
@@ -151,7 +151,7 @@ class RedisNode:
         ``full`` (too many bytes are outstanding), ``timeout``, ``lost``, ``closed``, or the code of
         the error reply in lower case.
         """
-        connection = self._pool.pick()
+        connection = self.pool.pick()
         unavailable = self._unavailable(connection, purpose, timeout_s)
         if unavailable is not None or connection is None:
             return fail(unavailable)
@@ -162,12 +162,12 @@ class RedisNode:
         self, connection: RedisConnection | None, purpose: Purpose, timeout_s: float
     ) -> RedisUnavailableError | None:
         """Return why no commands are sent; None: they are."""
-        circuit = self._health.circuit_for(purpose)
+        circuit = self.health.circuit_for(purpose)
         if self._closing:
             found = "closed", "closed"
         elif not circuit.is_closed:
             found = "open", circuit.reason
-        elif purpose is Purpose.CURRENT and self._health.is_demoted:
+        elif purpose is Purpose.CURRENT and self.health.is_demoted:
             found = "readonly", "it is no longer the primary"
         elif connection is None:
             found = "unconnected", "no connection"
@@ -182,18 +182,18 @@ class RedisNode:
 
     def renew(self) -> None:
         """Replace all connections one by one, by an address that is resolved anew."""
-        self._pool.renew()
+        self.pool.renew()
 
     def probe(self, key: bytes) -> None:
         """Let probes read and write *key* from now on."""
-        self._health.probe_key = key
+        self.health.probe_key = key
 
     def close(self) -> Deferred[None]:
         """Close all connections, after a short time for outstanding replies."""
         self._closing = True
-        self._health.close()
+        self.health.close()
         self._settled.set()
-        return self._pool.close()
+        return self.pool.close()
 
     def _check(self, replies: list[Reply], purpose: Purpose) -> list[Reply]:
         """Return *replies*. Raises `RedisUnavailableError` for an error of the whole server."""
@@ -205,26 +205,26 @@ class RedisNode:
                     continue
                 if kind is not None:
                     why = redacted(reply)
-                    self._health.note_failure(kind, code, why)
+                    self.health.note_failure(kind, code, why)
                     raise RedisUnavailableError(code.lower(), f"Redis at {self.address}: {why}")
-        self._health.circuit_for(purpose).note_success()
+        self.health.circuit_for(purpose).note_success()
         return replies
 
     def _failed(self, failure: Failure) -> Failure:
         # The pool reports a lost connection once, however many commands were outstanding.
         error = failure.value
         if isinstance(error, RedisUnavailableError) and error.reason == "timeout":
-            self._health.note_failure(ErrorReplyKind.BOTH, "", error.why)
+            self.health.note_failure(ErrorReplyKind.BOTH, "", error.why)
         return failure
 
     def _connected(self) -> None:
-        self._health.note_reachable()
+        self.health.note_reachable()
         self.connected()
 
     def _missing(self, reason: str) -> None:
-        if self._closing or self._pool.connections:
+        if self._closing or self.pool.connections:
             return
-        self._health.note_unreachable(reason)
+        self.health.note_unreachable(reason)
         self._log_once(_UNREACHABLE, reason)
         self._settled.set()
 
@@ -232,7 +232,7 @@ class RedisNode:
         (read, written), now = self._notified, (self.reading, self.writing)
         self._notified = now
         self.return_count += (self.reading and not read) or (self.writing and not written)
-        if self._health.is_known:
+        if self.health.is_known:
             self._settled.set()
             if self.reading and (self.writing or not self.primary):
                 self._log_once("Redis available: address={address}")

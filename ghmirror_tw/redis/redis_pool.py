@@ -51,7 +51,7 @@ class RedisPool:
     connections: list[RedisConnection] = field(factory=list, init=False)
     _retiring: list[RedisConnection] = field(factory=list, init=False)
     _attempt: Deferred[RedisConnection] | None = field(default=None, init=False)
-    _greeting: RedisConnection | None = field(default=None, init=False)
+    greeting: RedisConnection | None = field(default=None, init=False)
     _timer: Any = field(default=None, init=False)
     _backoff: JitteredBackoff = field(init=False)
     _opened: bool = field(default=False, init=False)
@@ -91,8 +91,8 @@ class RedisPool:
             self._timer.cancel()
             self._timer = None
         if self._attempt is not None:
-            if self._greeting is not None:
-                self._retiring.append(self._greeting)
+            if self.greeting is not None:
+                self._retiring.append(self.greeting)
             self._attempt.cancel()
         for connection in list(self.connections):
             self._retire(connection)
@@ -131,11 +131,11 @@ class RedisPool:
         )
         connection = cast("RedisConnection", await self.endpoint.connect(factory))
         connection.on_closed = self._closed
-        self._greeting = connection
+        self.greeting = connection
         return await connection.ready
 
     def _attempted(self, result: RedisConnection | Failure) -> None:
-        self._attempt = self._greeting = None
+        self._attempt = self.greeting = None
         if isinstance(result, RedisConnection):
             self._backoff.reset()
             self._add(result)

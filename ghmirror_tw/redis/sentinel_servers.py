@@ -55,9 +55,9 @@ class Sentinels:
     #: Changes of the primary, and returns of former primaries.
     _past_return_count: int = field(default=0, init=False)
     _search: PeriodicTask = field(init=False)
-    _closing_nodes: set[Deferred[None]] = field(factory=set, init=False)
+    closing_nodes: set[Deferred[None]] = field(factory=set, init=False)
     _settled: Event = field(factory=Event, init=False)
-    _logged: str = field(default="", init=False)
+    logged_reason: str = field(default="", init=False)
     _log: Logger = field(factory=lambda: Logger(namespace="ghmirror.store"), init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -125,7 +125,7 @@ class Sentinels:
         if self._node is not None:
             self._close_node(self._node)
         self._settled.set()
-        return DeferredList(list(self._closing_nodes)).addCallback(lambda _: None)
+        return DeferredList(list(self.closing_nodes)).addCallback(lambda _: None)
 
     def _changed(self, node: RedisNode) -> None:
         if node is self._node and not (node.reading and node.writing):
@@ -139,7 +139,7 @@ class Sentinels:
         elif address != self.primary:
             await self._try(address)
         else:
-            self._logged = ""
+            self.logged_reason = ""
         self._settled.set()
         return self.reading and self.writing
 
@@ -153,7 +153,7 @@ class Sentinels:
             if await self._is_primary(node):
                 unused, self._node = self._node, node
                 self._past_return_count += 1 + (0 if unused is None else unused.return_count)
-                self._logged = ""
+                self.logged_reason = ""
                 self._log.info("Redis primary found: address={address}", address=address)
                 self.changed()
             else:
@@ -177,12 +177,12 @@ class Sentinels:
 
     def _close_node(self, node: RedisNode) -> None:
         closing = node.close()
-        self._closing_nodes.add(closing)
-        closing.addBoth(lambda _: self._closing_nodes.discard(closing))
+        self.closing_nodes.add(closing)
+        closing.addBoth(lambda _: self.closing_nodes.discard(closing))
 
     def _log_once(self, reason: str) -> None:
-        if reason != self._logged:
-            self._logged = reason
+        if reason != self.logged_reason:
+            self.logged_reason = reason
             self._log.warn("Redis primary not found: reason={reason}", reason=reason)
 
 

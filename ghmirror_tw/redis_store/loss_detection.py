@@ -132,7 +132,7 @@ class History:
     #: The history before an interruption.
     _last: bytes | None = field(init=False, default=None)
     _timer: RestartableTimer = field(init=False)
-    _beating: bool = field(init=False, default=False)
+    beating: bool = field(init=False, default=False)
     #: Another beat was requested during a beat, and follows at once.
     _again: bool = field(init=False, default=False)
     _closed: bool = field(init=False, default=False)
@@ -183,11 +183,11 @@ class History:
         """Send a beat at once."""
         if self._closed:
             return
-        if self._beating:
+        if self.beating:
             self._again = True
             return
         self._timer.stop()
-        self._beating = True
+        self.beating = True
         Deferred.fromCoroutine(self._beat()).addBoth(self._ended)
 
     def looked_up(self, timeout_s: float) -> Deferred[None]:
@@ -209,7 +209,7 @@ class History:
             return
 
     def _ended(self, result: bool | Failure) -> None:
-        self._beating = False
+        self.beating = False
         if self._closed:
             return
         again, self._again = self._again, False

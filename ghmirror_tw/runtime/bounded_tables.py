@@ -37,12 +37,12 @@ class CredentialTable(Generic[K, V]):
 
     most: int = MAX_ACCEPTED
     most_unaccepted: int = MAX_UNACCEPTED
-    _accepted: OrderedDict[K, V] = field(init=False, factory=OrderedDict)
+    accepted: OrderedDict[K, V] = field(init=False, factory=OrderedDict)
     _unaccepted: OrderedDict[K, V] = field(init=False, factory=OrderedDict)
 
     def get(self, key: K) -> V | None:
         """Return the value of a key, or None."""
-        value = self._accepted.get(key)
+        value = self.accepted.get(key)
         return self._unaccepted.get(key) if value is None and self._unaccepted else value
 
     def put(self, key: K, value: V, *, accepted: bool) -> tuple[K, V] | None:
@@ -50,31 +50,31 @@ class CredentialTable(Generic[K, V]):
 
         *accepted*: GitHub has accepted the credential. An entry of an accepted one stays accepted.
         """
-        if accepted or key in self._accepted:
+        if accepted or key in self.accepted:
             self._unaccepted.pop(key, None)
-            return store_recent(self._accepted, key, value, self.most)
+            return store_recent(self.accepted, key, value, self.most)
         return store_recent(self._unaccepted, key, value, self.most_unaccepted)
 
     def touch(self, key: K) -> None:
         """Make an entry the most recent one of its part."""
-        for part in (self._accepted, self._unaccepted):
+        for part in (self.accepted, self._unaccepted):
             if key in part:
                 part.move_to_end(key)
 
     def pop(self, key: K) -> V | None:
         """Remove a key; return its value, or None."""
-        value, other = self._accepted.pop(key, None), self._unaccepted.pop(key, None)
+        value, other = self.accepted.pop(key, None), self._unaccepted.pop(key, None)
         return other if value is None else value
 
     def items(self) -> Iterator[tuple[K, V]]:
         """Return all entries."""
-        return chain(self._accepted.items(), self._unaccepted.items())
+        return chain(self.accepted.items(), self._unaccepted.items())
 
     def __contains__(self, key: object) -> bool:
-        return key in self._accepted or key in self._unaccepted
+        return key in self.accepted or key in self._unaccepted
 
     def __iter__(self) -> Iterator[K]:
-        return chain(self._accepted, self._unaccepted)
+        return chain(self.accepted, self._unaccepted)
 
     def __len__(self) -> int:
-        return len(self._accepted) + len(self._unaccepted)
+        return len(self.accepted) + len(self._unaccepted)

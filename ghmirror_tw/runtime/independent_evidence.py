@@ -55,24 +55,24 @@ class Evidence:
     """
 
     quorum: Quorum
-    _seen: dict[Observation, tuple[float, int]] = field(init=False, factory=dict)
+    seen: dict[Observation, tuple[float, int]] = field(init=False, factory=dict)
 
     def add(self, observation: Observation, now: float) -> None:
         """Add an observation at *now*."""
         self._expire(now)
-        _, times = self._seen.pop(observation, (now, 0))
-        self._seen[observation] = now, times + 1
-        if len(self._seen) > _MAX_OBSERVATIONS:
-            by_credential = Counter(each.credential for each in self._seen)
+        _, times = self.seen.pop(observation, (now, 0))
+        self.seen[observation] = now, times + 1
+        if len(self.seen) > _MAX_OBSERVATIONS:
+            by_credential = Counter(each.credential for each in self.seen)
             ((busiest, _),) = by_credential.most_common(1)
-            del self._seen[next(each for each in self._seen if each.credential == busiest)]
+            del self.seen[next(each for each in self.seen if each.credential == busiest)]
 
     def is_enough(self, now: float) -> bool:
         """Tell whether the quorum is reached at *now*."""
-        if not self._seen:
+        if not self.seen:
             return False
         self._expire(now)
-        quorum, seen = self.quorum, self._seen
+        quorum, seen = self.quorum, self.seen
         if self.count < quorum.observations or len({each.key for each in seen}) < quorum.keys:
             return False
         return (
@@ -83,12 +83,12 @@ class Evidence:
     @property
     def count(self) -> int:
         """How many observations there are; equal ones count each time."""
-        return sum(times for _, times in self._seen.values())
+        return sum(times for _, times in self.seen.values())
 
     def clear(self) -> None:
         """Remove all observations, since one has shown the contrary."""
-        self._seen.clear()
+        self.seen.clear()
 
     def _expire(self, now: float) -> None:
         first_at = now - self.quorum.window_s
-        self._seen = {each: seen for each, seen in self._seen.items() if seen[0] > first_at}
+        self.seen = {each: seen for each, seen in self.seen.items() if seen[0] > first_at}

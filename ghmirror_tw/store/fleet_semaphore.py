@@ -76,14 +76,14 @@ class FleetSemaphore(Semaphore):
     #: The largest number of permits in use since the last renewal.
     _peak: int = field(init=False, default=0)
     #: How many renewals have failed in a row, since when, and whether one took too long.
-    _failures: int = field(init=False, default=0)
+    failures: int = field(init=False, default=0)
     _failing_since: float = field(init=False, default=inf)
     _is_slow: bool = field(init=False, default=False)
     #: Until when other replicas may still use permits that Redis does not know of again yet.
     _rejoins_until: float = field(init=False, default=-inf)
     #: The last renewal brought fewer permits than were in demand.
     _short: bool = field(init=False, default=False)
-    _renewing: Deferred[None] | None = field(init=False, default=None)
+    renewing: Deferred[None] | None = field(init=False, default=None)
     #: More was requested during a renewal.
     _again: bool = field(init=False, default=False)
     _renew_timer: IDelayedCall | None = field(init=False, default=None)
@@ -93,7 +93,7 @@ class FleetSemaphore(Semaphore):
     def idle(self) -> bool:
         """Whether it holds no state, here or in Redis, so that it can be dropped."""
         return not (
-            self._renewing or self._expected or self._lease.held or self.occupied or self.waiting()
+            self.renewing or self._expected or self._lease.held or self.occupied or self.waiting()
         )
 
     @property
@@ -104,14 +104,14 @@ class FleetSemaphore(Semaphore):
     @property
     def is_connected(self) -> bool:
         """Whether the last renewal succeeded and no other replica is still about to rejoin."""
-        return not self._failures and self.clock.seconds() >= self._rejoins_until
+        return not self.failures and self.clock.seconds() >= self._rejoins_until
 
     def allowed(self) -> int:
         """Return how many permits this replica may use now. It never waits for Redis to return."""
         held = self._held()
         if self.is_connected:
             return held
-        if self._failures >= _UNAVAILABLE:
+        if self.failures >= _UNAVAILABLE:
             held = max(held, self._part_without_redis(held))
         return max(held, min(self.least(), self.capacity.limit))
 
@@ -143,7 +143,7 @@ class FleetSemaphore(Semaphore):
     def release(self, amount: int) -> None:
         """Release permits; under contention, the fleet has those above the fair share at once."""
         super().release(amount)
-        if self._lease.contended and self._has_surplus and not self._renewing:
+        if self._lease.contended and self._has_surplus and not self.renewing:
             self._renew()
 
     @property
@@ -164,9 +164,9 @@ class FleetSemaphore(Semaphore):
 
     def request_more(self) -> None:
         """Renew the lease now, unless that is under way or would be of no use."""
-        if self._renewing:
+        if self.renewing:
             self._again = True
-        elif self._renew_timer is not None and (self._short or self._failures):
+        elif self._renew_timer is not None and (self._short or self.failures):
             return  # the next renewal follows soon
         elif self._lease.held < self.capacity.limit or self.clock.seconds() >= self._ends_at:
             self._renew()
@@ -175,10 +175,10 @@ class FleetSemaphore(Semaphore):
         timer, self._renew_timer = self._renew_timer, None
         if timer is not None and timer.active():
             timer.cancel()
-        if self._closed or self._renewing:
+        if self._closed or self.renewing:
             return
         self._again = False
-        self._renewing = renewing = Deferred.fromCoroutine(self._exchange())
+        self.renewing = renewing = Deferred.fromCoroutine(self._exchange())
         renewing.addBoth(self._after_renewal)
 
     async def _exchange(self) -> None:
@@ -195,9 +195,9 @@ class FleetSemaphore(Semaphore):
                 )
             self._failed("")
             return
-        if self._failures >= _UNAVAILABLE:
+        if self.failures >= _UNAVAILABLE:
             self._rejoins_until = self.clock.seconds() + 2 * _RENEW_S
-        self._failures, self._failing_since, self._is_slow = 0, inf, False
+        self.failures, self._failing_since, self._is_slow = 0, inf, False
         self._lease, self._ends_at = lease, sent_at + LEASE_S
         self._short = lease.held < request.demand
         self.on_lease(lease)
@@ -227,10 +227,10 @@ class FleetSemaphore(Semaphore):
         self._short = False
         self._is_slow = self._is_slow or reason == "timeout"
         self._failing_since = min(self._failing_since, self.clock.seconds())
-        self._failures += 1 if reason in _ACCIDENTS else _UNAVAILABLE
+        self.failures += 1 if reason in _ACCIDENTS else _UNAVAILABLE
 
     def _after_renewal(self, _: object) -> None:
-        self._renewing = None
+        self.renewing = None
         if not self._closed:
             self._schedule()
             self.on_free()
@@ -238,12 +238,12 @@ class FleetSemaphore(Semaphore):
     def _schedule(self) -> None:
         """Renew again when it is time."""
         lacks = self.waiting() > 0 and self.available < self.least()
-        if self.idle and not self._failures:
+        if self.idle and not self.failures:
             return
         contended = self._lease.contended
-        if 0 < self._failures < _UNAVAILABLE:
+        if 0 < self.failures < _UNAVAILABLE:
             pause_s = 0.0
-        elif self._failures:
+        elif self.failures:
             pause_s = _RENEW_S
         elif (self._again and lacks and not self._short) or (contended and self._has_surplus):
             pause_s = 0.0
@@ -269,5 +269,5 @@ class FleetSemaphore(Semaphore):
         timer, self._renew_timer = self._renew_timer, None
         if timer is not None and timer.active():
             timer.cancel()
-        if self._renewing is not None:
-            self._renewing.cancel()
+        if self.renewing is not None:
+            self.renewing.cancel()

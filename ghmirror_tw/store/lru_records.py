@@ -38,38 +38,38 @@ class LruRecords:
     evictions: int = field(init=False, default=0)
     compactor: Compactor = field(init=False, factory=Compactor)
     #: Records that this process has written or used, in the order of their last use.
-    _records: dict[bytes, Compact] = field(init=False, factory=dict)
+    records: dict[bytes, Compact] = field(init=False, factory=dict)
     #: Records that were restored and not used since, most recently used first (as in a snapshot).
-    _cold: dict[bytes, Compact] = field(init=False, factory=dict)
+    cold: dict[bytes, Compact] = field(init=False, factory=dict)
     #: The names of the records to be evicted next, least recently used first.
     _victims: dict[bytes, None] = field(init=False, factory=dict)
     _evicting: IDelayedCall | None = field(init=False, default=None)
 
     def __contains__(self, name: bytes) -> bool:
-        return name in self._records or name in self._cold
+        return name in self.records or name in self.cold
 
     def use(self, name: bytes) -> Compact | None:
         """Return a record, and make it the most recently used one; None: there is none."""
-        compact = self._records.pop(name, None)
+        compact = self.records.pop(name, None)
         if compact is None:
-            compact = self._cold.pop(name, None) if self._cold else None
+            compact = self.cold.pop(name, None) if self.cold else None
             if compact is None:
                 return None
-        self._records[name] = compact
+        self.records[name] = compact
         if self._victims:
             self._victims.pop(name, None)
         return compact
 
     def peek(self, name: bytes) -> Compact | None:
         """Return a record without using it."""
-        compact = self._records.get(name)
-        return self._cold.get(name) if compact is None else compact
+        compact = self.records.get(name)
+        return self.cold.get(name) if compact is None else compact
 
     def names(self) -> list[bytes]:
         """Return the names of all records, those used last first, as they are now."""
-        names = list(self._records)
+        names = list(self.records)
         names.reverse()
-        names += self._cold
+        names += self.cold
         return names
 
     def put(self, name: bytes, record: Record) -> None:
@@ -82,7 +82,7 @@ class LruRecords:
             if old is not None:
                 self._count(old, -1)
             self._count(compact, 1)
-        self._records[name] = compact
+        self.records[name] = compact
         if self.size > self.max_size:
             self._evict()
 
@@ -91,7 +91,7 @@ class LruRecords:
         if name in self:
             self.put(name, record)
             return
-        compact = self._cold[name] = self.compactor.compact(record)
+        compact = self.cold[name] = self.compactor.compact(record)
         self._count(compact, 1)
         self._evict()
 
@@ -105,8 +105,8 @@ class LruRecords:
         """Remove a record without reducing the counts, and return it; None: there is none."""
         if self._victims:
             self._victims.pop(name, None)
-        old = self._records.pop(name, None)
-        return self._cold.pop(name, None) if old is None and self._cold else old
+        old = self.records.pop(name, None)
+        return self.cold.pop(name, None) if old is None and self.cold else old
 
     def _count(self, compact: Compact, sign: int) -> None:
         self.size += sign * size_of(compact)
@@ -130,9 +130,9 @@ class LruRecords:
         A write needs a few. More remain only after `resize`, for the next turns of the reactor.
         """
         for _ in range(_EVICTED_AT_ONCE):
-            if self.size <= self.max_size or not (self._cold or self._records):
+            if self.size <= self.max_size or not (self.cold or self.records):
                 return
-            victim = self._cold.popitem()[1] if self._cold else self._pop_first()
+            victim = self.cold.popitem()[1] if self.cold else self._pop_first()
             self._count(victim, -1)
             self.evictions += 1
         if self._evicting is None:
@@ -148,10 +148,10 @@ class LruRecords:
         Names are listed in batches: a search for the first name of a dict passes all removed ones.
         """
         if not self._victims:
-            self._victims = dict.fromkeys(islice(self._records, _VICTIMS))
+            self._victims = dict.fromkeys(islice(self.records, _VICTIMS))
         name = next(iter(self._victims))
         del self._victims[name]
-        return self._records.pop(name)
+        return self.records.pop(name)
 
     def close(self) -> None:
         """Evict no more; the records end with the process."""

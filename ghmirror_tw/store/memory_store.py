@@ -53,7 +53,7 @@ class MemoryStore:
     records: LruRecords = field(init=False)
     permissions: LocalPermissions = field(init=False)
     _epochs: LocalEpochs = field(init=False)
-    _unstorable: OrderedDict[str, float] = field(init=False, factory=OrderedDict)
+    unstorable: OrderedDict[str, float] = field(init=False, factory=OrderedDict)
     _limits: LocalLimits = field(init=False, factory=LocalLimits)
     _locks: LocalLocks = field(init=False)
 
@@ -110,7 +110,7 @@ class MemoryStore:
             entries=self._entries(key),
             epoch=self.epoch(token),
             refused_at=refused_at,
-            unstorable=bool(self._unstorable) and self._is_unstorable(key),
+            unstorable=bool(self.unstorable) and self._is_unstorable(key),
             limits=limits,
             negative=negative,
         )
@@ -124,7 +124,7 @@ class MemoryStore:
         return self._epochs.get(token)
 
     def _is_unstorable(self, key: CacheKey) -> bool:
-        until = self._unstorable.get(key.name)
+        until = self.unstorable.get(key.name)
         return until is not None and self.reactor.seconds() < until
 
     def fetch(
@@ -164,7 +164,7 @@ class MemoryStore:
     ) -> None:
         """Store a representation, its grant and its place in the recency list."""
         self.hold(key, representation)
-        self._unstorable.pop(key.name, None)
+        self.unstorable.pop(key.name, None)
         self.freshen(key, credential, grant, entry)
 
     def freshen(self, key: CacheKey, credential: str, grant: Grant, entry: Entry) -> None:
@@ -234,7 +234,7 @@ class MemoryStore:
     def mark_unstorable(self, key: CacheKey) -> None:
         """Note that responses to *key* can't be stored, and release its lock."""
         until = self.reactor.seconds() + UNSTORABLE_S
-        store_recent(self._unstorable, key.name, until, _MOST_UNSTORABLE)
+        store_recent(self.unstorable, key.name, until, _MOST_UNSTORABLE)
         self._locks.release(LockName(key))
 
     # Locks.

@@ -104,7 +104,7 @@ class Codec:
         head = _HEADER_AND_LENGTH.pack(MAGIC, VERSION, kind.mark, flags, *times, len(payload))
         head += payload
         content = record.packed if isinstance(record, Representation) else b""
-        sealed = b"".join((head, self._seal_of(name, head), content))
+        sealed = b"".join((head, self.seal_of(name, head), content))
         self._cache(kind, name, sealed, record)
         return sealed
 
@@ -113,7 +113,8 @@ class Codec:
         if values is not None:
             self._values.put((name, sealed), values)
 
-    def _seal_of(self, name: bytes, head: bytes) -> bytes:
+    def seal_of(self, name: bytes, head: bytes) -> bytes:
+        """Return the seal of a record without its content; empty without a secret."""
         if not self.secret:
             return b""
         message = b"record\0%d:%s%s" % (len(name), name, head)
@@ -170,7 +171,7 @@ class Codec:
             or (kind is not REPRESENTATION and content_at < len(blob))
             or not isfinite(first)
             or isnan(second)
-            or not hmac.compare_digest(self._seal_of(name, blob[:end]), blob[end:content_at])
+            or not hmac.compare_digest(self.seal_of(name, blob[:end]), blob[end:content_at])
         ):
             raise MalformedRecordError
         return (first, second), blob[start:end], blob[content_at:]
@@ -229,7 +230,7 @@ class Codec:
         end = _HEADER.size + _LENGTH.size + length
         flags = bytes((_SEALED if self.secret else 0,))
         head = blob[:3] + flags + blob[4:end]
-        return b"".join((head, self._seal_of(name, head), blob[end + former_bytes :]))
+        return b"".join((head, self.seal_of(name, head), blob[end + former_bytes :]))
 
     def vouches_for(self, kind: RecordKind[Any], name: bytes, blob: bytes) -> bool:
         """Tell whether *blob* is a record of *kind*, sealed with this secret for *name*.

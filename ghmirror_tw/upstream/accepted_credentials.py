@@ -33,24 +33,24 @@ class CredentialRegistry:
     names: CredentialNames
     #: The accepted tokens with the Apps that they name, that which was used last at the end. One
     #: stands for requests without a token, and is always accepted.
-    _tokens: OrderedDict[str, str] = field(init=False, factory=OrderedDict)
+    tokens: OrderedDict[str, str] = field(init=False, factory=OrderedDict)
     #: Tells whether GitHub has accepted a token.
     is_accepted: Callable[[str], bool] = field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        self.is_accepted = self._tokens.__contains__
+        self.is_accepted = self.tokens.__contains__
         self.rename(self.names)
 
     def rename(self, names: CredentialNames) -> None:
         """Name credentials by *names* from now on."""
         self.names = names
-        self._tokens[names.token_of(_NO_FIELDS)] = ""
+        self.tokens[names.token_of(_NO_FIELDS)] = ""
 
     def requester(self, fields: Fields) -> Requester:
         """Return the sender of a request with *fields*, whose token counts as used."""
         requester = Requester(*fields.memoised(self.names))
-        if requester.token in self._tokens:
-            self._tokens.move_to_end(requester.token)
+        if requester.token in self.tokens:
+            self.tokens.move_to_end(requester.token)
         return requester
 
     def key(self, request: Request) -> CacheKey:
@@ -59,14 +59,14 @@ class CredentialRegistry:
 
     def accept(self, token: str, app: str = "") -> None:
         """Note that GitHub has accepted a token; *app*: the App that it names."""
-        store_recent(self._tokens, token, app, CAPACITY)
-        self._tokens.setdefault(self.names.token_of(_NO_FIELDS), "")
+        store_recent(self.tokens, token, app, CAPACITY)
+        self.tokens.setdefault(self.names.token_of(_NO_FIELDS), "")
 
     def app(self, token: str) -> str | None:
         """Return the App that an accepted token names, as ``app:ID``, or None."""
-        return self._tokens.get(token) or None
+        return self.tokens.get(token) or None
 
     def forget(self, token: str) -> None:
         """Note that GitHub does not accept a token any more."""
-        self._tokens.pop(token, None)
-        self._tokens.setdefault(self.names.token_of(_NO_FIELDS), "")
+        self.tokens.pop(token, None)
+        self.tokens.setdefault(self.names.token_of(_NO_FIELDS), "")

@@ -72,14 +72,14 @@ class LoginCache:
     """
 
     capacity: int = CAPACITY
-    _records: CredentialTable[str, _LoginRecord] = field(init=False)
+    records: CredentialTable[str, _LoginRecord] = field(init=False)
     #: When each credential was used last.
     _used_at: dict[str, float] = field(init=False, factory=dict)
     _log: Logger = field(factory=lambda: Logger(namespace="ghmirror.users"))
     _requests: SingleFlight[_LoginRecord | LoginUnknownError] = field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        self._records = CredentialTable(self.capacity)
+        self.records = CredentialTable(self.capacity)
         self._requests = SingleFlight(self._log_failure)
 
     def note_login(self, credential: str, login: str, now: float) -> None:
@@ -108,7 +108,7 @@ class LoginCache:
         return None if record is None else record.login
 
     def _displayed(self, credential: str, now: float) -> _LoginRecord | None:
-        record = self._records.get(credential)
+        record = self.records.get(credential)
         return None if record is None or now - self._used_at[credential] > DISPLAYED_S else record
 
     async def is_allowed(  # noqa: PLR0913, PLR0917 - the credential, the users, and the times
@@ -145,14 +145,14 @@ class LoginCache:
         """Return the login that is valid now."""
         for _ in range(_MAX_REQUESTS):
             now = now_fn()
-            record = self._records.get(credential)
+            record = self.records.get(credential)
             if record is not None and record.is_fresh(now):
                 return record
             # With a stale login, the wait for a new one is limited.
             usable = _is_usable_stale(record, now, stale_limit)
             result = await self._requested(credential, request, now, call_late if usable else None)
             if not isinstance(result, _LoginRecord):
-                record = self._records.get(credential)
+                record = self.records.get(credential)
                 if record is not None and _is_usable_stale(record, now_fn(), stale_limit):
                     return record
                 raise LoginUnknownError(None if result is None else result.response)
@@ -202,19 +202,19 @@ class LoginCache:
 
     def _store(self, credential: str, record: _LoginRecord) -> _LoginRecord:
         """Store *record* unless a newer one is stored; return the newer one."""
-        stored = self._records.get(credential)
+        stored = self.records.get(credential)
         if stored is not None and stored.at > record.at:
             return stored
         # A made-up credential has no login, and evicts none.
-        evicted = self._records.put(credential, record, accepted=record.login is not None)
+        evicted = self.records.put(credential, record, accepted=record.login is not None)
         self._used_at[credential] = record.at
         if evicted is not None:
             del self._used_at[evicted[0]]
         return record
 
     def _touch(self, credential: str, now: float) -> None:
-        if credential in self._records:
-            self._records.touch(credential)
+        if credential in self.records:
+            self.records.touch(credential)
             self._used_at[credential] = now
 
 

@@ -67,7 +67,7 @@ class RateLimitTable:
     """
 
     is_accepted: Callable[[str], bool] = lambda _: True
-    _limits: CredentialTable[tuple[str, str], ActiveLimit] = field(
+    limits: CredentialTable[tuple[str, str], ActiveLimit] = field(
         init=False, factory=CredentialTable
     )
     _strikes: CredentialTable[str, int] = field(init=False, factory=CredentialTable)
@@ -77,14 +77,14 @@ class RateLimitTable:
     def _of(self, credential: str, scopes: tuple[str, ...]) -> list[ActiveLimit]:
         if not self.any_known:
             return []
-        limits = [self._limits.get((credential, scope)) for scope in scopes]
+        limits = [self.limits.get((credential, scope)) for scope in scopes]
         return [each for each in limits if each is not None]
 
     def in_force(self, now: float) -> list[tuple[str, Limit]]:
         """Return the limits that have not ended yet, each with its credential."""
         return [
             (credential, active.limit)
-            for (credential, _), active in self._limits.items()
+            for (credential, _), active in self.limits.items()
             if now < active.limit.until
         ]
 
@@ -136,9 +136,9 @@ class RateLimitTable:
             self._strikes.pop(credential)
         for active in check.ended:
             name = (credential, active.limit.scope)
-            if self._limits.get(name) is active:
-                self._limits.pop(name)
-        self.any_known = bool(self._limits or self._strikes)
+            if self.limits.get(name) is active:
+                self.limits.pop(name)
+        self.any_known = bool(self.limits or self._strikes)
 
     def set(self, check: LimitCheck, limit: Limit) -> None:
         """Store a limit that a response reports.
@@ -149,7 +149,7 @@ class RateLimitTable:
         if limit.kind is LimitKind.SECONDARY or not limit.hinted:
             strikes = max(check.strikes + 1, self._strikes.get(credential) or 0)
             self._strikes.put(credential, strikes, accepted=self.is_accepted(credential))
-        known = self._limits.get((credential, limit.scope))
+        known = self.limits.get((credential, limit.scope))
         if known is not None and known.limit.until > limit.until:
             limit = known.limit
         self._put(credential, limit)
@@ -157,11 +157,11 @@ class RateLimitTable:
     def merge(self, credential: str, limits: Iterable[Limit], now: float) -> None:
         """Store limits that other replicas have met, where they end later than those known."""
         for limit in limits:
-            known = self._limits.get((credential, limit.scope))
+            known = self.limits.get((credential, limit.scope))
             if limit.until > now and (known is None or known.limit.until + _SAME_S < limit.until):
                 self._put(credential, limit)
 
     def _put(self, credential: str, limit: Limit) -> None:
         accepted = self.is_accepted(credential)
-        self._limits.put((credential, limit.scope), ActiveLimit(limit), accepted=accepted)
+        self.limits.put((credential, limit.scope), ActiveLimit(limit), accepted=accepted)
         self.any_known = True

@@ -86,8 +86,8 @@ class StatusPage:
     #: The status on the page with that entity-tag.
     _validated_status: str = field(init=False, default="")
     _status: str = field(init=False, default="")
-    _failures: int = field(init=False, default=0)
-    _timer: IDelayedCall | None = field(init=False, default=None)
+    failures: int = field(init=False, default=0)
+    timer: IDelayedCall | None = field(init=False, default=None)
     _reading: Deferred[Any] | None = field(init=False, default=None)
     _closed: bool = field(init=False, default=False)
     _log: Logger = field(factory=lambda: Logger(namespace="ghmirror.github"))
@@ -113,16 +113,16 @@ class StatusPage:
     def close(self) -> None:
         """Stop reading the page."""
         self._closed = True
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        if self.timer is not None:
+            self.timer.cancel()
+            self.timer = None
         if self._reading is not None:
             self._reading.cancel()
 
     # The loop.
 
     def _read(self) -> None:
-        self._timer = None
+        self.timer = None
         self._reading = Deferred.fromCoroutine(self._update())
         self._reading.addErrback(self._failed)
         self._reading.addCallback(self._schedule)
@@ -134,7 +134,7 @@ class StatusPage:
     def _schedule(self, pause_s: float) -> None:
         self._reading = None
         if not self._closed:
-            self._timer = self.reactor.callLater(pause_s, self._read)
+            self.timer = self.reactor.callLater(pause_s, self._read)
 
     async def _update(self) -> float:
         """Read the page once, and return the pause before the next time."""
@@ -142,7 +142,7 @@ class StatusPage:
             status = await self._content_status()
         except UnreadableStatusError as error:
             return 0.0 if self._closed else self._unreadable(error)
-        self._failures = 0
+        self.failures = 0
         if status != self._status:
             self._log.info(
                 'GitHub status page read: component="{component}" status={status}',
@@ -154,14 +154,14 @@ class StatusPage:
         return self._jittered(self.interval_s)
 
     def _unreadable(self, error: UnreadableStatusError) -> float:
-        if not self._failures:
+        if not self.failures:
             self._log.warn("GitHub status page unreadable: reason={reason}", reason=error.text)
         # The next status is logged, whatever it is.
         self._status = ""
-        self._failures += 1
+        self.failures += 1
         self.breaker.note_page_unreadable(self.reactor.seconds())
         longest_s = max(MAX_INTERVAL_S, self.interval_s)
-        pause_s = self.interval_s * 2 ** min(self._failures, _MAX_DOUBLINGS)
+        pause_s = self.interval_s * 2 ** min(self.failures, _MAX_DOUBLINGS)
         return self._jittered(max(min(pause_s, longest_s), error.pause_s))
 
     def _jittered(self, seconds: float) -> float:

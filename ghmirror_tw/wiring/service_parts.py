@@ -45,7 +45,7 @@ def build_service(
         shutdown_delay_s=server.shutdown_delay,
         shutdown_grace_s=server.shutdown_grace,
         observer=logs.observer(
-            _log_stream(reactor, twistd),
+            log_stream(reactor, twistd),
             settings.log.format,
             settings.log.level,
             lambda seconds, call: reactor.callFromThread(reactor.callLater, seconds, call),
@@ -80,7 +80,7 @@ def _listeners(
         yield Listener("admin listening", "admin_listen", description, endpoint, admin, daemon)
 
 
-def _log_stream(reactor: Any, twistd: Mapping[str, Any]) -> Any:
+def log_stream(reactor: Any, twistd: Mapping[str, Any]) -> Any:
     """Return the stream of twistd's own log: a file for a daemon or ``--logfile``, else stdout.
 
     SIGUSR1 rotates the file, as twistd does.

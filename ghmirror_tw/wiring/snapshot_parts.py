@@ -164,12 +164,12 @@ class Snapshots:
     saver: Saver = field(init=False)
     substitute: Restorer | None = field(init=False, default=None)
     schedules: list[Schedule] = field(init=False, factory=list)
-    _mark_checks: LoopingCall = field(init=False)
+    mark_checks: LoopingCall = field(init=False)
 
     def __attrs_post_init__(self) -> None:
         snapshot = self.settings.snapshot
-        self._mark_checks = LoopingCall(self._check_mark)
-        self._mark_checks.clock = self.reactor
+        self.mark_checks = LoopingCall(self.check_mark)
+        self.mark_checks.clock = self.reactor
         codec = build_codec(self.settings)
         self.access = TargetAccess(self.reactor, snapshot, codec, server_of(self.settings))
         self.restorer = self._restorer(self.archive)
@@ -242,9 +242,10 @@ class Snapshots:
         for schedule in self.schedules:
             schedule.open()
         if self.settings.cache.backend == "redis":
-            self._mark_checks.start(_CHECK_MARK_S, now=False)
+            self.mark_checks.start(_CHECK_MARK_S, now=False)
 
-    def _check_mark(self) -> Deferred[None]:
+    def check_mark(self) -> Deferred[None]:
+        """Restore a snapshot if the store is no longer marked as filled."""
         checked = Deferred.fromCoroutine(self.restorer.check_mark())
         return checked.addErrback(
             lambda failure: _log.failure("Check for an emptied store failed", failure=failure)
@@ -284,8 +285,8 @@ class Snapshots:
         A target that does not respond is abandoned after `shutdown_grace`: the store is closed
         next, which writes refusals to Redis, before a SIGKILL.
         """
-        if self._mark_checks.running:
-            self._mark_checks.stop()
+        if self.mark_checks.running:
+            self.mark_checks.stop()
         grace_s = self.settings.server.shutdown_grace
         abandoning = self.reactor.callLater(grace_s, self.access.threads.abandon)
         for restorer in filter(None, (self.restorer, self.substitute)):

@@ -638,8 +638,8 @@ class Conversation:
         self.page_status = step.status
         for replica in self.replicas.values():
             page = replica.parts.status_page
-            if page is not None and page._timer is not None:
-                page._timer.reset(0.0)
+            if page is not None and page.timer is not None:
+                page.timer.reset(0.0)
         await self.clock.pass_(0.0, self.redis.pass_time, self._after_timers)
 
 

@@ -219,9 +219,9 @@ def request_fields(raw: bytes) -> None:
     for decide in (
         freshness.requires_validation,
         content_codings.accepts_gzip,
-        bypass._has_bypass_fields,
+        bypass.has_bypass_fields,
     ):
-        if decide is not bypass._has_bypass_fields or storable:
+        if decide is not bypass.has_bypass_fields or storable:
             assert decide(fields) == decide(spread), decide
     cors.is_preflight(b"OPTIONS", fields)
     for tag in validators.client_validators(request):

@@ -151,7 +151,7 @@ def redis_slots(raw: bytes) -> None:
         slots = read_slots(whole[0], _NODE)
     except ValueError:
         return
-    assert len(slots._owners) == SLOTS
+    assert len(slots.owners) == SLOTS
     for owner in slots.primaries:
         _check_address(owner)
 
@@ -226,7 +226,7 @@ def _wrapped(
     codec = Codec(secret)
     head = struct.pack(">BBcB", codecs.MAGIC, codecs.VERSION, kind.mark, 1 if secret else 0)
     head += times.ljust(16, b"\0") + struct.pack(">I", len(payload)) + payload
-    return head + codec._seal_of(NAME, head) + content
+    return head + codec.seal_of(NAME, head) + content
 
 
 def _record(inputs: InputValues, kind: RecordKind[Any]) -> Any:

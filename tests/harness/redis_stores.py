@@ -60,7 +60,7 @@ async def at_rest(*nodes: RedisNode) -> None:
     """Return when each has all its connections, and waits for a reply on none of them."""
 
     def is_at_rest(node: RedisNode) -> bool:
-        connections = node._pool.connections
+        connections = node.pool.connections
         outstanding = any(connection.outstanding_bytes for connection in connections)
         return len(connections) == node.pool_size and not outstanding
 

@@ -399,14 +399,14 @@ class Page(TestCase):
         for content in garbage:
             self.page.put("/status", content)
             await self.read_again()
-            parts.status_page._failures = 0
+            parts.status_page.failures = 0
             got = await self.home.get("/thing", token="alice-1")
             assert got.outcome.endswith("detail=revalidated")
         for kind in ("500", "reset", "truncated", "malformed"):
             wrong = self.page.fault("/status", kind)
             await until(lambda: wrong.seen >= 2)  # noqa: B023 - it is waited for at once
             wrong.end()
-            parts.status_page._failures = 0
+            parts.status_page.failures = 0
             got = await self.home.get("/thing", token="alice-1")
             assert got.outcome.endswith("detail=revalidated")
 

@@ -110,9 +110,9 @@ class Memory(TestCase):
                     await home.get(target, token=value)
             await home.send("POST", "/graphql", token=token, body=b'{"query":"mutation{x}"}')
             mirror, store = home.parts.mirror, home.parts.store
-            kept: list[Any] = [list(store.records._records.items()), list(store._unstorable)]
-            kept += [mirror.proofs._seen, mirror.proofs._sent, mirror.proofs._absent]
-            kept += [mirror.users._records, mirror.epochs.generations, mirror.sharing]
+            kept: list[Any] = [list(store.records.records.items()), list(store.unstorable)]
+            kept += [mirror.proofs.seen, mirror.proofs.sent_proofs, mirror.proofs.absent]
+            kept += [mirror.users.records, mirror.epochs.generations, mirror.sharing]
             found = pickle.dumps(kept)
             assert token.encode() not in found
             name = hashlib.sha256(hashed).hexdigest()

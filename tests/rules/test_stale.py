@@ -141,7 +141,7 @@ class Stale(TestCase):
     async def test_stale_response_teaches_no_login(self) -> None:
         """A stale response to `/user` does not show the login of today."""
         await self.home.get("/user", token="alice-1")
-        self.home.parts.mirror.users._records = CredentialTable()
+        self.home.parts.mirror.users.records = CredentialTable()
         assert (await self.while_away("/user")).status == 200
         mirror = self.home.parts.mirror
         name = mirror.credentials.names.name(b"token alice-1")

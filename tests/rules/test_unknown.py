@@ -215,10 +215,10 @@ class Flood(TestCase):
         ]
         made_up = Names(self.home, map(authorization, range(MADE_UP)))
         assert made_up.tables(most=MAX_UNACCEPTED) == {}
-        mirror.sender.backoffs._by_key.update({(name, "x"): 1 for name in names})  # type: ignore[misc]
+        mirror.sender.backoffs.by_key.update({(name, "x"): 1 for name in names})  # type: ignore[misc]
         assert len(made_up.tables(most=MAX_UNACCEPTED)) == 1
-        mirror.sender.backoffs._by_key.clear()
-        mirror.credentials._tokens.update(dict.fromkeys(names, ""))
+        mirror.sender.backoffs.by_key.clear()
+        mirror.credentials.tokens.update(dict.fromkeys(names, ""))
         assert len(made_up.tables(most=MAX_UNACCEPTED)) == 1
 
 

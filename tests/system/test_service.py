@@ -448,18 +448,18 @@ def test_daemon_with_a_port_in_use_exits_with_status_1(tmp_path: Path) -> None:
 def test_log_is_written_where_twistd_writes_it(tmp_path: Path) -> None:
     """The log is in --logfile, in twistd.log of a daemon, or on stdout."""
     path = tmp_path / "mirror.log"
-    assert service_parts._log_stream(reactor, {"nodaemon": True, "logfile": None}) is sys.stdout
-    assert service_parts._log_stream(reactor, {"nodaemon": True, "logfile": "-"}) is sys.stdout
+    assert service_parts.log_stream(reactor, {"nodaemon": True, "logfile": None}) is sys.stdout
+    assert service_parts.log_stream(reactor, {"nodaemon": True, "logfile": "-"}) is sys.stdout
     with pytest.raises(SystemExit):
-        service_parts._log_stream(reactor, {"nodaemon": False, "logfile": "-"})
+        service_parts.log_stream(reactor, {"nodaemon": False, "logfile": "-"})
     before = signal.getsignal(signal.SIGUSR1)
     try:
         for nodaemon in (True, False):
-            file = service_parts._log_stream(reactor, {"nodaemon": nodaemon, "logfile": str(path)})
+            file = service_parts.log_stream(reactor, {"nodaemon": nodaemon, "logfile": str(path)})
             assert file.path == str(path)
             file.close()
         with contextlib.chdir(tmp_path):
-            service_parts._log_stream(reactor, {"nodaemon": False, "logfile": None}).close()
+            service_parts.log_stream(reactor, {"nodaemon": False, "logfile": None}).close()
     finally:
         signal.signal(signal.SIGUSR1, before)
     assert (tmp_path / "twistd.log").exists()

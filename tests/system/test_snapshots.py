@@ -566,18 +566,18 @@ class InRedis(Kept):
         await self.saved(home)
         snapshots = home.parts.snapshots
         assert snapshots is not None
-        assert snapshots._mark_checks.running
-        await snapshots._check_mark()
+        assert snapshots.mark_checks.running
+        await snapshots.check_mark()
         assert not home.parts.barrier.is_shut
         self.server.send("FLUSHALL")
-        await snapshots._check_mark()
+        await snapshots.check_mark()
         while not self.server.send("KEYS", "*filled*"):
             await deferLater(reactor, 0.01)
         self.github.reset_counts()
         await self.poll(await self.another())
         assert self.github.total_paid == 0
         self.server.kill()
-        await snapshots._check_mark()
+        await snapshots.check_mark()
 
     async def test_refusal_ends_a_grant_of_a_replica_with_a_fast_clock(self) -> None:
         """A refusal at one replica ends a grant of another replica whose clock is ahead."""

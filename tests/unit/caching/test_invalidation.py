@@ -47,7 +47,7 @@ def test_a_generation_never_recurs() -> None:
         generations.note_epoch(credential, None)
         seen.append(generations.of("a"))
     assert seen == sorted(seen)
-    assert len(generations._by_token) == 2
+    assert len(generations.by_token) == 2
     last = generations.of("a")
     generations.begin("a")
     assert generations.of("a") > last

@@ -34,19 +34,19 @@ def test_all_codes_are_documented() -> None:
     """Those of errors, with their status, and those of snapshots that are not whole."""
     documented = dict(re.findall(r"^``([a-z-]+)``[ …]+([0-9]+) ", PAGE, re.MULTILINE))
     used = set(re.findall(r"CommandError\(\s*\"([a-z-]+)\"", SOURCES))
-    used |= {code for _, code, _ in command_runner._ERRORS}
+    used |= {code for _, code, _ in command_runner.ERRORS}
     assert used <= {*documented}
     assert {*documented} <= {*used, "truncated"}
-    for _, code, status in command_runner._ERRORS:
+    for _, code, status in command_runner.ERRORS:
         assert documented[code] == str(int(status))
-    for word in {*command_runner._SNAPSHOT_CODES.values(), "gone"}:
+    for word in {*command_runner.SNAPSHOT_CODES.values(), "gone"}:
         assert f"``{word}``" in PAGE
 
 
 def test_each_fault_of_a_snapshot_has_a_word() -> None:
     """A new one gets one, too."""
     kinds = {*SnapshotError.__subclasses__(), *UnusableError.__subclasses__()}
-    assert {*command_runner._SNAPSHOT_CODES} == kinds - {UnusableError}
+    assert {*command_runner.SNAPSHOT_CODES} == kinds - {UnusableError}
 
 
 def test_an_internal_error_is_printed_without_secrets(

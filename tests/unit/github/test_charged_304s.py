@@ -38,7 +38,7 @@ def test_resources_are_bounded() -> None:
     charges.note_sent("a")
     for number in range(1_000):
         charges.note_response("a", f"r{number}", 60, RESET, 0.0, alone=True)
-    assert len(charges._tokens._accepted["a"].remaining) <= 64
+    assert len(charges.tokens.accepted["a"].remaining) <= 64
 
 
 def test_overlapping_requests_prove_no_charge() -> None:
@@ -74,7 +74,7 @@ def test_requests_of_other_replicas_prove_no_charge() -> None:
 def test_tokens_are_bounded() -> None:
     """The token that was used longest ago goes first."""
     charges = ChargeDetector()
-    charges._tokens.most = 1
+    charges.tokens.most = 1
     charges.note_sent("a")
     charges.note_sent("b")
     assert not charges.note_response("a", "core", 1, RESET, 0.0, alone=True)

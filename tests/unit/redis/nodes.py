@@ -45,7 +45,7 @@ class Watched:
 
     @property
     def connections(self) -> list[RedisConnection]:
-        return self.node._pool.connections
+        return self.node.pool.connections
 
     @property
     def outstanding_bytes(self) -> int:
@@ -87,7 +87,7 @@ class Watched:
 
     def watch(self, node: RedisNode) -> None:
         self.node = node
-        connected, missing = node._pool.on_connected, node._pool.on_missing
+        connected, missing = node.pool.on_connected, node.pool.on_missing
 
         def on_connected() -> None:
             connected()
@@ -98,7 +98,7 @@ class Watched:
             missing(why)
             self.look()
 
-        node._pool.on_connected, node._pool.on_missing = on_connected, on_missing
+        node.pool.on_connected, node.pool.on_missing = on_connected, on_missing
 
     def execute(self, *commands: Command, purpose: Purpose = READ) -> Deferred[list[Reply]]:
         return self.node.send(commands, purpose, self.node.timeout_s)

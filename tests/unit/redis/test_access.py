@@ -200,7 +200,7 @@ class Users(TestCase):
         assert not watched.node.writing
         assert "NOPERM" in watched.node.reason
         script = command("EVAL", "return redis.call('SET', KEYS[1], 'x')", "1", "t:a")
-        watched.node._health.writes.state = CircuitState.CLOSED
+        watched.node.health.writes.state = CircuitState.CLOSED
         assert await watched.outcome(script, purpose=WRITE) == "noperm"
         assert await watched.outcome(GET) == [None]
 

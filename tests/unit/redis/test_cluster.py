@@ -125,7 +125,7 @@ class Orderly(TestCase):
         await load.stop()
         assert not load.wrong
         assert not load.failures
-        assert address(added) in cluster.shards._primaries
+        assert address(added) in cluster.shards.primaries
 
     async def test_a_coordinated_failover_is_not_noticed(self) -> None:
         """The replica takes over by agreement."""
@@ -135,7 +135,7 @@ class Orderly(TestCase):
         await load.continues()
         replica = await aside(servers.replica_of, servers.servers[0])
         await aside(replica.send, "CLUSTER", "FAILOVER")
-        await until(lambda: address(replica) in cluster.shards._primaries)
+        await until(lambda: address(replica) in cluster.shards.primaries)
         await load.continues()
         await aside(servers.wait_well)
         await load.continues()
@@ -164,7 +164,7 @@ class Orderly(TestCase):
         seed = Address("localhost", servers.servers[0].port)
         cluster = await working(self, servers, where=seed, trust=trust_root(authority.pem))
         await moves(self, servers, cluster)
-        assert {each.host for each in cluster.shards._primaries} == {"localhost"}
+        assert {each.host for each in cluster.shards.primaries} == {"localhost"}
 
     async def test_nodes_without_an_announced_endpoint(self) -> None:
         """The host of the configured address is used."""
@@ -241,9 +241,9 @@ class Troubled(TestCase):
         await aside(servers.wait_well)
         await until(lambda: cluster.reading and cluster.writing)
         # A server without slots is closed when it has had no commands for a while.
-        while address(former) in cluster.shards._nodes:
+        while address(former) in cluster.shards.nodes:
             await cluster.shards._fetch_from_any()
-        assert len(cluster.shards._nodes) == 3
+        assert len(cluster.shards.nodes) == 3
 
     async def test_a_failover_without_commands_is_noticed(self) -> None:
         """No command was sent to that shard meanwhile."""
@@ -340,11 +340,11 @@ class Troubled(TestCase):
         await until(lambda: cluster.reading and cluster.writing)
         for server in servers.servers:
             server.kill()
-        await until(lambda: not any(node.reading for node in cluster.shards._nodes.values()))
+        await until(lambda: not any(node.reading for node in cluster.shards.nodes.values()))
         other = await open_cluster(self, replicas=0)
         between.target = other.servers[0].address
         await until(lambda: cluster.reading and cluster.writing)
-        assert cluster.shards._primaries == set(map(address, other.servers))
+        assert cluster.shards.primaries == set(map(address, other.servers))
 
     async def test_a_slot_without_an_owner(self) -> None:
         """It alone is unavailable, until a shard has it."""

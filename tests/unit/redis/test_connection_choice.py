@@ -20,7 +20,7 @@ class Together(TestCase):
         self.watched: Watched = await working_node(self, self.server.address, pool_size=2)
 
     def busy(self) -> list[int]:
-        return [len(connection._sent) for connection in self.watched.connections]
+        return [len(connection.sent) for connection in self.watched.connections]
 
     async def test_small_commands_share_a_connection(self) -> None:
         """They are sent together."""

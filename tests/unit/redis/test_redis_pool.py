@@ -222,7 +222,7 @@ class Closing(TestCase):
         between.silent = True
         watched = watched_node(self, between.address)
         watched.node.open()
-        while (greeting := watched.node._pool._greeting) is None:
+        while (greeting := watched.node.pool.greeting) is None:
             await deferLater(watched.node.reactor, 0)
         await watched.node.close()
         assert greeting.state is ConnectionState.CLOSED

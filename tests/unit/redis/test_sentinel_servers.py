@@ -215,7 +215,7 @@ class Found(TestCase):
         sentinels.open()
         await sentinels.settled()
         assert sentinels.primary is None
-        assert "unlikely" not in repr(sentinels) + sentinels.finder.reason + sentinels._logged
+        assert "unlikely" not in repr(sentinels) + sentinels.finder.reason + sentinels.logged_reason
         assert "WRONGPASS" in sentinels.finder.reason
 
     async def test_tls_is_for_the_data_only(self) -> None:
@@ -255,7 +255,7 @@ class FailedOver(TestCase):
         assert not writer.wrong
         assert state(sentinels) == at(successor)
         assert not await writer.lost(successor, since)
-        await until(lambda: not sentinels._closing_nodes)
+        await until(lambda: not sentinels.closing_nodes)
 
     async def test_a_hanging_primary_is_replaced(self) -> None:
         """Its late replies are not used when it continues."""
@@ -323,7 +323,7 @@ class FailedOver(TestCase):
         await sentinels.settled()
         assert sentinels.primary is None
         assert not sentinels.reading
-        await until(lambda: "is not a primary" in sentinels._logged)
+        await until(lambda: "is not a primary" in sentinels.logged_reason)
         await aside(replica.send, "REPLICAOF", "NO", "ONE")
         await until(lambda: state(sentinels) == at(replica))
 
@@ -335,7 +335,7 @@ class FailedOver(TestCase):
         for sentinel in servers.sentinels:
             sentinel.kill()
         await writer.continues()
-        await until(lambda: "Connection was refused" in sentinels._logged)
+        await until(lambda: "Connection was refused" in sentinels.logged_reason)
         await aside(servers.servers[0].send, "CLIENT", "KILL", "TYPE", "normal")
         await until(lambda: bool(writer.failures))
         await writer.continues()

@@ -126,9 +126,9 @@ class Silent(TestCase):
         await DeferredList([watched.execute(GET) for _ in range(3)], consumeErrors=True)
         assert not watched.node.reading
         for _ in range(5):
-            watched.node._health.note_reachable()
+            watched.node.health.note_reachable()
             await deferLater(watched.node.reactor, 0)
-        assert sum(len(connection._sent) for connection in watched.connections) == 3 + 2
+        assert sum(len(connection.sent) for connection in watched.connections) == 3 + 2
 
     async def test_a_failure_is_noticed_without_commands(self) -> None:
         """Idle connections send PING."""

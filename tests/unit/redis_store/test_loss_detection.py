@@ -155,7 +155,7 @@ class Histories(Mirrors):
         before = self.one.redis.history
         for _ in range(3):
             self.other.history.look()
-            await until(lambda: not self.other.history._beating)
+            await until(lambda: not self.other.history.beating)
         self.server.send("FLUSHALL")
         self.one.history.look()
         await until(lambda: bool(self.server.send("KEYS", "*:history")))
@@ -265,7 +265,7 @@ class Members(Mirrors):
         await until(lambda: not self.one.available)
         looked_at = self.one.history.looked_at
         self.one.history.look()
-        await until(lambda: not self.one.history._beating)
+        await until(lambda: not self.one.history.beating)
         assert (self.one.history.members, self.one.history.looked_at) == (2, looked_at)
 
     async def test_an_error_is_no_response(self) -> None:
@@ -274,7 +274,7 @@ class Members(Mirrors):
         self.server.send("CONFIG", "SET", "min-replicas-to-write", "3")
         looked_at = self.one.history.looked_at
         self.one.history.look()
-        await until(lambda: not self.one.history._beating)
+        await until(lambda: not self.one.history.beating)
         assert (self.one.history.members, self.one.history.looked_at) == (2, looked_at)
 
     async def test_the_number_before_an_interruption_counts(self) -> None:

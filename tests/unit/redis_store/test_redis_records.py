@@ -256,7 +256,7 @@ class Records(TestCase):
         node = node_at(self.server.address, largest_bytes=4000)
         store = await self.reader(servers=SingleServer(node))
         await at_rest(node)
-        connections = list(node._pool.connections)
+        connections = list(node.pool.connections)
         for value in (b"x" * 4001, b"x" * 1_000_000):
             for key in (at(GRANT_NAME), at(REFUSAL_NAME), at(CONTENT)):
                 self.send("SET", key, value)
@@ -269,7 +269,7 @@ class Records(TestCase):
             known = await store.look_up(KEY, ALICE, Deadline(SOON))
             assert (known.grant, known.entries) == (grant(5.0), (entry(5.0),))
             assert await store.redis.fetch(KEY, (HELD.digest,), SOON) == {HELD.digest: HELD}
-        assert node._pool.connections == connections
+        assert node.pool.connections == connections
 
     async def test_large_values_are_in_no_snapshot(self) -> None:
         """Neither alone nor together, and no large name; the other records are."""
@@ -286,7 +286,7 @@ class Records(TestCase):
         node = node_at(self.server.address, largest_bytes=4000)
         store = await self.reader(servers=SingleServer(node))
         await at_rest(node)
-        connections = list(node._pool.connections)
+        connections = list(node.pool.connections)
         async with aclosing(RedisArchive(store.redis).dump()) as batches:
             pairs = [pair async for batch in batches for pair in batch]
         names = {name for name, _ in pairs}
@@ -294,7 +294,7 @@ class Records(TestCase):
             assert record_names.representation(key, HELD.digest) in names
         assert record_names.representation(other, HELD.digest) not in names
         assert sum(len(blob) for name, blob in pairs if b"}:g:" in name) <= 4000
-        assert node._pool.connections == connections
+        assert node.pool.connections == connections
 
     async def test_garbage_in_the_list_of_entries_hides_no_others(self) -> None:
         """Invalid entries are left out."""

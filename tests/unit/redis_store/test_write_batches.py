@@ -36,7 +36,7 @@ class SingleConnection(TestCase):
 
     def under_way(self) -> int:
         """Return the number of commands without a reply."""
-        return sum(len(connection._sent) for connection in self.node._pool.connections)
+        return sum(len(connection.sent) for connection in self.node.pool.connections)
 
     async def granted(self, key: CacheKey, credential: str = ALICE) -> Grant | None:
         """Return the grant in Redis, without this process's own memory."""
@@ -107,7 +107,7 @@ class SingleConnection(TestCase):
         """Redis became unavailable in that iteration."""
         for key in KEYS:
             self.store.freshen(key, ALICE, grant(2.0), entry(2.0))
-        self.node._pool.connections[0].abort("this is a test")
+        self.node.pool.connections[0].abort("this is a test")
         await settled(self.store)
         assert len(self.store.writes.queue) == len(KEYS)
         await self.store.flushed()

@@ -60,5 +60,5 @@ def test_one_credential_evicts_no_observations_of_others(before: int, after: int
     """However many it has, before or after."""
     flood = [(f"/{n}", "mallory", "") for n in range(before + after)]
     made = evidence(SWITCH, *flood[:before], ("/a", "alice", ""), *flood[before:])
-    assert len(made._seen) <= 64
+    assert len(made.seen) <= 64
     assert made.is_enough(1.0) is (before + after >= 2)

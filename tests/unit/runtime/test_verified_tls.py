@@ -227,7 +227,7 @@ class Places(TestCase):
             github_breaker = GitHubBreaker(lambda _: None)
             page = StatusPage(reactor, url, 3600.0, github_breaker, self.trust, lambda: 0.5)
             page.open()
-            await until(lambda: page._failures > 0)
+            await until(lambda: page.failures > 0)
             page.close()
 
         await self.each(connect)

@@ -84,7 +84,7 @@ class Bounds(SynchronousTestCase):
         self.records().admit(RecordName(REFUSAL, KEY.name, BOB), 1.0)
         for _ in "12":  # the first time it sees through names and fields, then through the rest
             gc.collect()
-        for records in (self.store.records._records, self.store.records._cold):
+        for records in (self.store.records.records, self.store.records.cold):
             assert records
             for name, kept in records.items():
                 assert not gc.is_tracked(name)

@@ -344,7 +344,7 @@ class Fleet(TestCase):
             await until(lambda s=semaphores: not s.records.servers.writing)  # type: ignore[misc]
             # All leases may have ended long before the next request of a client.
             semaphores.history.looked_at -= settled_for_s
-            semaphores._responded_at -= settled_for_s
+            semaphores.responded_at -= settled_for_s
 
     async def test_without_redis_the_parts_sum_up_to_the_limit(self) -> None:
         """Though no replica had requests of this credential before."""
@@ -416,13 +416,13 @@ class Fleet(TestCase):
             waiting = [small.acquire(ALICE, "core")]
             while waiting[-1].called:
                 waiting.append(small.acquire(ALICE, "core"))
-            await until(lambda: in_flight._renewing is not None or in_flight._failures > 0)
+            await until(lambda: in_flight.renewing is not None or in_flight.failures > 0)
             semaphores.timeout_s = SOON
-            await until(lambda: in_flight._failures > 0)
+            await until(lambda: in_flight.failures > 0)
             waiting += [small.acquire(ALICE, "core") for _ in range(10)]
             between.silent = False
-            failures = in_flight._failures
-            await until(lambda: not in_flight._failures)
+            failures = in_flight.failures
+            await until(lambda: not in_flight.failures)
             assert failures == 1
             assert in_flight.is_connected
             assert len(mine + theirs) + sum(each.called for each in waiting) <= 20

@@ -331,7 +331,7 @@ class Uploads(TestCase):
             )
         ):
             for chunked in (False, True):
-                before = mirror.epochs.generations._last
+                before = mirror.epochs.generations.last
                 place = 2 * number + chunked
                 framing = CHUNKED if chunked else length(len(content))
                 cut = len(content) * 3 // 4
@@ -352,7 +352,7 @@ class Uploads(TestCase):
                     return upstream.size >= len(upstream.head) + len(content)
 
                 await until(whole)
-                assert bool(mirror.epochs.generations._last - before) is writes
+                assert bool(mirror.epochs.generations.last - before) is writes
                 upstream.send(CREATED)
                 await self.got(wire, b"{}")
                 wire.socket.close()
