@@ -5,7 +5,7 @@ recordings may differ in what `DIFFERENCES` lists, with a reason each, and in no
 
     async def test_reading(self):
         sides = await sides_of(self, furnish)
-        both = await sides.run(lambda side: told_by([..., side.url]))
+        both = await sides.run(lambda side: output_of([..., side.url]))
         assert both.unexplained() == []
 """
 
@@ -130,7 +130,7 @@ class Tap:
 
     With *certificate* (a context factory) its clients use TLS; with *trust*, so does the tap
     with the server. With *names* (a context factory) it is a proxy that takes each CONNECT and
-    is itself the server that was asked for.
+    is itself the requested server.
     """
 
     port: int
@@ -490,7 +490,7 @@ class Side:
         return value
 
     def _texts_apart(self, content: bytes) -> bytes:
-        """Tell GitHub's URL in texts from that of a client that sends its requests there."""
+        """Distinguish GitHub's URL in texts from that of a client that sends its requests there."""
         if self.is_direct:
             content = _TEXT_WITH_URL.sub(rb"\1<GITHUB>", content)
             content = _TEXT_IN_URL.sub(rb"\1<GITHUB>", content)
@@ -574,7 +574,7 @@ class Both:
 
 
 def _is_in_other_shape(pair: Pair) -> bool:
-    """Tell whether URLs alone differ, by the prefix, in the response to an upload.
+    """Return whether URLs alone differ, by the prefix, in the response to an upload.
 
     Its path is the same for clients of either shape of URL, and all have to take that with the
     prefix: PyGithub requires its own prefix, or none.

@@ -6,7 +6,7 @@ import fixtures from "@octokit/fixtures";
 import fixturesServer from "@octokit/fixtures-server";
 import DEFAULTS from "@octokit/fixtures-server/lib/defaults.js";
 
-// what is not recorded is asked nobody
+// requests without a recording are sent to no server
 fixtures.nock.disableNetConnect();
 
 // a recorded Accept-Encoding would have to come unchanged; a mirror chooses its own

@@ -43,7 +43,7 @@ def _pull_request(number: int) -> dict[str, Any]:
     }
 
 
-def answer(login: str, query: str, variables: Any) -> Any:
+def respond(login: str, query: str, variables: Any) -> Any:
     """Give the data of the queries that gh makes, by their names."""
     named = re.search(r"\b(?:query|mutation) ([A-Za-z_0-9]+)", query)
     repository = {"owner": {"id": "2", "login": "octo"}, "name": "hello"}
@@ -88,4 +88,4 @@ def furnish(github: GitHub) -> None:
     github.put(RELEASE, release)
     github.put(f"{RELEASE.removesuffix('1')}tags/v1", release)
     github.put(ASSETS, {"url": f"{github.api_url}/assets/7"}, method="POST", status=201)
-    github.graphql = answer
+    github.graphql = respond

@@ -8,9 +8,9 @@ const [url, token] = process.argv.slice(2);
 const silent = { debug() {}, info() {}, warn() {}, error() {} };
 const connect = (auth) => new Octokit({ baseUrl: url, auth, log: silent });
 
-async function statusOf(asking) {
+async function statusOf(request) {
   try {
-    return (await asking).status;
+    return (await request).status;
   } catch (error) {
     if (error.status === undefined) throw error;
     return error.status;
@@ -22,7 +22,7 @@ const hello = { owner: "octo", repo: "hello" };
 const repository = await octokit.rest.repos.get(hello);
 const { data } = repository;
 
-// a validator of its own is answered with 304, and a wrong one is not
+// the response to a validator of its own is 304, and to a wrong one it is not
 const { etag } = repository.headers;
 const conditional = (tag) =>
   statusOf(octokit.rest.repos.get({ ...hello, headers: { "if-none-match": tag } }));
@@ -68,7 +68,7 @@ console.log(
     found_numbers: found.map((issue) => issue.number),
     renamed: (await octokit.rest.repos.get({ owner: "octo", repo: "old" })).data.full_name,
     missing: await statusOf(octokit.rest.repos.get({ owner: "octo", repo: "none" })),
-    refused: await statusOf(connect("nobody's").rest.repos.get(hello)),
+    refused: await statusOf(connect("unknown-1").rest.repos.get(hello)),
     scopes: repository.headers["x-oauth-scopes"].split(", "),
   }),
 );

@@ -61,7 +61,7 @@ def report(url: str, token: str) -> dict[str, Any]:
         "found_numbers": [issue.number for issue in found],
         "renamed": client.get_repo("octo/old").full_name,
         "missing": status_of(client, "octo/none"),
-        "refused": status_of(connect(url, "nobody's"), "octo/hello"),
+        "refused": status_of(connect(url, "unknown-1"), "octo/hello"),
         "scopes": client.oauth_scopes,
     }
 

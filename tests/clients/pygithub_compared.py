@@ -62,7 +62,7 @@ def limited(url: str, token: str, _argument: str) -> Any:
 
 
 def quota(url: str, token: str, _argument: str) -> Any:
-    """Return what is known of the quota after each request, and what GitHub says of it."""
+    """Return the client's quota after each request, and that of GitHub's response."""
     client = connect(url, token)
     output = []
     for _ in range(2):
@@ -73,7 +73,7 @@ def quota(url: str, token: str, _argument: str) -> Any:
 
 
 def upload(url: str, token: str, path: str) -> Any:
-    """Upload an asset to where the release says."""
+    """Upload an asset to the URL in the release."""
     client = connect(url, token)
     release = client.get_repo("octo/hello").get_release(1)
     asset = release.upload_asset(path, label="An asset", name=Path(path).name)

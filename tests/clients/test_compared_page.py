@@ -124,7 +124,7 @@ class PageOfAnotherOrigin(TestCase):
         assert both.direct_report["status"] == 201
         sent = [each.method for each in both.mirrored]
         assert sent == ["OPTIONS", "POST"]
-        # the mirror answers preflights itself
+        # the mirror responds to preflights itself
         assert [len(side.github.log) for side in (self.sides.direct, self.sides.mirrored)] == [2, 1]
 
     async def test_stale_response_shows_its_age(self) -> None:

@@ -1,8 +1,7 @@
-"""Requests as clients of GitHub Enterprise Server send them, byte for byte, are answered as they
-want it.
+"""Requests as clients of GitHub Enterprise Server send them, byte for byte, have usable responses.
 
-Their fields and paths are those that their sources make; what they look at in an answer is looked
-at here.
+Their fields and paths are those in the sources of the clients. The checks are for the parts of a
+response that the clients read.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ class Requests(RawRequests):
         assert (got.status, got.fields["x-github-enterprise-version"]) == (200, "3.17.0")
 
     async def test_terraform(self) -> None:
-        """Its provider asks who it is or for the organisation, with its own entity-tags, and
+        """Its provider requests its user or the organisation, with its own entity-tags, and
         GraphQL beside the API.
         """
         for target, name in (("/api/v3/user", "alice"), ("/api/v3/orgs/octo", "octo")):

@@ -128,7 +128,7 @@ class OverTls(Gh):
 
 
 class OverASocket(Gh):
-    """On the same machine: without TLS, under whatever name."""
+    """On the same machine: without TLS, under any name."""
 
     async def reach(self) -> None:
         path = self.folder / "mirror.sock"

@@ -56,19 +56,19 @@ class Probot(TestCase):
         self.key = pem.decode()
 
     def put_written(self, path: str, content: Any) -> None:
-        """Answer a POST, with the prefix that Probot adds and the mirror removes, and without."""
+        """Set the response to a POST, with the prefix that Probot adds, and without."""
         for prefix in ("", "/api/v3"):
             self.github.put(prefix + path, content, method="POST", status=201)
 
     async def report(self, url: str, token: str) -> Any:
         """Run the app with *token* for its installation, and return what it saw."""
-        answer = {
+        response = {
             "token": token,
             "expires_at": "2099-01-01T00:00:00Z",
             "permissions": {"issues": "write"},
             "repository_selection": "all",
         }
-        self.put_written(TOKENS, answer)
+        self.put_written(TOKENS, response)
         return await json_output_of(
             node("probot_client.mjs", "probot"),
             {

@@ -79,7 +79,7 @@ class PyGithub(Clients):
 
 
 class Octokit(Clients):
-    """It paginates along Link, and is answered 304 to a validator of its own."""
+    """It paginates along Link, and has a 304 for a validator of its own."""
 
     def command(self, url: str, token: str) -> list[str]:
         return [*node("octokit_client.mjs", "@octokit/rest"), url, token]

@@ -1,6 +1,6 @@
 """Exchanges recorded from api.github.com come through the mirror as they were.
 
-Each scenario is loaded twice into a server that replays it, asked directly and through the mirror.
+Each scenario is loaded twice into a server that replays it, directly and through the mirror.
 Two responses to the same request may differ only as the mirror documents.
 """
 
@@ -51,7 +51,7 @@ SCENARIOS = (
 FRAMING = {"connection", "keep-alive", "transfer-encoding", "content-length", "content-encoding"}
 """Fields of one connection, or of content that was rewritten or coded."""
 ADDED = {"via", "cache-status", "x-cache", "x-cache-mode"}
-"""What the mirror says about itself."""
+"""The fields of the mirror itself."""
 JUDGED = {
     "access-control-allow-origin",
     "access-control-expose-headers",
@@ -89,7 +89,7 @@ class Call:
         )
 
     def send(self, base: str) -> Received:
-        """Ask a server under a base URL; redirects are not followed."""
+        """Send a request to a server under a base URL; redirects are not followed."""
         origin = urlsplit(base)
         connection = http.client.HTTPConnection(cast("str", origin.hostname), origin.port, 30)
         try:
@@ -97,9 +97,9 @@ class Call:
             for name, value in {"user-agent": "recorded/1.0", **self.fields}.items():
                 connection.putheader(name, value)
             connection.endheaders(self.body or None)
-            answer = connection.getresponse()
-            fields = [(name.lower(), value) for name, value in answer.getheaders()]
-            return Received(answer.status, sorted(fields), answer.read())
+            response = connection.getresponse()
+            fields = [(name.lower(), value) for name, value in response.getheaders()]
+            return Received(response.status, sorted(fields), response.read())
         finally:
             connection.close()
 
@@ -142,14 +142,14 @@ class FixturesServer:
         assert self.url, "the fixtures server did not start; its error is above"
 
     def load(self, scenario: str) -> str:
-        """Make a scenario ready to be asked once; give its id."""
+        """Load a scenario for one replay; return its id."""
         request = Request(
             f"{self.url}/fixtures",
             json.dumps({"scenario": scenario}).encode(),
             {"Content-Type": "application/json"},
         )
-        with build_opener(ProxyHandler({})).open(request) as answer:
-            return cast("str", json.load(answer)["id"])
+        with build_opener(ProxyHandler({})).open(request) as response:
+            return cast("str", json.load(response)["id"])
 
     def close(self) -> None:
         self._process.kill()
@@ -163,7 +163,7 @@ class Route:
     id: str
     """The scenario's, in the server that replays it."""
     bases: Mapping[str, str] = field(hash=False)
-    """The base URL by the host that was asked when the exchange was recorded."""
+    """The base URL by the host of the recorded exchange."""
 
     def send(self, call: Call) -> Received:
         return call.send(self.bases[call.host])
@@ -199,13 +199,13 @@ class Views:
 
 
 def recorded(scenario: str) -> list[Call]:
-    """Read the questions of a scenario."""
+    """Return the requests of a scenario."""
     text = (RECORDED / scenario / "normalized-fixture.json").read_text()
     return [Call.of(exchange) for exchange in json.loads(text)]
 
 
 def compare(call: Call, direct: Received, mirrored: Received, views: Views) -> None:
-    """Hold an answer through the mirror against the same without it."""
+    """Compare a response through the mirror with the direct one."""
     assert direct.status == call.status, direct.content
     assert mirrored.status == direct.status, mirrored.content
     content_type = direct.value("content-type")
@@ -241,7 +241,7 @@ def _names(value: str) -> set[str]:
 
 
 def replay(scenario: str, views: Views) -> None:
-    """Ask every question of a scenario both ways, in the order in which it was recorded."""
+    """Send each request of a scenario both ways, in the recorded order."""
     for call in recorded(scenario):
         compare(call, views.direct.send(call), views.mirrored.send(call), views)
 

@@ -150,6 +150,6 @@ def inside(engine: Engine, image: str, program: str, *arguments: str, user: str 
 
 
 def configuration(engine: Engine, image: str) -> Any:
-    """Return what an image says of how it runs."""
+    """Return the configuration of an image."""
     (found,) = json.loads(engine.docker("image", "inspect", image))
     return found["Config"]

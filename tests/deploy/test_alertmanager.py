@@ -100,7 +100,7 @@ class Alertmanager:
         shutil.rmtree(self.folder)
 
     async def is_ready(self) -> bool:
-        """Tell whether it accepts alerts."""
+        """Return whether it accepts alerts."""
         if self.process.poll() is not None:
             raise AssertionError((self.folder / "log").read_text())
         try:

@@ -120,7 +120,7 @@ def calls(module: str) -> set[str]:
 
 def test_templates_pass_cfn_lint() -> None:
     """cfn-lint reports nothing, not even information, in regions of each kind."""
-    said = subprocess.run(
+    done = subprocess.run(
         [
             *(Path(sys.executable).with_name("cfn-lint"), str(TEMPLATE)),
             *("--include-checks", "I", "--regions", "us-east-1", "eu-central-1", "ap-southeast-2"),
@@ -129,7 +129,7 @@ def test_templates_pass_cfn_lint() -> None:
         text=True,
         check=False,
     )
-    assert (said.returncode, said.stdout) == (0, "")
+    assert (done.returncode, done.stdout) == (0, "")
 
 
 @pytest.mark.parametrize(("module", "known"), [("s3_target.py", S3), ("elasticache.py", EXPORTS)])

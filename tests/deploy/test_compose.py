@@ -213,7 +213,7 @@ class Behind(TestCase):
         }
         mirrors = [await start_mirror(self, sections) for _ in range(3)]
         port, proxy = self.start_proxy(mirrors)
-        while not await answers(port):
+        while not await responds(port):
             assert proxy.poll() is None, "it has ended"
         while not all("GET /thing" in mirror.log_text for mirror in mirrors):
             assert (await fetch("GET", port, "/thing", token="alice-1")).status == 200
@@ -244,7 +244,7 @@ class Behind(TestCase):
             await start_mirror(self, {"github": {"api_url": github.api_url}}) for _ in range(2)
         ]
         port, proxy = self.start_proxy(mirrors)
-        while not await answers(port):
+        while not await responds(port):
             assert proxy.poll() is None, "it has ended"
         while not all("GET /warm" in mirror.log_text for mirror in mirrors):
             await fetch("GET", port, "/warm", token="alice-1")
@@ -261,8 +261,8 @@ class Behind(TestCase):
         return github, [await each for each in requests]
 
 
-async def answers(port: int) -> bool:
-    """Tell whether the proxy has found a mirror."""
+async def responds(port: int) -> bool:
+    """Return whether the proxy has found a mirror."""
     try:
         return (await fetch("GET", port, "/zen")).status == 200
     except Exception:

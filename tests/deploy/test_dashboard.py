@@ -121,7 +121,7 @@ def test_text_and_colour_of_each_value(title: str) -> None:
 
 
 def test_unavailability_is_a_word() -> None:
-    """Neither a 1 nor a 0 is shown where a word says more."""
+    """Neither a 1 nor a 0 is shown where a word is clearer."""
     for title in ("GitHub", "Store"):
         assert STATS[title]["options"]["colorMode"] == "background"
         for value in (0.0, 1.0):

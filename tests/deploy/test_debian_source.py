@@ -70,7 +70,7 @@ def test_default_source_is_debian_for_the_own_release(apt: Path, name: str, form
 
 @pytest.mark.parametrize(("name", "form"), [("a.list", ONE_LINE), ("a.sources", DEB822)])
 def test_fetched_lists_name_their_distribution(apt: Path, name: str, form: str) -> None:
-    """The fetched lists name the distribution, whatever the source's release."""
+    """The fetched lists name the distribution, for any release of the source."""
     (apt / "sources" / name).write_text(form.format(site=SITE, release="stable"))
     assert debian_source() == []
     fetch(apt, "mirror.example_some_debian_dists_stable", "Debian")

@@ -1,4 +1,4 @@
-"""The engine of the tests ends with its users, and tests that lack one say so."""
+"""The engine of the tests ends with its users, and tests without one are reported as NOT RUN."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ def locked(name: str) -> dict[str, Version]:
 
 
 def setup() -> ConfigParser:
-    """Return what setup.cfg says."""
+    """Return the content of setup.cfg."""
     read = ConfigParser()
     read.read(ROOT / "setup.cfg")
     return read
@@ -51,7 +51,7 @@ def required() -> list[Requirement]:
 
 
 def needed() -> Iterator[Requirement]:
-    """Give all that is needed to run the mirror here: what setup.cfg says, and what that needs."""
+    """Yield the requirements of the mirror here: those in setup.cfg, and theirs."""
     waiting = required()
     seen = set()
     while waiting:

@@ -1,4 +1,4 @@
-"""The rules and the dashboard ask for what is there: a real Prometheus scrapes a real mirror."""
+"""The rules and the dashboard query existing series: a real Prometheus scrapes a real mirror."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ RULES = ROOT / "conf" / "prometheus" / "rules.yaml"
 DASHBOARD = ROOT / "conf" / "grafana" / "dashboard.json"
 RULES_TEST = ROOT / "tests" / "deploy" / "rules_test.yaml"
 
-#: Queries that have an answer only after something that does not happen here.
+#: Queries that have a result only after an event that does not happen here.
 NEED_AN_EVENT = {
     'ALERTS{alertname=~"Ghmirror.*", alertstate="firing"}': "an alert fires",
     'ghmirror_requests_total{status="500", outcome="error"}': "the mirror has a fault",
@@ -46,7 +46,7 @@ class Rule:
 
     @property
     def selectors(self) -> list[str]:
-        """The series that it asks for, without what is done to them."""
+        """The queried series, without the functions around them."""
         return _SELECTOR.findall(self.expression)
 
 
@@ -166,7 +166,7 @@ class Prometheus:
         return result
 
     async def is_ready(self) -> bool:
-        """Tell whether it can be asked yet."""
+        """Return whether it accepts queries yet."""
         if self.process.poll() is not None:
             raise AssertionError((self.folder / "log").read_text())
         try:
@@ -176,7 +176,7 @@ class Prometheus:
 
 
 class Queries(TestCase):
-    """What rules and dashboard ask of Prometheus."""
+    """The queries of rules and dashboard."""
 
     timeout = 3 * _PATIENCE_S
 

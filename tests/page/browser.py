@@ -23,7 +23,7 @@ from typing import Any, Self
 
 from attrs import define, field
 
-_ANSWER_S = 60.0
+_TIMEOUT_S = 60.0
 _FLAGS = (
     *("--headless", "--no-sandbox", "--disable-gpu", "--remote-debugging-pipe", "--no-first-run"),
     *("--disable-background-networking", "--disable-component-update", "--disable-dev-shm-usage"),
@@ -51,7 +51,7 @@ class BrowserError(Exception):
 
 
 @define(eq=False)
-class _Answer:
+class _Result:
     """The result of a command."""
 
     come: threading.Event = field(factory=threading.Event)
@@ -78,7 +78,7 @@ class Browser:
         )
         os.close(to_it)
         os.close(from_it)
-        self._answers: dict[int, _Answer] = {}
+        self._results: dict[int, _Result] = {}
         self._listeners: dict[str, Callable[[str, dict[str, Any]], object]] = {}
         self._lock = threading.Lock()
         self._last = 0
@@ -103,36 +103,36 @@ class Browser:
             for each in messages:
                 self._take(json.loads(each))
         with self._lock:
-            for answer in self._answers.values():
-                answer.message = {"error": {"message": "the browser has ended"}}
-                answer.come.set()
+            for pending in self._results.values():
+                pending.message = {"error": {"message": "the browser has ended"}}
+                pending.come.set()
 
     def _take(self, message: dict[str, Any]) -> None:
         with self._lock:
-            answer = self._answers.pop(message.get("id", 0), None)
+            pending = self._results.pop(message.get("id", 0), None)
             listener = self._listeners.get(message.get("sessionId", ""))
-        if answer is not None:
-            answer.message = message
-            answer.come.set()
+        if pending is not None:
+            pending.message = message
+            pending.come.set()
         elif listener is not None and "method" in message:
             listener(message["method"], message["params"])
 
     def call(self, method: str, session: str = "", /, **params: Any) -> dict[str, Any]:
         """Send a command, and return its result."""
-        answer = _Answer()
+        pending = _Result()
         with self._lock:
             self._last += 1
             number = self._last
-            self._answers[number] = answer
+            self._results[number] = pending
         message = {"id": number, "method": method, "params": params}
         if session:
             message["sessionId"] = session
         os.write(self._to, json.dumps(message).encode() + b"\0")
-        if not answer.come.wait(_ANSWER_S):
-            raise BrowserError(f"{method} was not answered: {params}")
-        if "error" in answer.message:
-            raise BrowserError(f"{method}: {answer.message['error']['message']}")
-        result: dict[str, Any] = answer.message["result"]
+        if not pending.come.wait(_TIMEOUT_S):
+            raise BrowserError(f"no response to {method}: {params}")
+        if "error" in pending.message:
+            raise BrowserError(f"{method}: {pending.message['error']['message']}")
+        result: dict[str, Any] = pending.message["result"]
         return result
 
     def open(self, url: str, **how: Any) -> Page:
@@ -145,7 +145,7 @@ class Browser:
             page.call(f"{domain}.enable")
         page.look(**how)
         page.call("Page.navigate", url=url)
-        assert page.loaded.wait(_ANSWER_S), f"{url} is never loaded"
+        assert page.loaded.wait(_TIMEOUT_S), f"{url} is never loaded"
         return page
 
 
@@ -156,8 +156,8 @@ class Page:
     browser: Browser
     session: str
     target: str
-    #: All URLs that were asked for.
-    asked: list[str] = field(factory=list)
+    #: All requested URLs.
+    requested_urls: list[str] = field(factory=list)
     #: What the browser has logged: violations of the policy, failures, warnings, exceptions.
     complaints: list[str] = field(factory=list)
     loaded: threading.Event = field(factory=threading.Event)
@@ -167,7 +167,7 @@ class Page:
             case "Page.loadEventFired":
                 self.loaded.set()
             case "Network.requestWillBeSent":
-                self.asked.append(params["request"]["url"])
+                self.requested_urls.append(params["request"]["url"])
             case "Log.entryAdded":
                 entry = params["entry"]
                 self.complaints.append(f"{entry['text']} {entry.get('url', '')}")

@@ -25,8 +25,8 @@ def send(
         connection._validate_path = lambda _: None  # type: ignore[attr-defined]
         fields = {"User-Agent": "tests", **({"Authorization": f"token {token}"} if token else {})}
         connection.request(method, target, body or None, fields)
-        answer = connection.getresponse()
-        return answer.status, answer.read()
+        response = connection.getresponse()
+        return response.status, response.read()
     finally:
         connection.close()
 

@@ -80,7 +80,7 @@ def scene(github: StandIn) -> Iterator[Scene]:
 
 @pytest.fixture(scope="module")
 def quiet(github: StandIn) -> Iterator[Scene]:
-    """A mirror that nobody has asked yet, on a port that another one can have after it."""
+    """A mirror without any request so far, on a port that another one can have after it."""
     with mirror_of(github, {"server": {"admin_listen": at(free_port())}}) as mirror:
         yield Scene(github, mirror)
 
@@ -196,9 +196,9 @@ def test_page_is_updated(browser: Browser, scene: Scene) -> None:
     scene.get("/repos/bench/repo-1?page=1", 1)
     page.until(f"document.querySelector('#tiles .figure').textContent === '{before + 1}'")
     assert focused(page) == "As a table"
-    assert page.asked.count(f"{scene.url}status.json") > 1
+    assert page.requested_urls.count(f"{scene.url}status.json") > 1
     own = ("", "page.css", "page.js", "page.svg", "status.json")
-    assert set(page.asked) <= {scene.url + each for each in own}
+    assert set(page.requested_urls) <= {scene.url + each for each in own}
     assert page.complaints == []
     page.close()
 
@@ -212,10 +212,10 @@ def test_page_is_updated(browser: Browser, scene: Scene) -> None:
     ],
 )
 def test_no_text_becomes_a_script(browser: Browser, scene: Scene, attempt: str) -> None:
-    """The browser runs no injected script, whatever the page's own script does."""
+    """The browser runs no injected script, even with an error in the page's own script."""
     page = seen(browser.open(scene.url))
-    said = page.value(f"(() => {{ try {{ {attempt} }} catch (e) {{ return String(e) }} }})()")
-    assert "Trusted" in said
+    message = page.value(f"(() => {{ try {{ {attempt} }} catch (e) {{ return String(e) }} }})()")
+    assert "Trusted" in message
     page.close()
 
 

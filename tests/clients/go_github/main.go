@@ -98,7 +98,7 @@ func main() {
 	check(err)
 	_, missing, err := client.Repositories.Get(ctx, "octo", "none")
 	missingStatus := status(missing, err)
-	_, refused, err := connect(url, "nobody's").Repositories.Get(ctx, "octo", "hello")
+	_, refused, err := connect(url, "unknown-1").Repositories.Get(ctx, "octo", "hello")
 
 	check(json.NewEncoder(os.Stdout).Encode(map[string]any{
 		"login":         user.GetLogin(),

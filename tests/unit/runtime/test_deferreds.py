@@ -26,7 +26,7 @@ class FailAfterTests(SynchronousTestCase):
         assert not self.clock.getDelayedCalls()
 
     def test_late_work_is_cancelled(self) -> None:
-        """Its failure, whatever it is, is replaced by the error."""
+        """Its failure, of any kind, is replaced by the error."""
         self.clock.advance(3)
         assert self.failureResultOf(self.limited).value is LATE
 

@@ -15,7 +15,7 @@ TURN_S = 0.001
 
 
 class Turns(Clock):
-    """A clock by which nothing happens in the turn in which it was asked for."""
+    """A clock that calls no timer in the turn in which it was set."""
 
     def callLater(self, delay: float, *call: Any, **more: Any) -> Any:
         return super().callLater(max(delay, TURN_S), *call, **more)

@@ -22,7 +22,7 @@ def test_permits_are_limited() -> None:
 
 
 def test_released_permits_cool_down() -> None:
-    """Each counts from its own release; a notice tells when it is free."""
+    """Each counts from its own release; a notification follows when it is free."""
     clock, notices = Clock(), list[float]()
     semaphore = Semaphore(
         clock=clock,

@@ -167,7 +167,7 @@ class Sending(TestCase):
             assert near.lost is None
             await until(lambda near=near: near.lost)  # type: ignore[misc]
             assert not near.transport.connected
-            send_now(near.transport, b"nobody is there")
+            send_now(near.transport, b"no reader")
 
     async def test_bytes_before_close_arrive(self) -> None:
         """Bytes after it are dropped, as after a write."""
@@ -189,7 +189,7 @@ class Sending(TestCase):
         near, far = await self.ends()
         far.transport.loseConnection()
         await until(lambda: bool(near.lost))
-        send_now(near.transport, b"nobody is there")
+        send_now(near.transport, b"no reader")
         assert near.transport not in reactor.getWriters()
 
     async def test_other_transports_use_their_own_write(self) -> None:
@@ -277,7 +277,7 @@ class Sending(TestCase):
 
 
 class Narrow(Connection):
-    """A socket that takes as much as it is told to, or fails."""
+    """A socket that accepts a set number of bytes, or fails."""
 
     def __init__(self, takes: list[int | None]) -> None:
         self.takes = takes
@@ -302,7 +302,7 @@ class Narrow(Connection):
     steps=st.lists(st.one_of(st.just("turn"), st.tuples(st.booleans(), st.binary(max_size=6)))),
 )
 def test_order_with_any_socket(takes: list[int | None], steps: list[Any]) -> None:
-    """Whatever a socket accepts, and when: its bytes are sent in order."""
+    """With any partial writes of a socket, bytes are sent in order."""
     narrow = Narrow(takes)
     wanted = b""
     for step in steps:

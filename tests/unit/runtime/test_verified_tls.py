@@ -302,7 +302,7 @@ class Places(TestCase):
         await self.each(connect, cases)
 
     async def test_exception_during_verification_refuses_the_server(self) -> None:
-        """Whatever raises it."""
+        """With any kind of exception."""
         good = evolve(ACCEPTED[0], accepted=False)
 
         async def connect(host: str, port: int) -> None:

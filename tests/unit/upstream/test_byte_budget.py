@@ -175,7 +175,7 @@ def test_content_is_counted_once_while_it_has_owners() -> None:
 
 
 def test_reservation_is_resized() -> None:
-    """To more, whatever the limit is, and to less."""
+    """To more, at any limit, and to less."""
     semaphore = budget(Clock())
     reservation = semaphore.charge(0)
     for size in (500, 20, 20):

@@ -503,7 +503,7 @@ def test_early_response_ends_upload() -> None:
     scene.endpoint.receive(b"cd")
     assert reader.content == b"abcd"
     assert reader.ends[0].check(ResponseDone)
-    # An answer, and then an error: it is the answer that counts.
+    # A response, and then an error: the response counts.
     producer = Upload()
     got, _ = scene.upload(producer)
     scene.endpoint.receive(WHOLE)

@@ -38,8 +38,8 @@ async def open_tls(case: TestCase, host: str = "127.0.0.1", name: str = "") -> t
     return github, str(paths["authority"])
 
 
-async def got_and_said(home: Home, target: str = "/zen") -> tuple[Received, str]:
-    """Ask for something; return the answer, and what was logged."""
+async def got_and_logged(home: Home, target: str = "/zen") -> tuple[Received, str]:
+    """Send a request; return the response, and the messages of the log."""
     home.accept("alice-1")
     with capturedLogs() as events:
         got = await home.get(target, token="alice-1")
@@ -130,9 +130,9 @@ class Tunnels(TestCase):
             )
             await until(lambda: any("page unreadable" in formatEvent(event) for event in events))
         assert not home.parts.github_breaker.is_open
-        said = "\n".join(map(formatEvent, events))
-        assert "does not connect to status.test:443: it responded to CONNECT with 403 No" in said
-        assert not [secret for secret in SECRETS if secret in said]
+        logged = "\n".join(map(formatEvent, events))
+        assert "does not connect to status.test:443: it responded to CONNECT with 403 No" in logged
+        assert not [secret for secret in SECRETS if secret in logged]
 
     async def test_refusal_of_the_proxy(self) -> None:
         """The client gets connect-error, the log the reason without the password."""
@@ -156,23 +156,23 @@ class Tunnels(TestCase):
         ):
             url = f"http://{login}@{where}" if login else f"http://{where}"
             home = await open_home(self, github.github, github={"api_url": api_url, "proxy": url})
-            got, said = await got_and_said(home)
+            got, logged = await got_and_logged(home)
             assert (got.status, got.outcome) == (502, "detail=connect-error")
-            assert f"reason=connect-error error=the proxy {where} does not connect to " in said, (
-                said[-900:]
+            assert f"reason=connect-error error=the proxy {where} does not connect to " in logged, (
+                logged[-900:]
             )
-            assert words in said
-            assert not [secret for secret in SECRETS if secret in said + str(got)]
+            assert words in logged
+            assert not [secret for secret in SECRETS if secret in logged + str(got)]
         assert not github.github.log
 
     async def test_unreachable_proxy(self) -> None:
         """The log names the proxy."""
         options = {"proxy": f"http://{LOGIN}@127.0.0.1:1"}
         home = await open_home(self, github=options)
-        got, said = await got_and_said(home)
+        got, logged = await got_and_logged(home)
         assert (got.status, got.outcome) == (502, "detail=connect-error")
-        assert "the proxy 127.0.0.1:1 does not connect to" in said
-        assert "refused" in said
+        assert "the proxy 127.0.0.1:1 does not connect to" in logged
+        assert "refused" in logged
         assert not home.github.log
 
     async def test_refusing_proxy_leads_to_stale_responses(self) -> None:
@@ -186,9 +186,9 @@ class Tunnels(TestCase):
         assert (await home.get("/zen", token="alice-1")).status == 200
         path.write_text(start_script(self, b"HTTP/1.1 502 Bad Gateway\r\n\r\n").url)
         home.parts.client.use(home.parts.client.trust)
-        got, said = await got_and_said(home)
+        got, logged = await got_and_logged(home)
         assert (got.status, got.outcome) == (200, "fwd=stale; detail=connect-error")
-        assert not [secret for secret in SECRETS if secret in said]
+        assert not [secret for secret in SECRETS if secret in logged]
 
     async def test_proxy_file_is_read_for_each_connection(self) -> None:
         """A new password is used at once, a missing file is logged."""
@@ -200,16 +200,16 @@ class Tunnels(TestCase):
         home = await open_home(self, github={"proxy_path": str(path)})
         assert (await home.get("/zen", token="alice-1")).status == 502
         path.unlink()
-        got, said = await got_and_said(home)
+        got, logged = await got_and_logged(home)
         assert (got.status, got.outcome) == (502, "detail=connect-error")
-        assert "[github] proxy_path: " in said
-        assert "cannot be read" in said
+        assert "[github] proxy_path: " in logged
+        assert "cannot be read" in logged
         path.write_text(proxy.url + "\n")
         assert (await home.get("/zen", token="alice-1")).status == 200
 
     async def test_certificate_of_github_is_verified_through_the_tunnel(self) -> None:
-        """It is GitHub's certificate that counts at the end of a tunnel; the log says what is
-        wrong with it, and GitHub is told nothing.
+        """The certificate of GitHub is verified at the end of a tunnel; the log names what is
+        wrong with it, and no request is sent to GitHub.
         """
         proxy = await start_proxy(self, LOGIN)
         github, authority = await open_tls(self)
@@ -222,9 +222,9 @@ class Tunnels(TestCase):
             ):
                 options = {"api_url": origin.api_url, "ca_path": ca_path, "proxy": url}
                 home = await open_home(self, origin, github=options)
-                got, said = await got_and_said(home)
-                assert (got.status, got.outcome) == (502, "detail=connect-error"), said
-                assert words in said
+                got, logged = await got_and_logged(home)
+                assert (got.status, got.outcome) == (502, "detail=connect-error"), logged
+                assert words in logged
             options = {"api_url": github.api_url, "ca_path": authority, "proxy": url}
             home = await open_home(self, github, github=options)
             assert (await home.get("/zen", token="alice-1")).status == 200
@@ -232,12 +232,12 @@ class Tunnels(TestCase):
 
 
 class Nonsense(TestCase):
-    """Proxies that say what they should not."""
+    """Proxies with invalid responses."""
 
     async def test_nonsense_of_the_proxy_is_not_from_github(self) -> None:
         """Its connection is not used again."""
         forged = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
-        for answer, hangs_up, words in (
+        for response, hangs_up, words in (
             (b"SSH-2.0-OpenSSH_9.2\r\n", False, "is no HTTP/1.1"),
             (b"HTTP/1.1 200 OK\r\nX: " + b"x" * 100_000, False, "is too long"),
             (b"HTTP/1.1 200 OK\r\nX: 1\r\n", True, "it closed the connection after CONNECT"),
@@ -247,24 +247,24 @@ class Nonsense(TestCase):
             (b"HTTP/1.1 200 OK\r\n\r\n" + forged, False, "content of its own"),
             (b"HTTP/1.1 502 Bad Gateway\r\n\r\n" + forged, False, "with 502 Bad Gateway"),
         ):
-            script = start_script(self, answer, hangs_up=hangs_up)
+            script = start_script(self, response, hangs_up=hangs_up)
             home = await open_home(self, github={"proxy": script.url})
-            got, said = await got_and_said(home)
-            assert (got.status, got.outcome) == (502, "detail=connect-error"), answer[:50]
-            assert words in said
-            assert not [secret for secret in SECRETS if secret in said + str(got)]
-            (asked,) = script.received
-            assert asked.startswith(b"CONNECT ")
-            assert b"alice-1" not in asked
+            got, logged = await got_and_logged(home)
+            assert (got.status, got.outcome) == (502, "detail=connect-error"), response[:50]
+            assert words in logged
+            assert not [secret for secret in SECRETS if secret in logged + str(got)]
+            (request,) = script.received
+            assert request.startswith(b"CONNECT ")
+            assert b"alice-1" not in request
             await script.disconnected
 
-    async def test_proxy_that_answers_in_place_of_github(self) -> None:
+    async def test_proxy_that_responds_in_place_of_github(self) -> None:
         """TLS fails."""
         script = start_script(self, b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n")
         home = await open_home(
             self, github={"api_url": "https://127.0.0.1:1", "proxy": script.url, "timeout": 0.5}
         )
-        got, _ = await got_and_said(home)
+        got, _ = await got_and_logged(home)
         assert got.status == 504
         connect, hello = script.received
         assert connect.startswith(b"CONNECT 127.0.0.1:1 HTTP/1.1\r\n")
@@ -274,9 +274,9 @@ class Nonsense(TestCase):
         """After `connect_timeout` in all."""
         script = start_script(self, b"")
         home = await open_home(self, github={"proxy": script.url, "connect_timeout": 0.05})
-        got, said = await got_and_said(home)
+        got, logged = await got_and_logged(home)
         assert (got.status, got.outcome) == (502, "detail=connect-error")
-        assert "no tunnel within 0.05 s" in said
+        assert "no tunnel within 0.05 s" in logged
         await script.disconnected
 
     async def test_cancelled_request_closes_connection_to_proxy(self) -> None:

@@ -179,10 +179,10 @@ def test_cancelled_request_is_aborted() -> None:
     """At each stage; the Deferred fails as a cancelled one."""
     for slow, data in ((True, b""), (False, b""), (False, b"HTTP/1.1 200 OK\r\n")):
         scene = ClientScene(endpoint=MemoryEndpoint(slow=slow))
-        asking = scene.send()
+        pending = scene.send()
         if data:
             scene.endpoint.receive(data)
-        asking.cancel()
+        pending.cancel()
         assert scene.happened[0] == "ended"
         assert isinstance(scene.happened[1], CancelledError)
         assert not scene.client.open_exchanges

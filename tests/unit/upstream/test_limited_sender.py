@@ -135,7 +135,7 @@ class Sending(SynchronousTestCase):
         assert self.limiter.in_flight == 0
 
     def test_the_slot_is_released_on_failure_and_cancellation(self) -> None:
-        """Whatever ends a request without a response."""
+        """After any end of a request without a response."""
         for error in (UpstreamError("timeout", "late"), ValueError()):
             sending = self.send()
             self.github.responses[-1].errback(error)
@@ -168,7 +168,7 @@ class Sending(SynchronousTestCase):
         assert outgoing.permit_holder.permit is None
 
     def test_the_time_for_a_response(self) -> None:
-        """What is left until the deadline, or less where the request says so."""
+        """The time until the deadline, or less by the limit of the request."""
         self.send()
         self.send(within_s=5.0)
         assert self.github.timeouts_s == [TIMEOUT_S, 5.0]

@@ -54,13 +54,13 @@ class GitHub:
 
 
 def is_rejected(deferred: Deferred[bool]) -> bool:
-    """Tell whether a Deferred failed with GitHub's 401."""
+    """Return whether a Deferred failed with GitHub's 401."""
     error = failure_of(deferred).value
     return isinstance(error, BadCredentialError) and error.response is RESPONSE
 
 
 def is_unknown(deferred: Deferred[bool], response: object = OTHER_RESPONSE) -> bool:
-    """Tell whether a Deferred failed with `LoginUnknownError` and a *response*."""
+    """Return whether a Deferred failed with `LoginUnknownError` and a *response*."""
     error = failure_of(deferred).value
     return isinstance(error, LoginUnknownError) and error.response is response
 
@@ -154,7 +154,7 @@ class MayUseTests(SynchronousTestCase):
         assert self.github.requests == 0
 
     def test_listed_user_is_allowed(self) -> None:
-        """Whatever the case of the login on either side."""
+        """With any case of the login on either side."""
         for login, listed in (("octocat", "octocat"), ("HUBOT", "Hubot"), ("Mona", "mona")):
             self.users = LoginCache()
             self.github.login = login
@@ -273,7 +273,7 @@ class MayUseTests(SynchronousTestCase):
         assert self.may_use() is True
         self.clock.advance(FRESH_S)
         self.github.response_held = Deferred()
-        self.github.login = "somebody"
+        self.github.login = "another"
         first = self.check()
         self.clock.advance(STALE_AFTER_S - 0.1)
         second = self.check()
@@ -419,7 +419,7 @@ class MayUseTests(SynchronousTestCase):
         (b"", None),
     ],
 )
-def test_the_login_in_an_answer(content: bytes, login: str | None) -> None:
+def test_the_login_in_a_response(content: bytes, login: str | None) -> None:
     """What isn't a login is none."""
     assert parse_login(content) == login
 
@@ -434,8 +434,8 @@ def test_the_login_in_an_answer(content: bytes, login: str | None) -> None:
         (b"no", None),
     ],
 )
-def test_the_viewer_in_an_answer(content: bytes, login: str | None) -> None:
-    """GraphQL says it three levels down."""
+def test_the_viewer_in_a_response(content: bytes, login: str | None) -> None:
+    """It is three levels down in the JSON of GraphQL."""
     assert parse_viewer(content) == login
 
 
@@ -451,7 +451,7 @@ def test_the_viewer_in_an_answer(content: bytes, login: str | None) -> None:
         (b"no", None),
     ],
 )
-def test_the_app_in_an_answer(content: bytes, login: str | None) -> None:
+def test_the_app_in_a_response(content: bytes, login: str | None) -> None:
     """Its login is its slug, marked as a bot's."""
     assert parse_app(content) == login
 
@@ -475,6 +475,6 @@ def test_an_app_signs_for_itself(authorization: bytes, is_jwt: bool) -> None:
     assert is_app_jwt(authorization) is is_jwt
 
 
-def test_the_question_for_the_viewer_is_json() -> None:
+def test_the_query_for_the_viewer_is_json() -> None:
     """As GraphQL over HTTP wants it."""
     assert json.loads(VIEWER_QUERY) == {"query": "query{viewer{login}}"}

@@ -45,7 +45,7 @@ def test_primary_limit_applies_to_one_bucket_of_one_credential() -> None:
 
 
 def test_secondary_limit_applies_to_all_buckets_of_a_credential() -> None:
-    """Whatever the request."""
+    """With any request."""
     limits = RateLimitTable()
     met(limits, secondary(10.0), scopes=SEARCH)
     for scopes in (CORE, SEARCH, (EVERYTHING,)):

@@ -138,7 +138,7 @@ def test_credentials_are_served_round_robin() -> None:
 
 
 def test_requests_of_a_credential_are_served_in_order() -> None:
-    """Whatever their points, and whether they go to REST or GraphQL."""
+    """With any points, and for REST and GraphQL together."""
     queue = Queue(max_in_flight=1)
     order: list[int] = []
 
@@ -341,7 +341,7 @@ def test_read_that_cuts_into_the_reserve_is_rejected() -> None:
 def test_which_requests_are_charged(
     method: bytes, target: bytes, lines: list[bytes], charged: bool
 ) -> None:
-    """A read that cannot be answered by a free 304."""
+    """A read that cannot have a free 304."""
     request = Request(method, target, Fields([(name, b"x") for name in lines]))
     assert request_cost.spends(request) is charged
 
@@ -457,7 +457,7 @@ def test_points_of_unverified_credentials_are_not_counted() -> None:
 
 
 def test_closing_rejects_waiting_and_later_requests() -> None:
-    """Their error tells that the process shuts down."""
+    """Their error names the shutdown of the process."""
     queue = Queue(max_in_flight=1)
     queue.acquire_all(ALICE, ALICE)
     closed = queue.limiter.close()

@@ -50,12 +50,12 @@ class Counting:
     in_flight: int = 0
     most_in_flight: int = 0
     most_in_window: int = 0
-    answered: Counter[Any] = field(factory=Counter)
+    served: Counter[Any] = field(factory=Counter)
     _points: deque[tuple[float, int]] = field(factory=deque)
     _sum: int = 0
 
-    async def answer(self, who: Any, points: int) -> None:
-        """Respond to a request of *who*."""
+    async def serve(self, credential: Any, points: int) -> None:
+        """Respond to a request of *credential*."""
         self.in_flight += 1
         self.most_in_flight = max(self.most_in_flight, self.in_flight)
         now = reactor.seconds()
@@ -68,7 +68,7 @@ class Counting:
             await deferLater(reactor, self.takes_s)
         finally:
             self.in_flight -= 1
-        self.answered[who] += 1
+        self.served[credential] += 1
 
 
 class Fleet(TestCase):
@@ -111,37 +111,37 @@ class Fleet(TestCase):
         self.fleet += started
         return started
 
-    async def send(self, replica: RateLimiter, who: str = ALICE, points: int = 1) -> None:
+    async def send(self, replica: RateLimiter, credential: str = ALICE, points: int = 1) -> None:
         """Send one request by way of a replica, after a look-up."""
-        with replica.prefetch(who):
+        with replica.prefetch(credential):
             await turn()
-        permit = await replica.acquire(who, "core", points)
+        permit = await replica.acquire(credential, "core", points)
         try:
-            await self.github.answer(replica, points)
+            await self.github.serve(replica, points)
         finally:
             permit.release()
 
-    def ask_all(
+    def send_all(
         self, times: int, *, fleet: list[RateLimiter] | None = None, **more: Any
     ) -> Deferred[Any]:
         """Send so many requests by way of each replica, all at once."""
         chosen = self.fleet if fleet is None else fleet
-        asked = [start(self.send(each, **more)) for each in chosen for _ in range(times)]
-        return DeferredList(asked, fireOnOneErrback=True, consumeErrors=True)
+        pending = [start(self.send(each, **more)) for each in chosen for _ in range(times)]
+        return DeferredList(pending, fireOnOneErrback=True, consumeErrors=True)
 
-    async def poll(self, replica: RateLimiter, who: str = ALICE) -> None:
+    async def poll(self, replica: RateLimiter, credential: str = ALICE) -> None:
         """Send one request after the other, until `stopping`."""
         while not self.stopping:
             try:
-                await self.send(replica, who)
+                await self.send(replica, credential)
             except MirrorError:
                 self.refused += 1
 
     async def test_fleet_has_no_more_requests_in_flight_than_the_limit(self) -> None:
-        """Whatever the demand of each replica; all requests are answered."""
+        """With any demand of each replica; all requests are served."""
         await self.start(5)
-        await self.ask_all(60)
-        assert self.github.answered == dict.fromkeys(self.fleet, 60)
+        await self.send_all(60)
+        assert self.github.served == dict.fromkeys(self.fleet, 60)
         assert self.github.most_in_flight <= 8
 
     async def test_slow_responses_of_redis_do_not_raise_the_limit(self) -> None:
@@ -154,9 +154,9 @@ class Fleet(TestCase):
         rng = random.Random(1)
 
         async def bursts(replica: RateLimiter) -> None:
-            while self.github.answered[replica] < 300:
-                asked = [start(self.send(replica)) for _ in range(rng.randrange(1, 12))]
-                await DeferredList(asked, fireOnOneErrback=True, consumeErrors=True)
+            while self.github.served[replica] < 300:
+                pending = [start(self.send(replica)) for _ in range(rng.randrange(1, 12))]
+                await DeferredList(pending, fireOnOneErrback=True, consumeErrors=True)
                 await deferLater(reactor, rng.choice((0.0, 0.01, 0.1)))
 
         going = [Deferred.fromCoroutine(bursts(each)) for each in fleet]
@@ -166,17 +166,17 @@ class Fleet(TestCase):
     async def test_one_replica_with_demand_gets_all_permits(self) -> None:
         """Idle replicas hold none back."""
         await self.start(3)
-        await self.ask_all(1)
+        await self.send_all(1)
         first = self.fleet[:1]
         while self.github.most_in_flight < 8:
-            await self.ask_all(40, fleet=first)
+            await self.send_all(40, fleet=first)
         assert self.github.most_in_flight == 8
 
     async def test_more_replicas_than_permits_all_proceed(self) -> None:
         """They take turns; no request is rejected."""
         await self.start(6, max_in_flight=2)
         polling = [start(self.poll(each)) for each in self.fleet]
-        await until(lambda: min(self.github.answered[each] for each in self.fleet) > 20)
+        await until(lambda: min(self.github.served[each] for each in self.fleet) > 20)
         self.stopping = True
         await DeferredList(polling, fireOnOneErrback=True, consumeErrors=True)
         assert self.github.most_in_flight <= 2
@@ -189,7 +189,7 @@ class Fleet(TestCase):
         await until(lambda: self.github.most_in_flight == 8)
         (late,) = await self.start(1)
         polling += [start(self.poll(late)) for _ in range(20)]
-        await until(lambda: self.github.answered[late] > 100)
+        await until(lambda: self.github.served[late] > 100)
         self.stopping = True
         await DeferredList(polling, fireOnOneErrback=True, consumeErrors=True)
         assert self.github.most_in_flight <= 8
@@ -198,26 +198,26 @@ class Fleet(TestCase):
         """A replica with demand waits for its release."""
         first, second = await self.start(2)
         permits = [await first.acquire(ALICE, "core") for _ in range(8)]
-        asked = second.acquire(ALICE, "core")
+        pending = second.acquire(ALICE, "core")
         before = self.renewals()
         await until(lambda: self.renewals() > before + 20)
-        assert not asked.called
+        assert not pending.called
         permits.pop().release()
-        (await asked).release()
+        (await pending).release()
         for permit in permits:
             permit.release()
 
     def renewals(self) -> int:
         """Return how many renewals of leases the server has received."""
-        told = self.server.send("INFO", "commandstats").decode()
-        return sum(map(int, re.findall(r"cmdstat_evalsha:calls=(\d+)", told)))
+        info = self.server.send("INFO", "commandstats").decode()
+        return sum(map(int, re.findall(r"cmdstat_evalsha:calls=(\d+)", info)))
 
     async def test_credentials_have_limits_of_their_own(self) -> None:
         """One does not wait for the permits of another."""
         first, second = await self.start(2, max_in_flight=2)
         permits = [await first.acquire(ALICE, "core") for _ in range(2)]
         alice = start(second.acquire(ALICE, "core"))
-        await self.ask_all(10, who=BOB)
+        await self.send_all(10, credential=BOB)
         assert not alice.called
         for permit in permits:
             permit.release()
@@ -227,7 +227,7 @@ class Fleet(TestCase):
     async def test_idle_permits_are_given_back(self) -> None:
         """No row is left in Redis, and no queue in the process."""
         await self.start(2)
-        await self.ask_all(10)
+        await self.send_all(10)
         await until(lambda: not any(each.queues.accepted for each in self.fleet))
         assert self.server.send("KEYS", "*:b:*") == []
 
@@ -237,11 +237,11 @@ class Fleet(TestCase):
         dead, alive = await self.start(2)
         permits = [await dead.acquire(ALICE, "core") for _ in range(8)]
         slots_of(dead).close()  # it renews nothing from now on
-        asked = start(alive.acquire(ALICE, "core"))
+        pending = start(alive.acquire(ALICE, "core"))
         before = self.renewals()
         await until(lambda: self.renewals() > before + 2)
-        assert not asked.called
-        (await asked).release()
+        assert not pending.called
+        (await pending).release()
         assert not self.server.send("HEXISTS", f"ghmirror:{{{ALICE}}}:b:f", slots_of(dead).owner)
         assert len(permits) == 8
 
@@ -266,9 +266,9 @@ class Fleet(TestCase):
             self.server.resume()
             await until(lambda: in_flight.available >= 30)
             assert self.renewals() <= before + 3  # and one for a script that is not known yet
-        asked = [one.acquire(ALICE, "core") for _ in range(30)]
-        assert all(each.called for each in asked)
-        for each in asked:
+        pending = [one.acquire(ALICE, "core") for _ in range(30)]
+        assert all(each.called for each in pending)
+        for each in pending:
             (await each).release()
 
     # Points.
@@ -278,18 +278,18 @@ class Fleet(TestCase):
         self.patch(request_queues, "_MINUTE_S", 0.5)
         self.github.window_s = 0.5
         await self.start(4, points_per_minute=40, max_in_flight=80)
-        await DeferredList([self.ask_all(20), self.ask_all(4, points=5)], fireOnOneErrback=True)
+        await DeferredList([self.send_all(20), self.send_all(4, points=5)], fireOnOneErrback=True)
         assert self.github.most_in_window <= 40
-        assert self.github.answered == dict.fromkeys(self.fleet, 24)
+        assert self.github.served == dict.fromkeys(self.fleet, 24)
 
     async def test_writes_proceed_with_fewer_points_than_replicas_need(self) -> None:
         """They take turns to have five points."""
         self.patch(request_queues, "_MINUTE_S", 0.2)
         self.github.window_s = 0.2
         await self.start(4, points_per_minute=10)
-        await self.ask_all(5, points=5)
+        await self.send_all(5, points=5)
         assert self.github.most_in_window <= 10
-        assert self.github.answered == dict.fromkeys(self.fleet, 5)
+        assert self.github.served == dict.fromkeys(self.fleet, 5)
 
     async def test_secondary_limit_makes_all_replicas_count_points(self) -> None:
         """From then on the fleet keeps to the limit."""
@@ -297,14 +297,14 @@ class Fleet(TestCase):
         self.patch(request_queues, "_MINUTE_S", 0.5)
         self.github.window_s = 0.5
         first, second = await self.start(2, points_per_minute="auto")
-        await self.ask_all(100, fleet=[first])
+        await self.send_all(100, fleet=[first])
         assert self.github.most_in_window > 30
         first.note_secondary_limit(ALICE)
         polling = start(self.poll(second))
         await until(lambda: second.points.counts(ALICE))
         await deferLater(reactor, 0.5)
         self.github.most_in_window = 0
-        await self.ask_all(30)
+        await self.send_all(30)
         self.stopping = True
         await polling
         assert 0 < self.github.most_in_window <= 30
@@ -314,20 +314,20 @@ class Fleet(TestCase):
     async def test_without_redis_each_replica_uses_its_part(self) -> None:
         """No request waits for Redis, and none is rejected; afterwards the limit holds again."""
         await self.start(4)
-        await self.ask_all(30)
+        await self.send_all(30)
         self.github.most_in_flight = 0
         self.server.kill()
         polling = [start(self.poll(each)) for each in self.fleet for _ in range(5)]
-        done = sum(self.github.answered.values())
-        await until(lambda: sum(self.github.answered.values()) > done + 500)
+        done = sum(self.github.served.values())
+        await until(lambda: sum(self.github.served.values()) > done + 500)
         assert not self.refused
         self.server.restart()
         await until(lambda: bool(self.server.send("KEYS", "*:b:*")))
         await until(lambda: all(slots_of(each).is_connected for each in self.fleet))
         await until(lambda: sum(slots_of(each).allowed() for each in self.fleet) <= 8)
         self.github.most_in_flight = 0
-        done = sum(self.github.answered.values())
-        await until(lambda: sum(self.github.answered.values()) > done + 200)
+        done = sum(self.github.served.values())
+        await until(lambda: sum(self.github.served.values()) > done + 200)
         self.stopping = True
         await DeferredList(polling, fireOnOneErrback=True, consumeErrors=True)
         assert self.github.most_in_flight <= 8
@@ -351,8 +351,8 @@ class Fleet(TestCase):
         self.github.takes_s = 0.05
         await self.start(8, max_in_flight=80)
         await self.lose_redis(settled_for_s=60.0)
-        await self.ask_all(30)
-        assert self.github.answered == dict.fromkeys(self.fleet, 30)
+        await self.send_all(30)
+        assert self.github.served == dict.fromkeys(self.fleet, 30)
         assert 8 < self.github.most_in_flight <= 80
 
     async def test_without_redis_leases_from_before_are_respected(self) -> None:
@@ -362,8 +362,8 @@ class Fleet(TestCase):
         permits = [await first.acquire(ALICE, "core") for _ in range(80)]
         self.github.in_flight += len(permits)
         await self.lose_redis()
-        await self.ask_all(30, fleet=others)
-        assert self.github.answered == dict.fromkeys(others, 30)
+        await self.send_all(30, fleet=others)
+        assert self.github.served == dict.fromkeys(others, 30)
         assert 80 < self.github.most_in_flight < 100
         for permit in permits:
             permit.release()
@@ -372,8 +372,8 @@ class Fleet(TestCase):
         """No replica starves."""
         await self.start(4, max_in_flight=2)
         await self.lose_redis(settled_for_s=60.0)
-        await self.ask_all(10)
-        assert self.github.answered == dict.fromkeys(self.fleet, 10)
+        await self.send_all(10)
+        assert self.github.served == dict.fromkeys(self.fleet, 10)
         assert self.github.most_in_flight <= 4
 
     async def test_without_redis_the_points_are_divided(self) -> None:
@@ -385,16 +385,16 @@ class Fleet(TestCase):
         await until(lambda: self.refused >= 6)
         self.stopping = True
         await DeferredList(polling, fireOnOneErrback=True, consumeErrors=True)
-        assert self.github.answered == dict.fromkeys(self.fleet, 10)
+        assert self.github.served == dict.fromkeys(self.fleet, 10)
 
     async def test_without_redis_the_part_of_the_points_is_available_at_once(self) -> None:
         """Used points count for a minute, as before."""
         (one,) = await self.start(1, points_per_minute=900, max_in_flight=80)
-        await self.ask_all(30)
+        await self.send_all(30)
         self.server.kill()
         await until(lambda: not redis_of(one).records.servers.writing)
-        await self.ask_all(60)
-        assert self.github.answered == {one: 90}
+        await self.send_all(60)
+        assert self.github.served == {one: 90}
 
     async def test_one_failed_renewal_does_not_raise_the_limit(self) -> None:
         """A single late or lost one does not show that Redis is unavailable."""
@@ -438,14 +438,14 @@ class Fleet(TestCase):
         redis_of(slow).timeout_s = 0.05
         self.server.pause()
         self.addCleanup(self.server.resume)
-        await self.ask_all(60)
+        await self.send_all(60)
         assert self.github.most_in_flight == 40 // 10
 
     async def test_lease_that_was_not_given_back_is_replaced(self) -> None:
         """A new semaphore of the same process takes its place."""
         (one,) = await self.start(1)
         self.patch(fleet_semaphore, "LEASE_S", 3600.0)
-        await self.ask_all(1)
+        await self.send_all(1)
         key = f"ghmirror:{{{ALICE}}}:b:f"
         (row,) = self.server.send("HVALS", key)
         owner = slots_of(one).owner
@@ -457,11 +457,11 @@ class Fleet(TestCase):
         """No other replica was ever counted."""
         (alone,) = await self.start(1)
         self.server.kill()
-        await self.ask_all(50)
-        assert self.github.answered == {alone: 50}
+        await self.send_all(50)
+        assert self.github.served == {alone: 50}
         assert self.github.most_in_flight == 8
 
 
-def start(asking: Coroutine[Deferred[Any], Any, Any] | Deferred[Permit]) -> Deferred[Any]:
+def start(operation: Coroutine[Deferred[Any], Any, Any] | Deferred[Permit]) -> Deferred[Any]:
     """Begin, and go on before it is done."""
-    return asking if isinstance(asking, Deferred) else Deferred.fromCoroutine(asking)
+    return operation if isinstance(operation, Deferred) else Deferred.fromCoroutine(operation)

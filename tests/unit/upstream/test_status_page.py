@@ -22,21 +22,21 @@ PAGE = "/api/v2/components.json"
 INTERVAL_S = 30.0
 
 
-def page_with(said: Any, **more: Any) -> dict[str, Any]:
+def page_with(status: Any, **more: Any) -> dict[str, Any]:
     """Return a page as GitHub's is, shortened."""
     return {
         "page": {"name": "GitHub"},
         "components": [
             {"name": "Git Operations", "status": "major_outage"},
-            {"name": "API Requests", "status": said, "group": False, **more},
+            {"name": "API Requests", "status": status, "group": False, **more},
         ],
     }
 
 
 def test_status_of_the_api_component_is_parsed() -> None:
     """Other components are ignored."""
-    for said in ("operational", "major_outage", "something new"):
-        assert parse_components(json.dumps(page_with(said)).encode()) == said
+    for status in ("operational", "major_outage", "something new"):
+        assert parse_components(json.dumps(page_with(status)).encode()) == status
 
 
 @pytest.mark.parametrize(
@@ -56,7 +56,7 @@ def test_status_of_the_api_component_is_parsed() -> None:
     ],
 )
 def test_other_content_is_unreadable(content: bytes) -> None:
-    """Whatever it is, it crashes nothing."""
+    """No content raises another error."""
     with pytest.raises(UnreadableStatusError):
         parse_components(content)
 
@@ -182,7 +182,7 @@ class Reading(TestCase):
             assert self.server.exchanges(PAGE)[-1].field(b"if-none-match") is None
 
     async def test_page_gets_no_credential_and_no_cookie(self) -> None:
-        """Requests for the page identify nobody."""
+        """Requests for the page have no identity of a user."""
         self.server.put(PAGE, page_with("operational"), fields={"Set-Cookie": "a=b"})
         self.page()
         await self.again()

@@ -1,4 +1,4 @@
-"""Requests with content are sent byte for byte, whatever treq would make of them."""
+"""Requests with content are sent byte for byte, without changes by treq."""
 
 from __future__ import annotations
 

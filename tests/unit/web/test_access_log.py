@@ -178,7 +178,7 @@ def test_long_path_is_cut() -> None:
 
 @given(st.binary())
 def test_shown_path_is_visible_ascii(target: bytes) -> None:
-    """Whatever the target is."""
+    """With any target."""
     shown = shown_path(target)
     assert all("!" <= each <= "~" for each in shown)
 

@@ -66,8 +66,8 @@ class Admin(TestCase):
 
     async def test_responses_have_no_cors_fields(self) -> None:
         """So no page of another origin can read them."""
-        asked = [("GET", path) for path in ("/", "/status.json", "/metrics", "/readyz", "/x")]
-        for method, path in (*asked, ("HEAD", "/metrics"), ("OPTIONS", "/status.json")):
+        requests = [("GET", path) for path in ("/", "/status.json", "/metrics", "/readyz", "/x")]
+        for method, path in (*requests, ("HEAD", "/metrics"), ("OPTIONS", "/status.json")):
             got = await self.home.send(
                 method,
                 path,

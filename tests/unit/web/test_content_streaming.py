@@ -37,9 +37,9 @@ class Scripted(TestCase):
 
     home: Home
 
-    async def open(self, answering: bytes, **options: Any) -> Home:
+    async def open(self, response: bytes, **options: Any) -> Home:
         """Start both."""
-        self.server = Server(answering)
+        self.server = Server(response)
         self.server.listen(self)
         self.home = await open_home(self, github={"api_url": self.server.url}, **options)
         return self.home
@@ -53,7 +53,7 @@ class Scripted(TestCase):
         return None
 
     async def unread(self, more: bytes = b"") -> Wire:
-        """Ask as a client that reads nothing; return when the mirror has to wait for it."""
+        """Send a request and read nothing; return when the mirror waits for the client."""
         known = set(self.home.site.channels)
         wire = Wire(self.home.port, small=True)
         self.addCleanup(wire.socket.close)
@@ -70,7 +70,7 @@ class Scripted(TestCase):
         return wire
 
 
-class Answers(Scripted):
+class Responses(Scripted):
     """One request each."""
 
     async def test_all_members_of_gzip_are_content(self) -> None:
@@ -169,12 +169,12 @@ class Answers(Scripted):
             assert rest == b""
 
 
-@skipUnless(TRACES, "PyPy does not tell what is allocated")
+@skipUnless(TRACES, "PyPy does not trace allocations")
 class InMemory(Scripted):
     """Memory that unread responses take."""
 
     async def grown(self, count: int) -> int:
-        """Have so many clients ask and not read; return by how much memory has grown."""
+        """Send requests of so many clients that do not read; return the growth of memory."""
         tracemalloc.start()
         self.addCleanup(tracemalloc.stop)
         before = tracemalloc.get_traced_memory()[0]

@@ -71,7 +71,7 @@ class Enterprise(TestCase):
         assert self.github.paid["alice", "/meta"] == 1
 
     async def length(self, coding: str, more: str = "") -> int:
-        """Return the one length that an answer announces, which is that of its content."""
+        """Return the only Content-Length of a response, which is that of its content."""
         got = await self.home.raw(
             f"GET /api/v3/meta HTTP/1.1\r\nHost: a\r\nUser-Agent: a\r\nConnection: close\r\n{more}"
             f"Authorization: token alice-1\r\nAccept-Encoding: {coding}\r\n\r\n".encode()
@@ -117,8 +117,8 @@ class Enterprise(TestCase):
         assert tag is not None
         got = await self.meta(If_None_Match=tag)
         assert (got.status, got.json["installed_version"]) == (200, VERSION)
-        (asked,) = [each for each in self.github.exchanges("/meta")[1:] if each.method == b"GET"]
-        assert tag.encode() not in (asked.field(b"If-None-Match") or b"")
+        (sent,) = [each for each in self.github.exchanges("/meta")[1:] if each.method == b"GET"]
+        assert tag.encode() not in (sent.field(b"If-None-Match") or b"")
 
     async def test_dates_are_not_evaluated(self) -> None:
         """The date does not cover the version."""

@@ -24,11 +24,11 @@ class ReadinessTests(TestCase):
     def test_reason_of_each_state(self) -> None:
         """From the start until the shutdown."""
         readiness = Readiness()
-        told = [(readiness.ready, readiness.reason)]
+        seen = [(readiness.ready, readiness.reason)]
         for step in ("listening", "restored", "stopping"):
             setattr(readiness, step, True)
-            told.append((readiness.ready, readiness.reason))
-        assert told == [
+            seen.append((readiness.ready, readiness.reason))
+        assert seen == [
             (False, "not listening yet"),
             (False, "restoring a snapshot"),
             (True, "ready"),

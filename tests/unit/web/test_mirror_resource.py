@@ -14,7 +14,7 @@ from twisted.trial.unittest import TestCase
 from ghmirror_tw.web import exchange_channel
 from tests.harness.home import Home, open_home, start, until
 
-#: What is sent (with HOST in place of the mirror's own), and the status of the answer.
+#: The sent bytes (with HOST in place of the mirror's own), and the status of the response.
 BAD: list[tuple[bytes, int]] = [
     (b"GET / HTTP/1.1 x\r\n\r\n", 400),
     (b"GET  / HTTP/1.1\r\nHost: HOST\r\n\r\n", 400),
@@ -122,7 +122,7 @@ class Failures(TestCase):
         self.github.put("/thing", {"text": "x" * 3000})
 
     async def fails(self, kind: str, status: int) -> None:
-        """A fault of *kind* is answered with *status*, and afterwards all is well."""
+        """The response after a fault of *kind* has *status*; later ones succeed."""
         for path, method in (("/thing", "GET"),):
             fault = self.github.fault(path, kind)
             no_cache = {"Cache-Control": "no-cache"}
@@ -160,11 +160,11 @@ class Failures(TestCase):
         self.home.move_on(0.0)
         barrier = self.github.hold("/thing")
         self.github.fault("/thing", "503")
-        asked = [start(self.home.get("/thing", token="alice-1")) for _ in range(3)]
+        pending = [start(self.home.get("/thing", token="alice-1")) for _ in range(3)]
         await barrier.arrived(1)
         await until(lambda: self.home.parts.resource.in_flight == 3)
         barrier.open()
-        for number, each in enumerate(asked):
+        for number, each in enumerate(pending):
             got = await each
             assert (got.status, got.json["message"]) == (503, "Server Error")
             collapsed = "; collapsed" if number else ""
@@ -342,8 +342,8 @@ class Passing(TestCase):
         for _ in range(3):
             headers = {"X-Forwarded-Proto": "https"}
             await self.home.get("/thing", token="alice-1", headers=headers)
-        said = [event for event in events if "X-Forwarded-Proto" in (event["log_format"] or "")]
-        assert len(said) == 1
+        logged = [event for event in events if "X-Forwarded-Proto" in (event["log_format"] or "")]
+        assert len(logged) == 1
 
     async def test_only_allowed_users_are_served(self) -> None:
         """Others get no information."""
@@ -351,10 +351,10 @@ class Passing(TestCase):
         allowed = frozenset({"alice", "robot[bot]"})
         home = await open_home(self, self.github, server={"allowed_users": allowed})
         self.github.put("/thing", {"a": 1})
-        answers = [await home.get("/thing", token=t) for t in ("alice-1", "alice-1", "ghs_1")]
-        assert [answer.status for answer in answers] == [200, 200, 200]
+        responses = [await home.get("/thing", token=t) for t in ("alice-1", "alice-1", "ghs_1")]
+        assert [each.status for each in responses] == [200, 200, 200]
         refused = [await home.get(p, token="bob-1") for p in ("/thing", "/nowhere")]
-        assert [answer.status for answer in refused] == [403, 403]
+        assert [each.status for each in refused] == [403, 403]
         assert refused[0].content == refused[1].content
         assert (await home.get("/thing")).status == 401
         unknown = await home.get("/thing", token="nobodys")

@@ -85,7 +85,7 @@ class Wire:
         self.closed = False
 
     def read(self, most: int = 1 << 20) -> bool:
-        """Read what is there; tell whether the mirror has closed the connection."""
+        """Read available data; return whether the mirror has closed the connection."""
         with contextlib.suppress(BlockingIOError):
             try:
                 piece = self.socket.recv(most)
@@ -289,7 +289,7 @@ class Misbehaving(TestCase):
         assert len(wire.received) > len(noise)
         await self.nothing_left()
 
-    @skipUnless(TRACES, "PyPy does not tell what is allocated")
+    @skipUnless(TRACES, "PyPy does not trace allocations")
     async def test_memory_of_slow_readers(self) -> None:
         """Twenty that do not read 3 MB of stored content take less than one more copy of it."""
         self.put_large()
@@ -469,7 +469,7 @@ class Misbehaving(TestCase):
     # Content that is mostly not content.
 
     async def refused(self, pieces: Callable[[], bytes]) -> tuple[bytes, int]:
-        """Send pieces until the mirror answers; return the answer, and how much was sent."""
+        """Send pieces until the mirror responds; return the response and the sent bytes' number."""
         wire, _ = await self.connected()
         await wire.send(post(b"Transfer-Encoding: chunked\r\n"))
         sent = 0
@@ -516,7 +516,7 @@ class Misbehaving(TestCase):
         await self.nothing_left()
         await self.well()
 
-    @skipUnless(TRACES, "PyPy does not tell what is allocated")
+    @skipUnless(TRACES, "PyPy does not trace allocations")
     async def test_small_chunks_are_joined(self) -> None:
         """They reach GitHub, and take no more memory than their bytes."""
         home = self.home
@@ -603,11 +603,11 @@ class Misbehaving(TestCase):
         site = self.home.site
         waiting, channel = await self.connected()
         idle, other = await self.connected()
-        site.outbox.send(channel.transport, b"answer", SEVERAL)
+        site.outbox.send(channel.transport, b"response", SEVERAL)
         site.most_connections = 1
         site.admit(other)
         assert other.is_reserved
-        await until(lambda: waiting.read() or waiting.received == b"answer")
+        await until(lambda: waiting.read() or waiting.received == b"response")
         assert not idle.read()
         assert list(site.channels) == [channel, other]
 
@@ -632,13 +632,13 @@ class Misbehaving(TestCase):
         assert "Traceback" not in mirror.log_text
 
     async def send(self, port: int) -> Received:
-        """Ask another mirror than this process's."""
+        """Send a request to another mirror than this process's."""
         return await self.home.send("GET", "/thing", token="bob-1", port=port)
 
     # TLS.
 
     def secure(self) -> tuple[int, Any]:
-        """Listen with TLS, too; return the port, and whom its clients trust."""
+        """Listen with TLS, too; return the port, and the authority that its clients trust."""
         folder = Path(mkdtemp())
         self.addCleanup(rmtree, folder)
         authority = Authority.new()
@@ -687,7 +687,7 @@ async def full(channel: MirrorChannel) -> None:
 
 
 def _is_reading(channel: MirrorChannel) -> bool:
-    """Tell whether a connection is read from."""
+    """Return whether a connection is read from."""
     return channel.transport in reactor.getReaders()
 
 

@@ -9,7 +9,7 @@ from twisted.trial.unittest import TestCase
 
 from tests.harness.home import Home, open_home
 
-#: What differs between any two answers: when it was given, and GitHub's number for it.
+#: What differs between any two responses: when it was given, and GitHub's number for it.
 _OWN = re.compile(rb"(?im)^(date|x-github-request-id|x-ratelimit-reset): .*\r\n")
 
 
@@ -25,8 +25,8 @@ class Refused(TestCase):
         home.github.put("/repos/o/secret/empty", [])
         return home
 
-    async def say(self, home: Home, method: bytes, target: bytes, more: bytes) -> bytes:
-        """Ask as bob, and return all that comes but for what differs between any two answers."""
+    async def exchange(self, home: Home, method: bytes, target: bytes, more: bytes) -> bytes:
+        """Send a request as bob; return the response without its individual parts."""
         got = await home.raw(
             b"%s %s HTTP/1.1\r\nHost: mirror\r\nUser-Agent: t\r\n" % (method, target)
             + b"Authorization: token bob-1\r\nConnection: close\r\n"
@@ -38,7 +38,7 @@ class Refused(TestCase):
         return text.replace(home.parts.resource.pseudonym, b"ghmirror-of-it")
 
     async def compare(self, **options: Any) -> None:
-        """Prove that bob gets the same of both, whatever he asks and however often."""
+        """Check that bob receives the same of both, for any request and its repetition."""
         full, empty = await self.open(**options), await self.open(**options)
         targets = (
             b"/repos/o/secret",
@@ -63,12 +63,14 @@ class Refused(TestCase):
                     b"Cache-Control: no-cache\r\n",
                     b"Range: bytes=0-9\r\n",
                 ):
-                    answers = [await self.say(home, method, target, more) for home in (full, empty)]
-                    assert answers[0] == answers[1], (method, target, more)
-                    assert b" 404 " in answers[0].split(b"\r\n")[0]
+                    responses = [
+                        await self.exchange(home, method, target, more) for home in (full, empty)
+                    ]
+                    assert responses[0] == responses[1], (method, target, more)
+                    assert b" 404 " in responses[0].split(b"\r\n")[0]
         for home in (full, empty):
             await home.github.go_away()
-        gone = [await self.say(home, b"GET", targets[0], b"") for home in (full, empty)]
+        gone = [await self.exchange(home, b"GET", targets[0], b"") for home in (full, empty)]
         assert gone[0] == gone[1]
         assert gone[0].startswith(b"HTTP/1.1 502 ")
 
@@ -85,6 +87,8 @@ class Refused(TestCase):
         allowed = {"server": {"allowed_users": frozenset({"alice"})}}
         full, empty = await self.open(**allowed), await self.open(**allowed)
         await full.get("/repos/o/secret", token="alice-1")
-        answers = [await self.say(home, b"GET", b"/repos/o/secret", b"") for home in (full, empty)]
-        assert answers[0] == answers[1]
-        assert answers[0].startswith(b"HTTP/1.1 403 ")
+        responses = [
+            await self.exchange(home, b"GET", b"/repos/o/secret", b"") for home in (full, empty)
+        ]
+        assert responses[0] == responses[1]
+        assert responses[0].startswith(b"HTTP/1.1 403 ")

@@ -102,7 +102,7 @@ class Uploads(TestCase):
         await until(lambda: client.open_exchanges == 0)
         assert not client.sending
         assert not self.clock.getDelayedCalls()
-        # Whatever a client does, it is no failure of GitHub's.
+        # No behaviour of a client is a failure of GitHub.
         assert self.home.parts.mirror.github_breaker.failures == 0
 
     async def test_content_is_streamed(self) -> None:
@@ -293,13 +293,13 @@ class Uploads(TestCase):
             number = len(self.server.connections)
             sent = post(b"/x", length(4) + expecting).replace(b"alice-1", login)
             wire, channel = await self.begin(sent)
-            asked = await self.upstream(number)
-            assert asked.head.startswith(b"GET /user ")
+            connection = await self.upstream(number)
+            assert connection.head.startswith(b"GET /user ")
             assert not wire.read()
             assert not wire.received
             assert channel.reading_paused
             user = b'{"login":"%s"}' % login
-            asked.send(raw_response(b"Connection: close", content=user))
+            connection.send(raw_response(b"Connection: close", content=user))
             if wanted:
                 await self.got(wire, b"HTTP/1.1 100 Continue\r\n\r\n")
                 wire.socket.close()
@@ -318,7 +318,7 @@ class Uploads(TestCase):
         await self.quiet()
 
     async def test_graphql_is_buffered_up_to_a_limit(self) -> None:
-        """To tell a query from a mutation; larger content is streamed as a mutation."""
+        """To distinguish a query from a mutation; larger content is streamed as a mutation."""
         mirror = self.home.parts.mirror
         query, mutation = b'{"query":"{x}","pad":"%b"}', b'{"query":"mutation{x}","pad":"%b"}'
         for number, (content, writes) in enumerate(

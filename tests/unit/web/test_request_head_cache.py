@@ -57,7 +57,7 @@ class Audience:
 
     seen: list[Seen] = field(factory=list)
     waiting: list[Any] = field(factory=list)
-    #: Whether it answers while a request is given to it.
+    #: Whether it responds while a request is given to it.
     at_once: bool = False
     max_request_size: int = 1000
 
@@ -87,13 +87,13 @@ class Audience:
             assert sorted(request.fields) == sorted((name.lower(), value) for name, value in lines)
         self.waiting.append(request)
         if self.at_once:
-            self.answer()
+            self.respond()
 
     def note_refused(self, error: Any) -> None:
         """Take note of nothing."""
 
-    def answer(self) -> None:
-        """Answer all that wait, and those that come then."""
+    def respond(self) -> None:
+        """Respond to all waiting requests, and to those that arrive meanwhile."""
         while self.waiting:
             request = self.waiting.pop(0)
             request.setResponseCode(204)
@@ -124,7 +124,7 @@ class Plainly(HTTPChannel):
     """Twisted's channel with members of `Connection` compared, not words (RFC 9110, 7.6.1)."""
 
     def checkPersistence(self, request: Any, version: bytes) -> bool:
-        """Tell whether there may be another request, by the members of the list."""
+        """Return whether there may be another request, by the members of the list."""
         return MirrorChannel.checkPersistence(cast(MirrorChannel, self), request, version)
 
 
@@ -148,7 +148,7 @@ def played(make: Any, pieces: Iterable[bytes], *, at_once: bool = False) -> tupl
         if wire.ended:
             break
         channel.dataReceived(piece)
-        audience.answer()
+        audience.respond()
     channel.connectionLost(Failure(ConnectionDone()))
     return audience.seen, wire
 
@@ -269,10 +269,10 @@ def test_equal_blocks_are_parsed_once() -> None:
     for target in (b"/a", b"/b", b"/c"):
         channel.dataReceived(b"GET %s HTTP/1.1\r\n" % target + block)
         found.append(audience.waiting[0].fields)
-        audience.answer()
+        audience.respond()
     channel.dataReceived(b"GET /d HTTP/1.1\r\nHost: b\r\n\r\n")
     found.append(audience.waiting[0].fields)
-    audience.answer()
+    audience.respond()
     channel.connectionLost(Failure(ConnectionDone()))
     assert [seen[1] for seen in audience.seen] == [b"/a", b"/b", b"/c", b"/d"]
     assert found[0] is found[1] is found[2]
@@ -313,12 +313,12 @@ def test_lone_request() -> None:
 def test_match_agrees_with_lone_request(known: bytes, line: bytes, block: bytes, over: int) -> None:
     """A cached block matches exactly if the parsed request has it."""
     first = LoneRequest.parse(b"GET / HTTP/1.1\r\n" + known, 1 << 20)
-    heard = None if first is None else CachedHeaderBlock.of(first, Headers(), Fields())
-    if heard is None:
+    cached = None if first is None else CachedHeaderBlock.of(first, Headers(), Fields())
+    if cached is None:
         return
     for data in (line + b"\r\n" + block, line + b"\r\n" + known, line + known):
         most = len(data) - 20 + over
-        front, again = LoneRequest.parse(data, most), heard.match(data, most)
+        front, again = LoneRequest.parse(data, most), cached.match(data, most)
         if front is None or front.block != known:
             assert again is None
         else:

@@ -52,7 +52,7 @@ SPELLINGS = (
 
 
 def test_names_have_the_spelling_of_github() -> None:
-    """Whatever spelling was received."""
+    """With any received spelling."""
     for given in (str.lower, str.upper, str.title):
         lines = [(given(name).encode(), b"x") for name in SPELLINGS if "Access" not in name]
         head = (head_of(b"HTTP/1.1", 200, lines) or b"").decode()
@@ -174,13 +174,13 @@ class Preflights(TestCase):
         """Also with allowed users, below either prefix, and for any path."""
         for users in (frozenset[str](), frozenset({"alice"})):
             home = await open_home(self, server={"allowed_users": users})
-            asking = {
+            preflight = {
                 "Origin": "https://app.example",
                 "Access-Control-Request-Method": "GET",
                 "Access-Control-Request-Headers": "authorization",
             }
             for target in ("/repos/o/r", "/api/v3/user", "/graphql"):
-                got = await home.send("OPTIONS", target, headers=asking)
+                got = await home.send("OPTIONS", target, headers=preflight)
                 assert (got.status, got.content) == (204, b"")
                 for name, value in ON_PREFLIGHT:
                     assert got.field(name.decode()) == value.decode()
