@@ -47,6 +47,9 @@ PER_PAGE: Final = 5
 #: The seconds after a fault in which failures may still be its consequence: a rate limit lasts, an
 #: earlier request is still awaited by collapsed ones, a response is under way.
 LIMITED_S, TIMED_OUT_S, FAILED_S = 4.0, 2.2, 0.2
+#: The same for a target that timed out more than once: the mirror pauses for 5 s, then for 10 s.
+BACKED_OFF_S: Final = 10.2
+_UNAVAILABLE: Final = 503
 _GATEWAY_TIMEOUT: Final = 504
 #: The seconds of events before a failure that are printed with it.
 EVENTS_BEFORE_S = 4.0
@@ -82,6 +85,11 @@ class ReceivedResponse:
         """Whether it is a rate limit, of GitHub or of the mirror in its place."""
         none_left = self.fields.get("x-ratelimit-remaining") == "0"
         return self.status in {403, 429} and ("retry-after" in self.fields or none_left)
+
+    @property
+    def backed_off(self) -> bool:
+        """Whether the mirror sent no request, since earlier ones for the target had timed out."""
+        return self.status == _UNAVAILABLE and self.outcome == "timeout"
 
     @property
     def plain(self) -> bytes:
@@ -449,6 +457,8 @@ class Soak:
         end, after_s = monotonic(), FAILED_S
         if received is not None and received.limited:
             after_s = LIMITED_S
+        elif received is not None and received.backed_off:
+            after_s = BACKED_OFF_S
         elif received is not None and received.status == _GATEWAY_TIMEOUT:
             after_s = TIMED_OUT_S
         if not any(
