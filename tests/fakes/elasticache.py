@@ -28,9 +28,10 @@ from twisted.internet import reactor as global_reactor
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import TestCase
 from twisted.web.resource import Resource
-from twisted.web.server import NOT_DONE_YET, Site
+from twisted.web.server import NOT_DONE_YET
 
 from ghmirror_tw.snapshots.aws_service import AwsAccess
+from tests.fakes.closing_site import ClosingSite
 from tests.fakes.s3 import Bucket
 
 reactor: Any = global_reactor
@@ -317,30 +318,10 @@ class _Responses(Resource):
         request.finish()
 
 
-class _Gate(Site):
-    def __init__(self, elasticache: ElastiCache) -> None:
-        super().__init__(_Responses(elasticache), reactor=reactor)
-        self.open: list[Any] = []
-
-    def log(self, _request: object) -> None:
-        return
-
-    def buildProtocol(self, addr: Any) -> Any:
-        channel: Any = super().buildProtocol(addr)
-        self.open.append(channel)
-        return channel
-
-    def close(self) -> None:
-        for channel in self.open:
-            transport = channel._channel.transport
-            if transport is not None:
-                transport.abortConnection()
-
-
 def open_elasticache(test: TestCase, bucket: Bucket) -> ElastiCache:
     """Start one that exports to a bucket; it ends with the test."""
     elasticache = ElastiCache(bucket)
-    barrier = _Gate(elasticache)
+    barrier = ClosingSite(_Responses(elasticache), reactor=reactor)
     port = reactor.listenTCP(0, barrier, interface="127.0.0.1")
     elasticache.port = port.getHost().port
     test.addCleanup(port.stopListening)

@@ -33,11 +33,12 @@ from twisted.internet import reactor as global_reactor
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import TestCase
 from twisted.web.resource import Resource
-from twisted.web.server import NOT_DONE_YET, Request, Site
+from twisted.web.server import NOT_DONE_YET, Request
 
 from ghmirror_tw.snapshots.aws_service import AwsAccess, AwsService
 from ghmirror_tw.snapshots.blocking_threads import BlockingThreads
 from ghmirror_tw.snapshots.s3_target import S3Target
+from tests.fakes.closing_site import ClosingSite
 from tests.harness.home import Received, fetch
 
 reactor: Any = global_reactor
@@ -281,27 +282,12 @@ class _PassOn(Resource):
             request.finish()
 
 
-class _Gate(Site):
-    """Listens for one test, and closes open connections at its end."""
+class _Gate(ClosingSite):
+    """The site of one test, with its faults."""
 
     def __init__(self, way: Way) -> None:
         super().__init__(_PassOn(way), requestFactory=_Passing, reactor=reactor)
         self.way = way
-        self.open: list[Any] = []
-
-    def log(self, _request: object) -> None:
-        return
-
-    def buildProtocol(self, addr: Any) -> Any:
-        channel: Any = super().buildProtocol(addr)
-        self.open.append(channel)
-        return channel
-
-    def close(self) -> None:
-        for channel in self.open:
-            transport = channel._channel.transport
-            if transport is not None:
-                transport.abortConnection()
 
 
 @define(eq=False)

@@ -5,15 +5,11 @@ from __future__ import annotations
 from typing import Any, cast
 
 from attrs import define, field, frozen
-from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone
-from twisted.internet.protocol import Protocol, connectionDone
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
-from twisted.web.client import ResponseDone
-from twisted.web.http import PotentialDataLoss
 from twisted.web.http_headers import Headers
 
 from ghmirror_tw.caching.forwarded_fields import canonical_request_fields, forwarded_request_fields
@@ -25,30 +21,14 @@ from ghmirror_tw.web.client_channel import MirrorChannel
 from ghmirror_tw.web.client_connections import MirrorSite
 from ghmirror_tw.web.mirror_request import MirrorRequest
 from ghmirror_tw.web.response_head import head_of
+from tests.fakes.in_memory import HOST, ClientTransport, ContentCollector
 from tests.fuzz import reference
 from tests.fuzz.input_values import fields_of, ways
 
-HOST = IPv4Address("TCP", "127.0.0.1", 80)
 #: No input of a fuzzer has so much content; what is announced beyond it is refused.
 MOST_CONTENT = 1 << 20
 #: Method, target, version, sorted fields and content of a request.
 Seen = tuple[bytes, bytes, bytes, reference.Lines, bytes]
-
-
-class Transport(StringTransport):
-    """The connection of a client, in memory."""
-
-    ended = False
-
-    def loseConnection(self) -> None:
-        self.ended = True
-        super().loseConnection()
-
-    def abortConnection(self) -> None:
-        self.ended = True
-
-    def loseWriteConnection(self) -> None:
-        self.ended = True
 
 
 @define(eq=False)
@@ -84,7 +64,7 @@ def received(pieces: list[bytes]) -> tuple[list[Seen], bool]:
     """Return the requests in what a client sends, and whether the connection was ended."""
     server = Server()
     channel = cast(MirrorChannel, MirrorSite(server, MirrorRequest, Clock()).buildProtocol(HOST))
-    transport = Transport(HOST, HOST)
+    transport = ClientTransport()
     channel.makeConnection(transport)
     for piece in pieces:
         if transport.ended:
@@ -226,22 +206,6 @@ def _facts(head: ResponseHead | None) -> Any:
     return head and (head.status, head.lines, head.persistent, head.chunked, head.length)
 
 
-class SnapshotReader(Protocol):
-    """Takes the content of a response."""
-
-    def __init__(self) -> None:
-        self.content = b""
-        self.end = ""
-
-    def dataReceived(self, data: bytes) -> None:
-        self.content += data
-
-    def connectionLost(self, reason: Failure = connectionDone) -> None:
-        assert not self.end
-        kinds = {ResponseDone: "complete", PotentialDataLoss: "uncertain"}
-        self.end = next((end for kind, end in kinds.items() if reason.check(kind)), "broken")
-
-
 @frozen
 class Response:
     """What a requester gets; *status* is 0 for none."""
@@ -259,7 +223,7 @@ class Requester:
 
     response: Any = None
     failure: Failure | None = None
-    reader: SnapshotReader = field(factory=SnapshotReader)
+    reader: ContentCollector = field(factory=ContentCollector)
 
     def response_received(self, response: Any) -> None:
         assert self.response is self.failure is None

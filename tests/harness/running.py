@@ -283,11 +283,6 @@ class Mirror:
         """Its exit status; ``-N`` if it died of signal N, None while it runs."""
         return self._watching.status
 
-    def reconfigure(self, sections: Sections) -> None:
-        """Rewrite its configuration; it is read at the next reload."""
-        self._prepared.sections = merged(sections)
-        self._prepared.configure()
-
     async def ready(self, timeout_s: float = _READY_S) -> None:
         """Return when it listens everywhere; raise if it ends before."""
         output = self._watching.output

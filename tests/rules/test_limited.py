@@ -11,6 +11,7 @@ from tests.fakes.github import GitHub
 from tests.harness.home import Home, Received, open_home
 from tests.harness.redis_servers import start_redis
 from tests.harness.redis_stores import settled
+from tests.harness.two_replicas import TwoReplicas
 
 NO_CACHE = {"Cache-Control": "no-cache"}
 REFUSAL = {"message": "Resource not accessible by integration", "status": "403"}
@@ -153,19 +154,8 @@ class Limited(TestCase):
         assert (await self.home.get("/thing", token="alice-2")).status == 200
 
 
-class Replicas(TestCase):
+class Replicas(TwoReplicas):
     """Two mirrors on one Redis."""
-
-    async def setUp(self) -> None:  # type: ignore[override]  # trial waits for it
-        host, port = start_redis(self).address
-        self.options: dict[str, dict[str, Any]] = {
-            "cache": {"backend": "redis"},
-            "redis": {"url": f"redis://{host}:{port}", "timeout": 30.0},
-        }
-        self.one = await open_home(self, **self.options)
-        self.github = self.one.github
-        self.other = await open_home(self, self.github, **self.options)
-        self.github.put("/thing", {"a": 1})
 
     async def test_limit_applies_to_a_replica_behind_a_lagging_reader(self) -> None:
         """Its reader, another server, has received nothing yet."""

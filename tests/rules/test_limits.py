@@ -19,8 +19,8 @@ from ghmirror_tw.upstream.request_to_send import OutgoingRequest, Requester
 from ghmirror_tw.upstream.upstream_interface import UpstreamError
 from tests.fakes.github import GitHub
 from tests.harness.home import Home, Received, open_home, start, until
-from tests.harness.redis_servers import start_redis
 from tests.harness.redis_stores import settled
+from tests.harness.two_replicas import TwoReplicas
 
 NO_CACHE = {"Cache-Control": "no-cache"}
 SEARCH = "/search/issues"
@@ -411,19 +411,11 @@ class Page(TestCase):
             assert got.outcome.endswith("detail=revalidated")
 
 
-class Fleet(TestCase):
-    """Two mirrors on one Redis."""
+class Fleet(TwoReplicas):
+    """Two mirrors on one Redis; alice has a grant at one of them."""
 
     async def setUp(self) -> None:  # type: ignore[override]  # trial waits for it
-        host, port = start_redis(self).address
-        options: dict[str, dict[str, Any]] = {
-            "cache": {"backend": "redis"},
-            "redis": {"url": f"redis://{host}:{port}", "timeout": 30.0},
-        }
-        self.one = await open_home(self, **options)
-        self.github = self.one.github
-        self.other = await open_home(self, self.github, **options)
-        self.github.put("/thing", {"a": 1})
+        await super().setUp()
         self.github.put("/more", {"a": 2})
         self.github.put_search(SEARCH, [{"a": 1}])
         await self.one.get("/thing", token="alice-1")

@@ -25,9 +25,9 @@ from tests.harness.home import (
     start,
     until,
 )
-from tests.harness.redis_servers import start_redis
 from tests.harness.redis_stores import settled
 from tests.harness.timers import LONG_S, Timers, with_timers
+from tests.harness.two_replicas import TwoReplicas
 
 NO_CACHE = {"Cache-Control": "no-cache"}
 STALE = "fwd=stale; fwd-status=503; detail=server-error"
@@ -341,19 +341,8 @@ class Late(TestCase):
         barrier.open()
 
 
-class Fleet(TestCase):
+class Fleet(TwoReplicas):
     """Two mirrors on one Redis."""
-
-    async def setUp(self) -> None:  # type: ignore[override]  # trial waits for it
-        host, port = start_redis(self).address
-        self.options: dict[str, dict[str, Any]] = {
-            "cache": {"backend": "redis"},
-            "redis": {"url": f"redis://{host}:{port}", "timeout": 30.0},
-        }
-        self.one = await open_home(self, **self.options)
-        self.github = self.one.github
-        self.other = await open_home(self, self.github, **self.options)
-        self.github.put("/thing", {"a": 1})
 
     async def test_replica_serves_stale_by_the_grant_of_another(self) -> None:
         """Though it never requested the response itself; other credentials receive none."""

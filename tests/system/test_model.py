@@ -37,8 +37,6 @@ CURSORS = f"{ALERTS}?per_page=2"
 PATHS = (*THINGS, *PAGES, CURSORS, "/own", "/user", "/nowhere")
 FAULTS = ("500", "503", "504", "refuse", "reset", "malformed", "truncated", "bad-gzip")
 LIMITS = ("primary-limit", "secondary-limit")
-#: Statuses that no complete response has here.
-TROUBLE = frozenset({403, 429, 500, 502, 503, 504})
 STALE_LIMIT_S = 86_400.0
 #: For so long a page may have the links of a state that other pages of a walk were proved with.
 WALK_S = 10.0

@@ -12,12 +12,9 @@ from attrs import field, frozen
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from twisted.internet.error import ConnectionDone
-from twisted.internet.protocol import Protocol, connectionDone
 from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 from twisted.web._newclient import HTTP11ClientProtocol, Request
-from twisted.web.client import ResponseDone
-from twisted.web.http import PotentialDataLoss
 from twisted.web.http_headers import Headers
 
 from ghmirror_tw.http import response_parser
@@ -29,6 +26,7 @@ from ghmirror_tw.http.response_parser import (
 )
 from ghmirror_tw.upstream.http_connection import HTTPConnection
 from ghmirror_tw.upstream.incoming_response import IncomingResponse
+from tests.fakes.in_memory import ContentCollector
 
 STRICTER = {
     # Lines end in CR LF, and neither stands anywhere else (RFC 9112, section 2.2); no line goes on
@@ -66,29 +64,13 @@ class Outcome:
     why: str = field(default="", eq=False)
 
 
-class Collector(Protocol):
-    """Takes content."""
-
-    def __init__(self) -> None:
-        self.content = b""
-        self.end = ""
-
-    def dataReceived(self, data: bytes) -> None:
-        self.content += data
-
-    def connectionLost(self, reason: Failure = connectionDone) -> None:
-        assert not self.end
-        kinds = {ResponseDone: "complete", PotentialDataLoss: "uncertain"}
-        self.end = next((end for kind, end in kinds.items() if reason.check(kind)), "broken")
-
-
 @service(eq=False)
 class Recorded:
     """Takes a response, or why there is none."""
 
     response: Any = None
     reason: Failure | None = None
-    collector: Collector = field(factory=Collector)
+    collector: ContentCollector = field(factory=ContentCollector)
 
     def response_received(self, response: Any) -> None:
         assert self.response is None

@@ -8,12 +8,10 @@ from typing import Any, cast
 from attrs import define, field
 from hypothesis import example, given
 from hypothesis import strategies as st
-from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import Clock
-from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel, HTTPFactory, Request
 from twisted.web.http_headers import Headers
@@ -24,31 +22,10 @@ from ghmirror_tw.web.client_connections import MirrorSite
 from ghmirror_tw.web.mirror_request import MirrorRequest
 from ghmirror_tw.web.request_content import RequestContent
 from ghmirror_tw.web.request_head_cache import LONGEST_BYTES, CachedHeaderBlock, LoneRequest
+from tests.fakes.in_memory import HOST, ClientTransport
 
 #: A request as it is seen: method, target, version, its field lines, its content.
 Seen = tuple[bytes, bytes, bytes, tuple[tuple[bytes, bytes], ...], bytes]
-HOST = IPv4Address("TCP", "127.0.0.1", 80)
-
-
-class Wire(StringTransport):
-    """A connection in memory."""
-
-    def __init__(self) -> None:
-        super().__init__(HOST, HOST)
-        self.ended = False
-
-    def loseConnection(self) -> None:
-        """End it."""
-        self.ended = True
-        super().loseConnection()
-
-    def abortConnection(self) -> None:
-        """End it."""
-        self.ended = True
-
-    def loseWriteConnection(self) -> None:
-        """End one half of it."""
-        self.ended = True
 
 
 @define(eq=False)
@@ -110,12 +87,12 @@ class Plain(Request):
         self.audience.render(self)
 
 
-def ours(audience: Audience) -> tuple[MirrorChannel, Wire]:
+def ours(audience: Audience) -> tuple[MirrorChannel, ClientTransport]:
     """Return a channel of the mirror's."""
     clock = Clock()
     site = MirrorSite(audience, MirrorRequest, clock)
     channel = cast(MirrorChannel, site.buildProtocol(HOST))
-    wire = Wire()
+    wire = ClientTransport()
     channel.makeConnection(wire)
     return channel, wire
 
@@ -128,19 +105,21 @@ class Plainly(HTTPChannel):
         return MirrorChannel.checkPersistence(cast(MirrorChannel, self), request, version)
 
 
-def twisted(audience: Audience) -> tuple[HTTPChannel, Wire]:
+def twisted(audience: Audience) -> tuple[HTTPChannel, ClientTransport]:
     """Return a channel of Twisted's."""
     factory = HTTPFactory(reactor=cast(IReactorTime, Clock()))
     factory.protocol = Plainly  # type: ignore[assignment]
     factory.log = lambda _: None  # type: ignore[assignment, method-assign]
     channel = cast(HTTPChannel, factory.buildProtocol(HOST))
     channel.requestFactory = type("Seen", (Plain,), {"audience": audience})  # type: ignore[assignment]
-    wire = Wire()
+    wire = ClientTransport()
     channel.makeConnection(wire)
     return channel, wire
 
 
-def played(make: Any, pieces: Iterable[bytes], *, at_once: bool = False) -> tuple[list[Seen], Wire]:
+def played(
+    make: Any, pieces: Iterable[bytes], *, at_once: bool = False
+) -> tuple[list[Seen], ClientTransport]:
     """Return the requests in *pieces*."""
     audience = Audience(at_once=at_once)
     channel, wire = make(audience)
