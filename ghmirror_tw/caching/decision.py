@@ -30,16 +30,15 @@ from enum import Enum
 from math import ceil
 from typing import Final, TypeAlias
 
-from attrs import frozen
-
 from ghmirror_tw.caching.freshness import is_fresh
 from ghmirror_tw.caching.negative_responses import may_repeat
 from ghmirror_tw.caching.records import Known
 from ghmirror_tw.caching.timeout_backoff import TimeoutBackoff
 from ghmirror_tw.github.rate_limit import LimitKind
+from ghmirror_tw.runtime.frozen_values import frozen_value
 
 
-@frozen
+@frozen_value
 class DecisionFacts:
     """What `next_step` needs to know of a request.
 
@@ -54,7 +53,7 @@ class DecisionFacts:
     by_date: bool = False
 
 
-@frozen
+@frozen_value
 class UpstreamState:
     """The state of GitHub for one request: a rate limit in force, offline, a backoff of the key."""
 
@@ -76,34 +75,34 @@ class LockScope(Enum):
     CREDENTIAL = "credential"
 
 
-@frozen
+@frozen_value
 class ReadPrimary:
     """Read the records again where they are written."""
 
 
-@frozen
+@frozen_value
 class ServeFresh:
     """Send the stored response, which is fresh."""
 
 
-@frozen
+@frozen_value
 class RepeatNegative:
     """Send the stored negative response again."""
 
 
-@frozen
+@frozen_value
 class CheckCredential:
     """Check the credential with GitHub."""
 
 
-@frozen
+@frozen_value
 class AcquireLock:
     """Acquire the lock of the fleet, or wait for its holder."""
 
     scope: LockScope
 
 
-@frozen
+@frozen_value
 class ServeStale:
     """Send the stored response, stale, without a request to GitHub.
 
@@ -114,14 +113,14 @@ class ServeStale:
     may_probe: bool = False
 
 
-@frozen
+@frozen_value
 class Reject:
     """Send the mirror's own 503: the key is in backoff, and has no stale response."""
 
     retry_after_s: int
 
 
-@frozen
+@frozen_value
 class Validate:
     """Send a request to GitHub, conditional where there is a validator.
 

@@ -11,11 +11,12 @@ from collections.abc import Iterable
 from math import inf
 from typing import Final
 
-from attrs import evolve, field, frozen
+from attrs import evolve, field
 
 from ghmirror_tw.caching.key import length_prefixed
 from ghmirror_tw.github.rate_limit import Limit, latest_of_each_scope
 from ghmirror_tw.http.fields import CONTENT_FIELDS, Fields
+from ghmirror_tw.runtime.frozen_values import frozen_value
 
 #: How many representations of a cache key its recency list names.
 RECENCY_LENGTH: Final = 8
@@ -31,7 +32,7 @@ def digest_of(content: bytes, fields: Fields) -> str:
     return hashed.hexdigest()
 
 
-@frozen
+@frozen_value
 class Representation:
     """Content as GitHub sent it, gzip-compressed, with the fields that describe it.
 
@@ -50,7 +51,7 @@ class Representation:
         return gzip.decompress(self.packed)
 
 
-@frozen
+@frozen_value
 class Grant:
     """The permission that GitHub gave a credential to see a representation under a cache key.
 
@@ -81,7 +82,7 @@ class Grant:
     borrowed_date: bool = False
 
 
-@frozen
+@frozen_value
 class NegativeResponse:
     """A 404, 410 or 301 that is repeated to its credential for a short time.
 
@@ -101,7 +102,7 @@ class NegativeResponse:
     found: tuple[tuple[str, float], ...] = ()
 
 
-@frozen
+@frozen_value
 class Entry:
     """A representation in the recency list of its cache key.
 
@@ -172,7 +173,7 @@ def _later(one: NegativeResponse | None, other: NegativeResponse | None) -> Nega
     return one
 
 
-@frozen
+@frozen_value
 class Known:
     """The records known of one cache key and one credential: the result of a look-up in a store.
 

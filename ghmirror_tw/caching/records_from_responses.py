@@ -9,8 +9,6 @@ from __future__ import annotations
 from math import inf
 from typing import Final
 
-from attrs import frozen
-
 from ghmirror_tw.caching.records import (
     Entry,
     Grant,
@@ -22,6 +20,7 @@ from ghmirror_tw.caching.vary import variant_id
 from ghmirror_tw.github.credentials import lifetime_s, token_expires_at, token_in
 from ghmirror_tw.http.entity_tags import weakly_equal
 from ghmirror_tw.http.fields import MESSAGE_FIELDS, Fields
+from ghmirror_tw.runtime.frozen_values import frozen_value
 
 _NOTHING: Final = Fields()
 _SCOPES: Final = b"x-oauth-scopes"
@@ -40,7 +39,7 @@ _CONTENT_FIELDS: Final = frozenset({b"content-type", b"content-language", b"cont
 _OWN: Final = frozenset({ValidatorKind.OWN, ValidatorKind.DATED})
 
 
-@frozen
+@frozen_value
 class GrantMetadata:
     """The facts of one exchange with GitHub that its records are made from.
 

@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from attrs import evolve, field, frozen
+from attrs import evolve, field
 
 from ghmirror_tw.caching.decision import DecisionFacts
 from ghmirror_tw.caching.forwarded_fields import canonical_request_fields
@@ -39,9 +39,10 @@ from ghmirror_tw.caching.validators import (
 from ghmirror_tw.github.page_parameters import page_number
 from ghmirror_tw.github.sharing_circuit_breakers import Sharing
 from ghmirror_tw.http.request import Request
+from ghmirror_tw.runtime.frozen_values import frozen_value
 
 
-@frozen
+@frozen_value
 class ConditionalRequest:
     """The validators of a conditional request: entity-tags or a date, and what they stand for.
 

@@ -11,8 +11,6 @@ from collections.abc import Sequence
 from enum import Enum
 from typing import Final
 
-from attrs import frozen
-
 from ghmirror_tw.caching.records import (
     RECENCY_LENGTH,
     Entry,
@@ -27,6 +25,7 @@ from ghmirror_tw.http.entity_tags import parse_entity_tags, weakly_equal
 from ghmirror_tw.http.fields import Fields
 from ghmirror_tw.http.preconditions import parse_http_date
 from ghmirror_tw.http.request import Request
+from ghmirror_tw.runtime.frozen_values import frozen_value
 
 #: The content of all candidates together, in bytes; the rest is not hashed.
 CANDIDATE_BYTES: Final = 8 * 1024 * 1024
@@ -45,7 +44,7 @@ class ValidatorKind(Enum):
     CLIENT = "client"
 
 
-@frozen
+@frozen_value
 class Validator:
     """An entity-tag to be sent, and the digest of its representation."""
 

@@ -16,11 +16,12 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from attrs import define, field, frozen
+from attrs import define, field
 
 from ghmirror_tw.http.fields import Fields
 from ghmirror_tw.http.json_scanning import REST_OF_STRING, STRING, end_of
 from ghmirror_tw.http.links import LINK_VALUE
+from ghmirror_tw.runtime.frozen_values import frozen_value
 
 #: White space between tokens. More of it than this between a name and its value is not GitHub's.
 _SPACE: Final = rb"[ \t\r\n]{0,64}+"
@@ -84,7 +85,7 @@ def opaque_names(path: bytes) -> frozenset[bytes] | None:
     return _OPAQUE_IN_DEPLOYMENTS if _OF_DEPLOYMENTS.search(path) else _OPAQUE
 
 
-@frozen
+@frozen_value
 class BaseUrls:
     """The URLs that a client gets in place of GitHub's, without a slash at their end."""
 
@@ -92,7 +93,7 @@ class BaseUrls:
     uploads: bytes
 
 
-@frozen
+@frozen_value
 class Rewriter:
     """Replaces *api_url*, and *uploads_url* where GitHub has one; neither ends in a slash."""
 

@@ -7,6 +7,7 @@ from typing import Final
 from attrs import field, frozen
 
 from ghmirror_tw.http.fields import Fields
+from ghmirror_tw.runtime.frozen_values import frozen_value
 
 #: The methods that retrieve a representation, or its fields (RFC 9110, sections 9.3.1 and 9.3.2).
 READ_METHODS: Final = frozenset({b"GET", b"HEAD"})
@@ -21,7 +22,7 @@ class BadRequestError(Exception):
     message: str
 
 
-@frozen
+@frozen_value
 class Request:
     """A request of a client to GitHub.
 

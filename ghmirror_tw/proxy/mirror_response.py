@@ -6,16 +6,17 @@ received in full and is not stored, and a `Representation` is stored.
 
 from __future__ import annotations
 
-from attrs import field, frozen
+from attrs import field
 
 from ghmirror_tw.caching.records import Representation
 from ghmirror_tw.http.cache_status import Outcome
 from ghmirror_tw.http.error_responses import MirrorError
 from ghmirror_tw.http.fields import Fields
+from ghmirror_tw.runtime.frozen_values import frozen_value
 from ghmirror_tw.upstream.upstream_interface import IncomingContent
 
 
-@frozen
+@frozen_value
 class CodedContent:
     """Content in memory, in its content coding (RFC 9110, section 8.4; empty: none)."""
 
@@ -23,7 +24,7 @@ class CodedContent:
     coding: bytes = b""
 
 
-@frozen
+@frozen_value
 class Response:
     """The response to all requests of a flight.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Hashable
 from math import inf
 
-from attrs import field, frozen
+from attrs import field
 
 from ghmirror_tw.caching.decision import DecisionFacts
 from ghmirror_tw.caching.key import CacheKey
@@ -15,6 +15,7 @@ from ghmirror_tw.github.rate_limit_resources import scopes_of_read
 from ghmirror_tw.http.request import Request
 from ghmirror_tw.proxy.link_proofs import Walk
 from ghmirror_tw.proxy.mirror_response import Response
+from ghmirror_tw.runtime.frozen_values import frozen_value
 from ghmirror_tw.runtime.single_flight import Flight
 from ghmirror_tw.store.store_interface import Deadline
 from ghmirror_tw.upstream.request_queue import PermitHolder
@@ -22,7 +23,7 @@ from ghmirror_tw.upstream.request_to_send import Requester
 from ghmirror_tw.upstream.upstream_interface import UpstreamResponse
 
 
-@frozen
+@frozen_value
 class Lookup:
     """A storable request: what does not change until its response.
 
@@ -87,7 +88,7 @@ class Lookup:
         return Walk(self.requester.credential, fields, self.generation, key.target, since)
 
 
-@frozen
+@frozen_value
 class Exchange:
     """One request to GitHub, sent at *sent_at*, the records known before it, and the response."""
 

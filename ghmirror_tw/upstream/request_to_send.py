@@ -6,13 +6,14 @@ from collections.abc import Callable
 from math import inf
 from typing import NamedTuple, Protocol
 
-from attrs import field, frozen
+from attrs import field
 from twisted.web.iweb import IBodyProducer
 
 from ghmirror_tw.github.graphql import is_graphql
 from ghmirror_tw.github.rate_limit_resources import creates_content, resource_of_path, scopes_of
 from ghmirror_tw.http.request import READ_METHODS, Request
 from ghmirror_tw.runtime.deferreds import do_nothing
+from ghmirror_tw.runtime.frozen_values import frozen_value
 from ghmirror_tw.upstream.request_queue import PermitHolder
 
 
@@ -43,7 +44,7 @@ class Requester(NamedTuple):
     app: str = ""
 
 
-@frozen
+@frozen_value
 class OutgoingRequest:
     """A request that is sent to GitHub once.
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
-from attrs import frozen
 from twisted.internet.defer import Deferred
 from twisted.web.iweb import IBodyProducer
 from zope.interface import Interface
@@ -13,6 +12,7 @@ from zope.interface import Interface
 from ghmirror_tw.github.rate_limit import Limit
 from ghmirror_tw.http.fields import Fields
 from ghmirror_tw.http.request import Request
+from ghmirror_tw.runtime.frozen_values import frozen_value
 from ghmirror_tw.upstream.byte_budget import GrowingReservation
 
 
@@ -76,7 +76,7 @@ class IncomingContent(Protocol):
         """Abort."""
 
 
-@frozen
+@frozen_value
 class UpstreamResponse:
     """A response from GitHub, with its content yet to be received.
 

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 
-from attrs import field, frozen
+from attrs import field
 
 from ghmirror_tw.github.json_indenting import gets_indented_json
 from ghmirror_tw.github.url_rewriting import BaseUrls, opaque_names
 from ghmirror_tw.http.content_codings import accepts_gzip
 from ghmirror_tw.http.fields import Fields
+from ghmirror_tw.runtime.frozen_values import frozen_value
 from ghmirror_tw.upstream.in_memory_content import InMemoryContent
 from ghmirror_tw.upstream.upstream_interface import IncomingContent
 from ghmirror_tw.web.content_conversion import Conversion
 from ghmirror_tw.web.variant_cache import Variant
 
 
-@frozen
+@frozen_value
 class ClientView:
     """The properties of a request that select the variant of its response.
 
@@ -56,7 +57,7 @@ class ClientView:
         return accepts_gzip(self.fields)
 
 
-@frozen
+@frozen_value
 class ClientResponse:
     """A response as one client receives it: *content* in full, or *incoming* through *conversion*.
 
