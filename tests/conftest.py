@@ -14,8 +14,8 @@ from tests.harness.tracing import untraced
 settings.register_profile("patient", deadline=None)
 settings.load_profile("patient")
 
-#: Folders of tests that only execute lines which other tests execute, too.
-UNTRACED = ("clients", "deploy", "history", "page")
+#: Folders of tests that execute hardly any line which other tests do not execute, too.
+UNTRACED = ("clients", "deploy", "history", "page", "system")
 
 
 @pytest.fixture(scope="session")
