@@ -55,7 +55,7 @@ Furnish = Callable[[GitHub], object]
 
 @define(eq=False)
 class Recording:
-    """One connection: all that went either way."""
+    """One connection, with the data in both directions."""
 
     sent: bytearray = field(factory=bytearray)
     received: bytearray = field(factory=bytearray)
@@ -126,7 +126,7 @@ class _Client(Protocol):
 
 @define(eq=False)
 class Tap:
-    """Stands before a server at 127.0.0.1 and records what its clients send and receive.
+    """A proxy of a server at 127.0.0.1 that records the requests and responses of its clients.
 
     With *certificate* (a context factory) its clients use TLS; with *trust*, so does the tap
     with the server. With *names* (a context factory) it is a proxy that takes each CONNECT and
@@ -170,7 +170,7 @@ class Tap:
         """Return what was exchanged since the last time."""
         taken, self.recordings = self.recordings, []
         for client in self.clients:
-            # a connection that is kept open goes on in a recording of its own
+            # a connection that remains open continues in a recording of its own
             client.recording = Recording()
             self.recordings.append(client.recording)
         return [each for recording in taken for each in exchanges(recording)]
@@ -237,7 +237,7 @@ def _content(stream: BytesIO, fields: Fields) -> bytes:
 
 
 def exchanges(recording: Recording) -> Iterator[Exchange]:
-    """Take the recording of a connection apart."""
+    """Parse the recording of a connection."""
     requests, responses = BytesIO(bytes(recording.sent)), _Unclosed(bytes(recording.received))
     while (head := _head(requests)) is not None:
         method, target, fields = head
@@ -271,7 +271,7 @@ def exchanges(recording: Recording) -> Iterator[Exchange]:
 
 @frozen
 class Pair:
-    """The same exchange both ways; *URL* stands in both for where the client sent it."""
+    """The same exchange both ways; *URL* replaces the client's base URL in both."""
 
     direct: Exchange
     mirrored: Exchange
@@ -460,12 +460,12 @@ class Side:
     api_url: str
     """Where GitHub is, by its own account."""
     uploads_url: str = ""
-    """Where GitHub takes uploads, or the mirror does, if that is not below `url`."""
+    """GitHub's URL for uploads, or the mirror's, if that is not below `url`."""
     prefix: str = ""
     """The path of `url`."""
 
     def without_place(self, value: Any) -> Any:
-        """Return a client's report without the URL that the client was given."""
+        """Return a client's report without its base URL."""
         if isinstance(value, str):
             text = self._normal(value.encode())
             if text[:1] in {b"{", b"["}:
@@ -481,7 +481,7 @@ class Side:
 
     @property
     def is_direct(self) -> bool:
-        """Whether GitHub itself is the client's server; texts keep GitHub's URLs both ways."""
+        """Whether GitHub itself is the client's server; texts have GitHub's URLs both ways."""
         return self.url == self.api_url
 
     def _member(self, name: str, value: Any) -> Any:

@@ -9,7 +9,7 @@ import DEFAULTS from "@octokit/fixtures-server/lib/defaults.js";
 // requests without a recording are sent to no server
 fixtures.nock.disableNetConnect();
 
-// a recorded Accept-Encoding would have to come unchanged; a mirror chooses its own
+// a recorded Accept-Encoding would have to be unchanged; a mirror chooses its own
 for (const exchange of Object.values(DEFAULTS.fixtures).flat()) {
   delete exchange.reqheaders["accept-encoding"];
 }

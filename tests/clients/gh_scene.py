@@ -44,7 +44,7 @@ def _pull_request(number: int) -> dict[str, Any]:
 
 
 def respond(login: str, query: str, variables: Any) -> Any:
-    """Give the data of the queries that gh makes, by their names."""
+    """Return the data of the queries that gh makes, by their names."""
     named = re.search(r"\b(?:query|mutation) ([A-Za-z_0-9]+)", query)
     repository = {"owner": {"id": "2", "login": "octo"}, "name": "hello"}
     match named and named[1]:
@@ -74,7 +74,7 @@ async def scene() -> GitHub:
 
 
 def furnish(github: GitHub) -> None:
-    """Put all of it; URLs begin with the stand-in's `api_url`, which has the prefix."""
+    """Create all of it; URLs begin with the stand-in's `api_url`, which has the prefix."""
     host = github.api_url.removesuffix(PREFIX)
     github.user("alice", tokens=[TOKEN], scopes="repo, read:org")
     github.repository("octo/hello", {"alice": "admin"})

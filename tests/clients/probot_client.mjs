@@ -7,7 +7,7 @@ import { createProbot } from "probot";
 
 const probot = createProbot({ overrides: { logLevel: "fatal" } });
 const report = {};
-// Timers of its throttle do not keep a process alive; an app has a server for that.
+// Timers of its throttle do not prevent the end of a process; an app has a server for that.
 const alive = setInterval(() => {}, 1000);
 
 await probot.load((app) => {

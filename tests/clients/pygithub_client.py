@@ -27,7 +27,7 @@ def connect(url: str, token: str) -> Github:
 
 
 def status_of(client: Github, name: str) -> int:
-    """Give the status with which a repository is refused."""
+    """Return the status with which a repository is refused."""
     try:
         client.get_repo(name)
     except GithubException as e:

@@ -1,4 +1,4 @@
-"""Requests byte for byte as the sources of clients make them, and their responses taken apart."""
+"""Requests byte for byte as the sources of clients make them, and their parsed responses."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ VERSION = "3.17.0"
 
 @frozen
 class RawResponse:
-    """A response, taken apart; names of fields are in lower case."""
+    """A parsed response; names of fields are in lower case."""
 
     status: int
     fields: dict[str, str]
@@ -55,7 +55,7 @@ class RawResponse:
 
 
 def whole(content: bytes) -> bytes:
-    """Return content that came in chunks."""
+    """Return the content of a chunked message."""
     pieces = []
     while content:
         size, _, content = content.partition(b"\r\n")

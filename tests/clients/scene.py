@@ -51,7 +51,7 @@ def furnish(github: GitHub) -> None:
     github.repository("octo/second", {"alice": "push"})
     put_issues(github, ISSUES)
     github.put_search("/search/issues", [issue(github, n) for n in range(1, FOUND + 1)])
-    # what is renamed goes on to exist under its id, which is where GitHub redirects to
+    # a renamed resource still exists under its id, which is where GitHub redirects to
     github.repository("octo/old", {"alice": "admin"})
     github.rename("/repos/octo/old", "/repositories/3")
 

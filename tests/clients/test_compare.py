@@ -41,7 +41,7 @@ def unexplained(mirrored: Exchange) -> list[str]:
 
 
 def with_field(name: str, value: str) -> Exchange:
-    """Return what came through the mirror with another value of a field."""
+    """Return the exchange through the mirror with another value of a field."""
     fields = [(key, value if key == name else old) for key, old in MIRRORED.fields]
     return evolve(MIRRORED, fields=fields)
 

@@ -1,4 +1,4 @@
-"""What scripts do with curl and wget comes to the same through the mirror."""
+"""Scripts with curl and wget have the same results through the mirror."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ SCRIPTS = {
 
 
 def furnish_more(github: GitHub) -> None:
-    """Put all that the scripts look at, and limits, too."""
+    """Create all that the scripts request, and limits, too."""
     furnish(github)
     furnish_limits(github)
     furnish_release(github)

@@ -1,4 +1,4 @@
-"""gh takes the mirror of an Enterprise server for that server, but for what is listed."""
+"""gh accepts the mirror of an Enterprise server as that server, except for the listed cases."""
 
 from __future__ import annotations
 

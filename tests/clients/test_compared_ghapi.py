@@ -19,7 +19,7 @@ CONTENT = PATH.read_bytes()
 
 
 def furnish_more(github: GitHub) -> None:
-    """Put a release that takes assets, and limits, too."""
+    """Create a release that accepts assets, and limits, too."""
     furnish(github)
     furnish_limits(github)
     furnish_release(github)

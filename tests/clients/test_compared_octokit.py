@@ -22,7 +22,7 @@ PLUGINS = ("@octokit/rest", "@octokit/plugin-retry", "@octokit/plugin-throttling
 
 
 def furnish_more(github: GitHub) -> None:
-    """Put labels, a release that takes assets, and limits, too."""
+    """Create labels, a release that accepts assets, and limits, too."""
     furnish(github)
     furnish_limits(github)
     furnish_release(github)

@@ -1,6 +1,6 @@
 """A page of another origin sees through the mirror what it sees directly, but for what is listed.
 
-In a real browser, with a credential, so that a preflight comes before each kind of request.
+In a real browser, with a credential, so that a preflight precedes each kind of request.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ UNSEEN = {"error": "TypeError: Failed to fetch"}
 
 
 def furnish_more(github: GitHub) -> None:
-    """Put another user, and labels, too."""
+    """Create another user, and labels, too."""
     furnish(github)
     github.user("bob", tokens=["the-token-of-bob"])
     github.put_list("/repos/octo/hello/labels", [{"id": 1, "name": "bug"}])

@@ -30,7 +30,7 @@ MODULE = "tests.clients.pygithub_compared"
 
 
 def furnish_more(github: GitHub) -> None:
-    """Put a repository that the client may not see, and limits, too."""
+    """Create a repository that the client may not see, and limits, too."""
     furnish(github)
     furnish_limits(github)
     github.repository("octo/secret", {"octo": "admin"}, private=True)

@@ -1,4 +1,4 @@
-"""The real gh takes the mirror for a GitHub Enterprise Server, by TLS and over a UNIX socket."""
+"""The real gh accepts the mirror as a GitHub Enterprise Server, by TLS and over a UNIX socket."""
 
 from __future__ import annotations
 

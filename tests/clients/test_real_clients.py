@@ -30,7 +30,7 @@ class Clients(TestCase):
         self.addCleanup(lambda: Deferred.fromCoroutine(self.github.close()))
 
     async def mirror(self) -> str:
-        """Start a mirror, and give its URL."""
+        """Start a mirror, and return its URL."""
         mirror = await start_mirror(self, {"github": {"api_url": self.github.api_url}})
         return mirror.url
 
@@ -90,7 +90,7 @@ class GoGithub(Clients):
 
     @classmethod
     def setUpClass(cls) -> None:
-        """Compile it, which takes longer than a test may take if a machine is slow."""
+        """Compile it, which on a slow machine lasts longer than the timeout of a test."""
         super().setUpClass()
         go_github()
 

@@ -1,4 +1,4 @@
-"""Exchanges recorded from api.github.com come through the mirror as they were.
+"""Exchanges recorded from api.github.com are unchanged through the mirror.
 
 Each scenario is loaded twice into a server that replays it, directly and through the mirror.
 Two responses to the same request may differ only as the mirror documents.
@@ -179,15 +179,15 @@ class Views:
     mirror_url: str
 
     def url(self, value: str) -> str:
-        """Give what becomes of a URL that stands in a field."""
+        """Return a URL in a field as the mirror sends it."""
         return self._same_id(value).replace(self.api_url, self.mirror_url)
 
     def field(self, value: str) -> str:
-        """Give what becomes of any other field."""
+        """Return any other field as the mirror sends it."""
         return self._same_id(value)
 
     def content(self, content: bytes, content_type: str) -> bytes:
-        """Give what becomes of content: in JSON, URLs at the start of a string are the mirror's."""
+        """Return content as the mirror sends it: JSON has its URLs at the start of strings."""
         content = content.replace(self.direct.id.encode(), self.mirrored.id.encode())
         if not re.match(r"application/(.*\+)?json\b", content_type):
             return content

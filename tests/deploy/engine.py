@@ -28,14 +28,14 @@ from attrs import frozen
 
 from tests.harness.running import ROOT
 
-# Debian's own come first: another client may have the same name, and servers are in /usr/sbin.
+# Debian's own are first: another client may have the same name, and servers are in /usr/sbin.
 PATH = f"/usr/bin:/usr/sbin:{os.environ.get('PATH', os.defpath)}"
 NETWORK = "ghmirror"
 
 # Packets between containers of one network; what is routed stays as it is.
 _BRIDGED = ("FORWARD", "-m", "physdev", "--physdev-is-bridged", "-j", "ACCEPT")
 
-# The process that this one has started to keep the engine; it ends later than this one.
+# The process that this one has started for the engine; it ends later than this one.
 _KEEPERS: list[subprocess.Popen[str]] = []
 
 _READY_S = 120.0
@@ -133,7 +133,7 @@ def _is_ready(engine: Engine) -> bool:
 
 
 def _start(directory: Path) -> str:
-    """Start the process that keeps the engine; return its first line if that is an error."""
+    """Start the process of the engine; return its first line if that is an error."""
     process = subprocess.Popen(
         [sys.executable, "-m", "tests.deploy.engine", str(directory)],
         cwd=ROOT,
@@ -151,7 +151,7 @@ def _start(directory: Path) -> str:
 
 
 def keep(directory: Path) -> None:
-    """Keep an engine until no worker holds the lock."""
+    """Run an engine until no worker holds the lock."""
     own = Path(tempfile.mkdtemp(prefix="ghmirror-engine-"))
     socket = own / "docker.sock"
     link = directory / "socket"
@@ -185,7 +185,7 @@ def keep(directory: Path) -> None:
 
 def _command(own: Path) -> list[str]:
     return [
-        # An engine does not outlive the process that keeps it.
+        # An engine does not outlive its process.
         *("setpriv", "--pdeathsig", "TERM"),
         *("dockerd", "--host", f"unix://{own}/docker.sock", "--pidfile", f"{own}/pid"),
         *("--data-root", f"{own}/data", "--exec-root", f"{own}/exec"),

@@ -23,7 +23,7 @@ EXTENSIONS: Final = {"ServiceMonitor", "PodMonitor", "PrometheusRule", "Route"}
 #: The parameters of the template without a default.
 REQUIRED: Final = {"IMAGE": "registry.example.org/ghmirror:1", "HOST": "ghmirror.example.org"}
 
-#: What the chart makes besides its defaults where a manifest is used as it stands.
+#: The additions of the chart to its defaults where a manifest is used unchanged.
 AS_THE_MANIFESTS: Final = (
     "--set=config.server.public_url=https://ghmirror.example.org",
     "--set=monitoring.serviceMonitor.enabled=true",

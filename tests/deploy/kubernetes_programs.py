@@ -1,4 +1,4 @@
-"""The real kubectl, with Kustomize in it, and the real Helm render what stands in conf/.
+"""The real kubectl, with Kustomize in it, and the real Helm render the files in conf/.
 
 Both are in an npm package, as a ZIP file for x86-64 Linux.
 """

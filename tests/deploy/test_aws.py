@@ -92,7 +92,7 @@ def template() -> dict[str, Any]:
 
 
 def statements() -> Iterator[tuple[list[str], list[str], dict[str, Any]]]:
-    """Give actions, resources and conditions of all that the role may do."""
+    """Yield actions, resources and conditions of all permissions of the role."""
     for policy in template()["Resources"]["Role"]["Properties"]["Policies"]:
         for each in policy["PolicyDocument"]["Statement"]:
             assert each["Effect"] == "Allow"

@@ -230,7 +230,7 @@ class Behind(TestCase):
         assert github.total_paid == 2
 
     async def test_post_of_a_killed_mirror_is_not_repeated(self) -> None:
-        """GitHub may have processed it, so its client decides what comes next."""
+        """GitHub may have processed it, so its client decides about a retry."""
         github, responses = await self.responses_of_a_kill("POST")
         assert sorted(each.status for each in responses) == [201, 502]
         assert github.total_paid == 1

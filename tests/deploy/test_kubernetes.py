@@ -92,7 +92,7 @@ def test_autoscaler_sets_the_number_of_replicas(objects: Objects) -> None:
     scaler = objects["HorizontalPodAutoscaler"]["spec"]
     assert (scaler["minReplicas"], scaler["maxReplicas"]) == (3, 100)
     assert scaler["scaleTargetRef"]["name"] == objects["Deployment"]["metadata"]["name"]
-    # `kubectl apply` would take a fleet back to it.
+    # `kubectl apply` would reset a fleet to it.
     assert "replicas" not in objects["Deployment"]["spec"]
     (spread,) = pod(objects)["topologySpreadConstraints"]
     assert spread["topologyKey"] == "topology.kubernetes.io/zone"

@@ -61,7 +61,7 @@ def rules() -> list[Rule]:
 
 
 def panels() -> Iterator[tuple[str, str]]:
-    """Give each query of the dashboard as Grafana would send it, and where it stands."""
+    """Yield each query of the dashboard as Grafana would send it, and its panel."""
     for panel in json.loads(DASHBOARD.read_text())["panels"]:
         for target in panel.get("targets", ()):
             query = target["expr"].replace("$job", "ghmirror").replace("$__rate_interval", "1m")

@@ -1,4 +1,4 @@
-"""The image on PyPy is built by a real engine, serves, and keeps the mirror's rules."""
+"""The image on PyPy is built by a real engine, serves, and follows the mirror's rules."""
 
 from __future__ import annotations
 

@@ -220,7 +220,7 @@ class Calm:
         """Return when nothing happens any more, but for timers."""
         calm = 0
         while calm < _ROUNDS:
-            # What the kernel was given before this byte has arrived when the byte has.
+            # Data that the kernel received before this byte has arrived when the byte has.
             self._near.sendall(b"x")
             self._far.recv(1)
             self.barrier()

@@ -31,7 +31,7 @@ def report(path: str, lines: tuple[str, ...], line: int, why: str, message: str 
 
 
 def alike(expected: str, value: str) -> bool:
-    """Return whether a value is as expected, where ``...`` stands for any text."""
+    """Return whether a value is as expected, where ``...`` matches any text."""
     if "..." not in expected:
         return expected == value
     pattern = ".*".join(map(re.escape, expected.split("...")))

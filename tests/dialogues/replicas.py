@@ -30,7 +30,7 @@ _PARTS: Final = (
     "ghmirror_tw.runtime.restartable_timer",
 )
 #: Time passes in Redis: keys that begin with ARGV[2] have ARGV[1] ms less to live, but for the
-#: history, which mirrors keep alive while it passes.
+#: history, which mirrors renew meanwhile.
 _TIME_PASSES: Final = """
 for _, key in ipairs(redis.call('KEYS', ARGV[2] .. '*')) do
     local left = redis.call('PTTL', key)
@@ -92,7 +92,7 @@ class SharedRedis:
     def barrier(self) -> None:
         """Return when it has executed earlier commands, and sent the replies."""
         if self._client is not None and self.runs:
-            # The first may be done before what came at the same time, the second may not.
+            # The first may be done before simultaneous events, the second may not.
             for _ in range(2):
                 self._client.send("PING")
 

@@ -43,7 +43,7 @@ from tests.dialogues.tags import Content, tag_of
 from tests.fakes.github import JSON, VARY
 from tests.harness.home import reactor, turn
 
-#: How long, with nothing going on, what is expected may still come: for timers of the mirror's.
+#: The time in which an expected event may still follow without others: for timers of the mirror.
 PATIENCE_S: Final = 2.0
 _CHECK_TARGET: Final = "/rate_limit"
 _STATUS_TARGET: Final = "/_status/components.json"
@@ -249,7 +249,7 @@ class Conversation:
         self.script.send(exchange, 200, None, lines, b"{}")
         return True
 
-    # What goes on.
+    # Events of the dialogue.
 
     def _is_busy(self) -> bool:
         pool = getattr(reactor, "threadpool", None)
@@ -268,10 +268,10 @@ class Conversation:
                 return condition()
         return True
 
-    # Text of the file, with what stands for something else.
+    # Text of the file, with placeholders.
 
     def _filled(self, text: str, replica: Replica) -> str:
-        """Return *text* with the URLs and times that names in braces stand for."""
+        """Return *text* with URLs and times in place of the names in braces."""
 
         def value(matched: re.Match[str]) -> str:
             name, sign, number = matched.groups()

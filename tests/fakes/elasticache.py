@@ -1,9 +1,9 @@
 """A stand-in for ElastiCache's snapshots on a real socket, with states, quotas and permissions.
 
 It speaks the query protocol: requests are parsed, and responses and errors are built, by the shapes
-of botocore's own model of the service. What takes time in AWS takes some looks here: a snapshot is
-``creating`` for the next `looks` responses to DescribeSnapshots that would include it, then
-``available``; an export is ``exporting`` for as many, then its objects are in the bucket.
+of botocore's own model of the service. An operation that lasts in AWS lasts some looks here: a
+snapshot is ``creating`` for the next `looks` responses to DescribeSnapshots that would include it,
+then ``available``; an export is ``exporting`` for as many, then its objects are in the bucket.
 
 In a test on the reactor::
 

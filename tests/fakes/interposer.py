@@ -114,7 +114,7 @@ class _Link:
     def reply_received(self, data: bytes) -> None:
         reactor = self.owner.reactor
         self.late.append(data)
-        # nothing overtakes what came before
+        # no data overtakes earlier data
         self.last_at = max(self.last_at, reactor.seconds() + self.owner.delay_s)
         if self.last_at > reactor.seconds():
             reactor.callLater(self.last_at - reactor.seconds(), self._pass_on)
@@ -149,10 +149,10 @@ class _Link:
 class Interposer:
     """Listens at *address* and passes on to *target*; what it does may be changed at any time.
 
-    *delay_s*: replies come so much later. *silent*: it takes connections and what is sent, and
-    nothing comes back; when that ends, all that was held goes on. *cut_after*: of what comes back
-    next, so many bytes get through, then that connection is closed. *instead*: what comes back
-    next is replaced by this. *accepted*, *received*: how many connections came, and all that was
+    *delay_s*: the delay of replies. *silent*: it accepts connections and data, and forwards
+    nothing; afterwards all held data is forwarded. *cut_after*: after so many bytes of the next
+    reply that connection is closed. *instead*: replaces the next reply.
+    *accepted*, *received*: the number of connections, and all data that was
     sent over them.
     """
 
@@ -194,7 +194,7 @@ class Interposer:
 
 
 def interpose(test: TestCase, target: tuple[str, int]) -> Interposer:
-    """Stand before *target* until the test is over."""
+    """Start a proxy of *target* until the end of the test."""
     from twisted.internet import reactor  # noqa: PLC0415 - importing it installs it
 
     interposer = Interposer(reactor, target)

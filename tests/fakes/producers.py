@@ -10,13 +10,13 @@ class Producer:
         self.calls: list[str] = []
 
     def pauseProducing(self) -> None:
-        """Take note of it."""
+        """Record the call."""
         self.calls.append("pause")
 
     def resumeProducing(self) -> None:
-        """Take note of it."""
+        """Record the call."""
         self.calls.append("resume")
 
     def stopProducing(self) -> None:
-        """Take note of it."""
+        """Record the call."""
         self.calls.append("stop")

@@ -135,8 +135,8 @@ Matches = Callable[[S3Request], bool]
 class Fault:
     """A fault instead of forwarding a request: a response, or the end of the connection.
 
-    *after_bytes*: the connection ends when so much content has come. *lose_response*: it ends when
-    the server has executed the request.
+    *after_bytes*: the connection ends when so much content was received. *lose_response*: it ends
+    when the server has executed the request.
     """
 
     status: int = 0

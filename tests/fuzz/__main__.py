@@ -22,7 +22,7 @@ from tests.fuzz.targets import CORPUS, TARGETS
 HERE: Final = Path(__file__).parent
 ROOT: Final = HERE.parent.parent
 WORK: Final = ROOT / ".fuzz"
-#: An input that takes longer than this is a finding, in seconds; one core may have others.
+#: An input with a longer run than this is a finding, in seconds; other inputs may share one core.
 _SLOW_S: Final = 20
 _MOST_MIB: Final = 2048
 _LONGEST_BYTES: Final = 4096

@@ -240,7 +240,7 @@ def gzipped(raw: bytes) -> None:
     except (OSError, EOFError, zlib.error):
         expected = None
     if raw:
-        # gzip of Python takes other headers of members for the end of the stream, and zeros.
+        # gzip of Python treats other headers of members as the end of the stream, and zeros.
         assert whole is None or expected is None or whole == expected
     for pieces in ways(raw):
         unpacking, made, fails = codings.GzipDecompressor(), b"", False

@@ -61,7 +61,7 @@ from ghmirror_tw.web.access_log import shown_path
 from tests.fuzz.input_values import fields_of
 
 API: Final = b"https://api.github.com"
-#: What may stand in a request target that is sent (RFC 9112, section 3.2).
+#: The characters of a request target that is sent (RFC 9112, section 3.2).
 _TARGET: Final = re.compile(rb"/[\x21-\x7e]*")
 _ENTITY_TAG: Final = re.compile(rb'(?:W/)?"[!#-~\x80-\xff]*"')
 _BETWEEN_PARAMETERS: Final = re.compile(rb"[ \t]*;[ \t]*")
@@ -140,7 +140,7 @@ def _facts_of(target: bytes) -> None:
         other = page_parameters.with_page(target, page)
         assert _TARGET.fullmatch(other)
         assert page_parameters.page_of(other) == page == page_parameters.page_number(other)
-        # An empty parameter at the end gives way to that of the page.
+        # An empty parameter at the end is replaced by that of the page.
         same = page_parameters.list_identity(target).rstrip(b"&?")
         assert page_parameters.list_identity(other).rstrip(b"&?") == same
         assert page_parameters.has_page_parameter(other)
@@ -309,7 +309,7 @@ def _check_quota(fields: Fields) -> None:
 def limited(raw: bytes) -> None:
     """A limit lasts from a second to an hour for any response, and is repeated as a response.
 
-    The fields come first, then an empty line and the content.
+    The fields are first, then an empty line and the content.
     """
     head, _, content = raw.partition(b"\n\n")
     fields = fields_of(head)
@@ -423,7 +423,7 @@ def dates(raw: bytes) -> None:
     assert _FIRST <= at <= _LAST
     if b":60" in raw:
         assert preconditions.parse_http_date(raw.replace(b":60", b":59")) == at - 1
-    # Python takes a year before 100 for one of two digits.
+    # Python reads a year before 100 as one of two digits.
     elif raw.endswith(b"GMT") and b"-" not in raw and at >= _YEAR_100:
         assert parsedate_to_datetime(text).timestamp() == at
 

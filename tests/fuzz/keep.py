@@ -1,4 +1,4 @@
-"""Takes over into the corpus what fuzzers learned: ``python -m tests.fuzz.keep [TARGET...]``.
+"""Copies useful inputs of the fuzzers to the corpus: ``python -m tests.fuzz.keep [TARGET...]``.
 
 Of all inputs in the corpus and in ``.fuzz/corpus``, those stay that together reach the most, up to
 `MOST` of a target, smaller ones first. Inputs with a name of their own, such as a seed or a
@@ -19,7 +19,7 @@ import ghmirror_tw
 from tests.fuzz.__main__ import WORK
 from tests.fuzz.targets import CORPUS, TARGETS
 
-#: So many inputs of a target that have no name are kept, and none that is longer than this.
+#: The most inputs without a name for each target, and the longest of them.
 MOST: Final = 40
 LONGEST_BYTES: Final = 1024
 
@@ -30,7 +30,7 @@ _HASH: Final = re.compile(r"[0-9a-f]{16,40}")
 def reached(target: str, raw: bytes) -> frozenset[Any]:
     """Return the steps from line to line, in the package, that an input makes; none for a fault.
 
-    Each comes with about how often it is made: once, twice, up to four times, up to eight times...
+    Each has about the number of its executions: once, twice, up to four times, up to eight times...
     """
     steps: Counter[Any] = Counter()
 

@@ -33,7 +33,7 @@ Seen = tuple[bytes, bytes, bytes, reference.Lines, bytes]
 
 @define(eq=False)
 class Server:
-    """Takes requests and responds 204 to each once all of it has come."""
+    """Receives requests, and sends a 204 for each complete one."""
 
     seen: list[Seen] = field(factory=list)
     refusals: int = 0
@@ -100,10 +100,10 @@ def request_heads(raw: bytes) -> None:
     ]
     assert seen == expected[: len(seen)]
     assert ended or len(seen) == len(expected)
-    # A request whose field lines came before is known by them, where it comes alone.
+    # A request with known field lines is recognised by them, where it is sent alone.
     heads = [head + b"\r\n\r\n" for head in raw.split(b"\r\n\r\n")]
     heads[-1] = heads[-1].removesuffix(b"\r\n\r\n")
-    # Two bytes of a TLS handshake are known as such where they come together.
+    # Two bytes of a TLS handshake are recognised where they are received together.
     for pieces in () if raw.startswith(b"\x16\x03") else (heads, *ways(raw)):
         assert received([piece for piece in pieces if piece]) == (seen, ended)
     for _, _, _, lines, _ in seen:
@@ -157,7 +157,7 @@ def sent_heads(raw: bytes) -> None:
 
 
 def _heads(pieces: list[bytes], *, to_head: bool) -> tuple[ResponseHead | None, bytes, bool]:
-    """Return a head, what came behind it, and whether it was refused."""
+    """Return a head, the data after it, and whether it was refused."""
     heads = ResponseParser(to_head=to_head)
     for at, piece in enumerate(pieces):
         try:
@@ -189,7 +189,7 @@ def response_heads(raw: bytes) -> None:
         names = {name for name, _ in head.lines}
         expected = [line for line in empty[0].lines if line[0] in names and _names_fields(line)]
         assert sorted(head.lines) == sorted(expected)
-        # Those that concern the connection or delimit the message come last.
+        # Those that concern the connection or delimit the message are last.
         last = {b"connection", b"content-length"}
         in_order = [line for line in head.lines if line[0] not in last]
         assert in_order == [line for line in expected if line[0] not in last]
@@ -219,7 +219,7 @@ class Response:
 
 @define(eq=False)
 class Requester:
-    """Takes a response, or why there is none; exactly one of them, once."""
+    """Receives a response, or the reason of its absence; exactly one of them, once."""
 
     response: Any = None
     failure: Failure | None = None
@@ -263,7 +263,7 @@ def responded(pieces: list[bytes], *, to_head: bool) -> Response:
 
 
 def responses(raw: bytes) -> None:
-    """A response has the content that RFC 9112 gives it, and what breaks off is known as such."""
+    """A response has the content of RFC 9112, and a truncated one is recognised as such."""
     for to_head in (False, True):
         whole = responded([raw], to_head=to_head)
         for pieces in ways(raw):

@@ -1,4 +1,4 @@
-"""Messages as RFC 9112 has them to the letter: what a parser may take, and nothing else.
+"""Messages to the letter of RFC 9112: the most that a parser may accept.
 
 No speed, no pieces, no limits: the reference that the mirror's own parsers are compared with.
 """

@@ -96,7 +96,7 @@ def redis_replies(raw: bytes) -> None:
     command = encode_command(parts)
     expected = [_plain(parts)]
     assert _replies([command]) == expected
-    # What was broken off before it does not hide a reply; what comes behind one is another.
+    # A truncation before it does not hide a reply; data after one is another.
     assert _replies([command + raw]) == expected + whole
     for reply in whole:
         if reply is not BROKEN:

@@ -1,4 +1,4 @@
-"""The parsers that a fuzzer drives: each takes the bytes of an input and raises for a fault."""
+"""The parsers that a fuzzer drives: each reads the bytes of an input and raises for a fault."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ from tests.rules.test_growth import EXEMPT, functions, modules
 
 ROOT: Final = Path(__file__).parent.parent.parent
 
-#: How functions outside of the pure rooms are called that take what comes from outside.
+#: Functions with input from outside in rooms that are not pure, by the names of their parameters.
 _PARSERS: Final = re.compile(
     r"dataReceived|lineReceived|rawDataReceived|feed|decode|parse|(parse|read|open)_\w+"
 )
@@ -60,7 +60,7 @@ def test_corpus_is_small() -> None:
 
 
 def parsers() -> Iterator[tuple[str, str]]:
-    """Return module and name of each function that takes what comes from outside."""
+    """Return module and name of each function with input from outside."""
     for name, value in functions().items():
         if name not in EXEMPT:
             plain = inspect.unwrap(value)

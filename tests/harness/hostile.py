@@ -92,7 +92,7 @@ class _Serving(socketserver.StreamRequestHandler):
         return True
 
     def _endless(self) -> None:
-        """Send as long as it is taken."""
+        """Send as long as the client reads."""
         self.wfile.write(b"HTTP/1.1 200 x\r\nContent-Type: text/plain\r\n")
         self.wfile.write(b"Transfer-Encoding: chunked\r\n\r\n")
         while True:
@@ -100,7 +100,7 @@ class _Serving(socketserver.StreamRequestHandler):
 
 
 class BadServer(socketserver.ThreadingTCPServer):
-    """Stands for GitHub: bombs, endless content, and large content that may be stored or not."""
+    """A stand-in for GitHub: bombs, endless content, and large content, storable or not."""
 
     daemon_threads = True
     block_on_close = False
@@ -383,7 +383,7 @@ class Open:
 
 
 def opened(pid: int, url: str, admin_url: str) -> Open:
-    """Look at a mirror; connections to GitHub are kept on purpose, and not counted."""
+    """Count the resources of a mirror; persistent connections to GitHub are not counted."""
     inodes, descriptors = set(), 0
     for path in Path(f"/proc/{pid}/fd").iterdir():
         with contextlib.suppress(OSError):

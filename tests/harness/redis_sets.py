@@ -68,7 +68,7 @@ def runs(server: RedisServer) -> bool:
 
 @define(eq=False)
 class _Set:
-    """Servers that start and end together; *options* are for those that keep data.
+    """Servers that start and end together; *options* are for those with data.
 
     With an *authority* they speak TLS, by certificates for *names*.
     """
@@ -304,7 +304,7 @@ class SentinelSet(_Set):
     """
 
     replicas: int = 1
-    #: With half of it, on a busy machine, Sentinels took a primary that was new for dead again.
+    #: With half of it, on a busy machine, Sentinels considered a new primary dead again.
     down_after_ms: int = 1000
     sentinel_password: str | None = None
     sentinels: list[RedisServer] = field(factory=list, init=False)

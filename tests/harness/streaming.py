@@ -47,7 +47,7 @@ class _Taking:
 
 
 class FarEnd:
-    """Stands for GitHub, in a thread: accepts content of any size, and serves a large resource."""
+    """A stand-in for GitHub, in a thread: accepts content of any size, serves a large one."""
 
     def __init__(self) -> None:
         self._listening = socket.create_server(("127.0.0.1", 0), backlog=1000)

@@ -11,7 +11,7 @@ from twisted.internet.interfaces import IDelayedCall
 from ghmirror_tw.config.settings import Settings
 from tests.harness.home import Home
 
-#: A timer of at least so many seconds waits for what doesn't come in a test.
+#: A timer of at least so many seconds waits for an event that does not happen in a test.
 LONG_S = 4.0
 #: How long a mirror waits between two pieces of content.
 IDLE_S = Settings().github.idle_timeout
@@ -51,7 +51,7 @@ class Timers:
 
 
 def with_timers(home: Home) -> Timers:
-    """Have a mirror wait by timers that the test ends, while its clock stands still."""
+    """Start a mirror whose waits the test ends, while its clock is stopped."""
     home.move_on(0.0)
     timers = Timers(home.clock)
     parts = home.parts

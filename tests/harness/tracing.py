@@ -15,7 +15,7 @@ _OF_PROCESSES = ("COVERAGE_PROCESS_CONFIG", "COVERAGE_PROCESS_START")
 def untraced() -> Iterator[None]:
     """Trace neither this thread nor the processes that it starts.
 
-    Tracing takes a third of the CPU time of most tests, and six sevenths of a parser's loop.
+    Tracing costs a third of the CPU time of most tests, and six sevenths of a parser's loop.
     """
     tracer = sys.gettrace()
     variables = {name: os.environ.pop(name) for name in _OF_PROCESSES if name in os.environ}

@@ -3,7 +3,7 @@
     python -m tests.history.chaos --seconds 600 --seed 1
 
 Each episode has credentials of its own. At first all of them read everything. Then contents change,
-access is taken away and given back, credentials are revoked, clients write, and read what they
+access is withdrawn and granted again, credentials are revoked, clients write, and read what they
 wrote through other replicas; meanwhile one fault occurs, or two at a time. At the end of an episode
 its whole history is checked; see `tests.history.checking` for what a right response is.
 
@@ -63,7 +63,7 @@ _MOST_FREQUENT: Final = ("github-502", "github-503", "github-secondary-limit")
 
 @define
 class Row:
-    """What came of all episodes with the same faults."""
+    """The results of all episodes with the same faults."""
 
     episodes: int = 0
     requests: int = 0
@@ -80,7 +80,7 @@ class Row:
 
 @define(eq=False)
 class Chaos:
-    """A series of episodes, and what came of them.
+    """A series of episodes, and their results.
 
     *timeout_s* is the mirrors' `[github] timeout`.
     """
@@ -145,7 +145,7 @@ class Chaos:
         self.failed.extend((each, history, name) for each in failed.ours)
 
     def table(self) -> str:
-        """Return what came of each plan, as text."""
+        """Return the results of each plan, as text."""
         head = (
             f"{'faults':44}{'episodes':>9}{'requests':>9}{'GitHub':>8}{'granted':>8}{'ours':>6}"
             f"{'stale':>7}{'wrong':>7}{'worst s':>9}{'paid':>6}{'recovery s':>11}"

@@ -345,7 +345,7 @@ def _has_grant(index: _Index, rules: Rules, response: Response) -> bool:
 def paid_again(history: History, rules: Rules | None = None) -> int:
     """Return how many 200s brought what GitHub had been paid for before.
 
-    Requests that were in flight already, when the first 200 came, are not among them.
+    Requests that were in flight at the time of the first 200 are not among them.
     """
     rules = rules or Rules()
     paid: dict[tuple[str, int | None, str], float] = {}

@@ -18,7 +18,7 @@ _MARKS: Final = re.compile(r"; hit(?:$|;).*?detail=(fresh|negative)")
 
 @frozen
 class Sent:
-    """A request: its number among all, and through which replica it goes."""
+    """A request: its number among all, and its replica."""
 
     number: int
     replica: str
@@ -31,7 +31,7 @@ class Sent:
 class Client:
     """One client with a connection to each replica; *version_of* reads GitHub's entity-tags.
 
-    It gives up after *patience_s*.
+    It fails after *patience_s*.
     """
 
     now: Callable[[], float]
@@ -47,7 +47,7 @@ class Client:
         fields: dict[str, str] | None = None,
         content: bytes = b"",
     ) -> Response:
-        """Send a request through a replica; return what came of it."""
+        """Send a request through a replica; return the result."""
         method, target, credential = request.method, request.target, request.credential
         lines = {
             "Host": f"127.0.0.1:{port}",

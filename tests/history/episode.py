@@ -36,7 +36,7 @@ class Episode:
     fleet: Fleet
     github: GitHub
     rng: random.Random
-    #: Clients give up after so long.
+    #: The timeout of clients.
     patience_s: float
     history: History = field(factory=History)
     tokens: list[str] = field(factory=list)
@@ -117,7 +117,7 @@ class Episode:
         return pair
 
     def version_of(self, target: str, tag: str) -> int:
-        """Return the version that GitHub's tag stands for; 0 where GitHub never sent it."""
+        """Return the version of a tag of GitHub; 0 where GitHub never sent it."""
         of, version = self.github.tags.get(tag, ("", 0))
         return version if of == target else 0
 
@@ -150,7 +150,7 @@ class Episode:
             self.taken.append((token, target))
         self.urgent.append((token, target))
 
-    # What goes wrong.
+    # Faults.
 
     async def _fail(self, faults: Sequence[Fault]) -> None:
         ours = [fault for fault in faults if fault.side != "github"]

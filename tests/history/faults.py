@@ -1,4 +1,4 @@
-"""What goes wrong in a fleet: faults of Redis, of replicas, of clocks and of GitHub, by name."""
+"""The faults of a fleet: of Redis, of replicas, of clocks and of GitHub, by name."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def _dump(server: RedisServer) -> Path:
 
 
 class RedisPaused(Fault):
-    """It stops (SIGSTOP), and goes on."""
+    """It is stopped (SIGSTOP), and continues."""
 
     name = "redis-paused"
     hold_s = 3.0
@@ -120,7 +120,7 @@ class RedisPaused(Fault):
 
 
 class RedisSlow(Fault):
-    """Its replies come late."""
+    """Its replies are late."""
 
     name = "redis-slow"
     hold_s = 2.0
@@ -254,7 +254,7 @@ class ReaderLags(Fault):
 
 
 class ReaderPaused(Fault):
-    """The reader stops (SIGSTOP), and goes on with what it had."""
+    """The reader is stopped (SIGSTOP), and continues with its old data."""
 
     name = "reader-paused"
     shapes = ("reader",)
@@ -310,7 +310,7 @@ class SentinelFailover(Fault):
 
 
 class PrimaryPaused(SentinelFailover):
-    """The primary stops until another has succeeded it, and goes on as before for a moment."""
+    """The primary is stopped until another has succeeded it, and continues for a moment."""
 
     name = "primary-paused"
 

@@ -171,7 +171,7 @@ def _sections(shape: str, api_url: str, more: Sections) -> dict[str, dict[str, o
 async def open_fleet(
     shape: str, api_url: str, replicas: int, more: Sections | None = None
 ) -> AsyncIterator[Fleet]:
-    """Start Redis and the replicas; all of it is gone afterwards."""
+    """Start Redis and the replicas; all of it is removed afterwards."""
     fleet = Fleet(shape)
     async with AsyncExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="history-")))

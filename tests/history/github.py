@@ -64,7 +64,7 @@ class Request:
 
 @define(eq=False)
 class GitHub:
-    """Listens on a port of its own. Every state and exchange goes into *history*."""
+    """Listens on a port of its own. Every state and exchange is added to *history*."""
 
     history: History
     now: Callable[[], float]
@@ -73,7 +73,7 @@ class GitHub:
     own: frozenset[str] = frozenset()
     url: str = ""
     faults: list[Fault] = field(factory=list)
-    #: Which version of which target each entity-tag stands for.
+    #: The version of a target by its entity-tag.
     tags: dict[str, tuple[str, int]] = field(factory=dict)
     _versions: int = 0
     _reset_at: int = 0
@@ -83,7 +83,7 @@ class GitHub:
     # States.
 
     def change(self, target: str) -> int:
-        """Give a target new content; return its version."""
+        """Set the content of a target; return its version."""
         self._versions += 1
         self.history.truth.set_version(target, self._versions, self.now())
         return self._versions
@@ -114,7 +114,7 @@ class GitHub:
         return json.dumps(value, separators=(",", ":")).encode()
 
     def _tag(self, request: Request, version: int, content: bytes) -> str:
-        """Return the entity-tag by GitHub's rule, and note what it stands for."""
+        """Return the entity-tag by GitHub's rule, and note its version."""
         hashed = hashlib.sha256()
         for name in ("accept", "authorization"):
             if name in request.fields:

@@ -69,7 +69,7 @@ class Truth:
         self.versions.setdefault(target, Changes()).change(version, at)
 
     def set_access(self, target: str, credential: str, status: int, at: float) -> None:
-        """Grant access (200), or take it away (403, 404)."""
+        """Grant access (200), or withdraw it (403, 404)."""
         self.access.setdefault((target, credential), Changes()).change(status, at)
 
     def set_valid(self, credential: str, valid: bool, at: float) -> None:

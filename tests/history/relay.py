@@ -1,4 +1,4 @@
-"""Stands between one replica and Redis, and does to connections what networks do."""
+"""A proxy between one replica and Redis, with the faults of networks."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from attrs import define, field
 
 @define(eq=False)
 class Relay:
-    """Passes on to *target*. *delay_s*: replies come so much later.
+    """Forwards to *target*. *delay_s*: the delay of replies.
 
-    `cut` closes all connections and every new one; `hold` keeps what is sent until `pass_on`.
+    `cut` closes all connections and every new one; `hold` buffers the data until `pass_on`.
     """
 
     target: tuple[str, int]

@@ -46,7 +46,7 @@ class Plot:
         github_status: int | None = None,
         **more: Any,
     ) -> int:
-        """A client's request, with an exchange at *github_at* where that is given."""
+        """A client's request, with an exchange at *github_at* where there is one."""
         self.numbers += 1
         if github_at is not None:
             self.history.exchanges.append(

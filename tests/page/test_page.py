@@ -99,7 +99,7 @@ def table(page: Page, name: str) -> list[list[str]]:
 
 
 def facts(page: Page, name: str) -> dict[str, list[str]]:
-    """Return what stands beside each name of a list."""
+    """Return the text beside each name of a list."""
     rows: list[list[str]] = page.value(
         f"[...document.getElementById('{name}').children]"
         ".map((row) => [...row.children].map((each) => each.textContent))"
@@ -388,7 +388,7 @@ def test_unavailable_github_has_a_notice(browser: Browser, github: StandIn) -> N
 
 @pytest.mark.parametrize("fallback", [True, False])
 def test_unavailable_redis_has_a_notice(browser: Browser, github: StandIn, fallback: bool) -> None:
-    """The page names what stands in for Redis, or that there is nothing."""
+    """The page names the replacement of Redis, or that there is none."""
     with RedisServer() as redis:
         sections: Sections = {
             "cache": {"backend": "redis"},

@@ -29,7 +29,7 @@ class Requests(TestCase):
 
     async def setUp(self) -> None:  # type: ignore[override]  # trial waits for it
         self.home = await open_home(self, cache={"collapse_wait": 10_000.0})
-        # Time stands still, so that what is sent does not get old while others come.
+        # The clock is stopped, so that no request becomes older while others are sent.
         self.home.move_on(0.0)
         self.github = self.home.github
         self.github.put("/thing", {"a": 1})
@@ -89,7 +89,7 @@ class Together(Requests):
             assert "collapsed" not in each.outcome
 
     async def test_response_too_large_to_hold_is_requested_by_each(self) -> None:
-        """Incoming content goes to one client; the others receive their own responses."""
+        """Incoming content is sent to one client; the others have their own responses."""
         self.home = await open_home(self, self.github, cache={"max_stored_size": 1000})
         self.home.move_on(0.0)
         content = bytes(range(256)) * 20
@@ -309,7 +309,7 @@ class Claims(Requests):
 
 
 class Joining(Requests):
-    """How old a flight may be that a request joins: one memory store, and time stands still."""
+    """The age of a flight that a request may join: one memory store, and a stopped clock."""
 
     async def test_recently_sent_flight_is_joined(self) -> None:
         """If it was sent a tenth of a second ago at most; later requests share the next flight."""
@@ -501,7 +501,7 @@ class Slots(TestCase):
         assert self.github.paid["alice", "/things/0"] == 0
 
     async def test_unused_slot_is_released(self) -> None:
-        """Whether a request ends without having been sent, or its client goes away."""
+        """A request that ends without having been sent, or whose client disconnects."""
         barrier = self.github.hold("/things/0")
         gone = start(self.one.get("/things/0", token="alice-1"))
         gone.addErrback(lambda _: None)

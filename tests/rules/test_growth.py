@@ -36,11 +36,11 @@ from tests.harness.tracing import untraced
 
 SIZE: Final = 2 * 1024
 TIMES: Final = 4
-#: What takes less CPU time than this at the larger size is no matter, in seconds.
+#: Calls with less CPU time than this at the larger size are not measured, in seconds.
 MOMENT_S: Final = 0.005
 #: Linear growth is 4, quadratic growth 16.
 MOST_GROWTH: Final = 9.0
-#: Delimiters of HTTP, URLs, JSON and RESP, and what stands between them.
+#: Delimiters of HTTP, URLs, JSON and RESP, and the text between them.
 BYTES: Final = (
     *(bytes([each]) for each in b"\"\\,;:=<>/?&%#@.*+-_ \t\r\n()[]{}|'a1\x00\xc3"),
     b"W/",
@@ -48,7 +48,7 @@ BYTES: Final = (
 #: What makes a pattern look further before it fails.
 FRONTS: Final = (b"", b'"', b"<", b"{", b"a=", b"https://", b'[{"url":"', b"HTTP/1.1 200 ")
 
-#: Functions that take bytes and are not driven here, each with the reason.
+#: Functions with bytes as arguments that are not driven here, each with the reason.
 EXEMPT: Final = {
     "target_memo.memoised_by_target": "a decorator",
     "validators.computed_tag": "takes a representation; hashes its content",
@@ -203,7 +203,7 @@ def pumped(size: int) -> Iterator[tuple[bytes, bytes, bytes]]:
 
 
 def cost_s(call: Callable[[bytes], Any], raw: bytes) -> float:
-    """Return the CPU time of a call, in seconds, the least of three if it takes a moment."""
+    """Return the CPU time of a call, in seconds; for a short one the least of three."""
     best = None
     for _ in range(3):
         began = thread_time()
@@ -221,7 +221,7 @@ def cost_s(call: Callable[[bytes], Any], raw: bytes) -> float:
 
 
 def grows_too_fast(call: Callable[[bytes], Any]) -> list[bytes]:
-    """Return what takes more time than in proportion to its length, by its beginning.
+    """Return the inputs with more than proportional time, by their beginning.
 
     A suspicion is confirmed at the next larger size: one figure may hold a garbage collection, or
     the compilation of a function.
@@ -279,7 +279,7 @@ def test_functions(name: str) -> None:
         assert not grows_too_fast(call)
 
 
-# What comes in pieces.
+# Input in pieces.
 
 PIECE_BYTES: Final = 64
 

@@ -1,4 +1,4 @@
-"""Labels of metrics that GitHub's responses give are few, short, and plain."""
+"""Labels of metrics from GitHub's responses are few, short, and plain."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ class Limited(TestCase):
         return await self.home.get(target, token="alice-1", **more)
 
     async def test_a_refusal_with_an_empty_quota_is_a_refusal(self) -> None:
-        """It is passed on as it came, and ends the grant; to other requests the limit counts."""
+        """It is forwarded unchanged, and ends the grant; for other requests the limit counts."""
         for refusal in (REFUSAL, SAML):
             self.github.put("/thing", refusal, status=403)
             self.github.set_quota("alice", remaining=1)

@@ -439,7 +439,7 @@ class Fleet(TwoReplicas):
                 for name in ("limit", "remaining", "reset", "used", "resource"):
                     assert got.field(f"x-ratelimit-{name}") == first.field(f"x-ratelimit-{name}")
                 waits = got.field("retry-after")
-                # The two clocks do not stand still at quite the same moment.
+                # The two clocks are not stopped at quite the same moment.
                 assert waits is None if kind == "primary" else 0 < int(waits or 0) <= 61
             got = await self.other.get("/thing", token="alice-1")
             assert (got.json, got.outcome) == ({"a": 1}, f"hit; detail={kind}-limit")
@@ -560,7 +560,7 @@ class Fleet(TwoReplicas):
             if each.getTime() - reactor.seconds() > 12_000
         )
         longest.reset(0)
-        # The probe of the other replica takes too long; a second later another one may be sent.
+        # The probe of the other replica is too slow; a second later another one may be sent.
         assert (await other).outcome == "hit; detail=secondary-limit"
         self.other.move_on(1.1)
         other = start(self.other.get("/thing", token="alice-1"))

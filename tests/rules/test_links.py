@@ -363,7 +363,7 @@ class Links(TestCase):
         assert self.request_count("page=4", path) == 1
 
     async def test_a_list_that_became_shorter_is_not_complete(self) -> None:
-        """Its last page is gone, and its first one is its end; that is no proof for later on."""
+        """Its last page was removed, and its first one is its end; that proves no later end."""
         home = self.home
         for count, ends in ((5, False), (2, True), (4, False), (2, True), (3, False)):
             self.github.put_list("/list", items(count))
@@ -404,7 +404,7 @@ class Links(TestCase):
         assert pages(got)["last"] == "per_page=1&page=3"
 
     async def test_full_last_page_by_cursor_is_requested_without_validators(self) -> None:
-        """It can't be proved; the new `Link` is kept, and used while it leads on."""
+        """It cannot be proved; the new `Link` is stored, and used while it leads on."""
         self.github.put_list("/list", items(60), cursor=True)
         got = await self.home.get("/list?per_page=30", token="alice-1")
         end = "/list?" + pages(got)["next"]

@@ -198,7 +198,7 @@ class Memory(TestCase):
         assert github.log[-1].field(b"if-none-match") == b", ".join(expected)
 
     async def test_cache_key_is_the_target_and_three_fields(self) -> None:
-        """Each spelling has its own; the prefix alone is taken off, and no other field counts."""
+        """Each spelling has its own; only the prefix is removed, and no other field counts."""
         target = "/thing?a=1&b=2"
         others = [
             *((spelt, {}) for spelt in ("/thing?b=2&a=1", "/thing?a=1&b=2&", "/thing?a=%31&b=2")),

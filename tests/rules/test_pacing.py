@@ -1,4 +1,4 @@
-"""The limits that the mirror keeps by itself: in flight, points a minute, the reserve."""
+"""The limits of the mirror itself: in flight, points a minute, the reserve."""
 
 from __future__ import annotations
 

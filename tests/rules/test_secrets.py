@@ -101,7 +101,7 @@ class Secrets(TestCase):
         assert counts == [0.0, 1.0, 1.0]
 
     async def test_nothing_is_written_with_an_older_secret(self) -> None:
-        """No record has a former seal, or a name that only the former secret gives."""
+        """No record has a former seal, or a name by the former secret."""
         before = self.stored("{*}:[grxne]*")
         home = await self.mirror(PREPARED)
         await self.get(home, "/list")
@@ -157,7 +157,7 @@ class Secrets(TestCase):
         assert (await self.get(reader)).status == 503
 
     async def test_another_look_up_only_where_nothing_is_found(self) -> None:
-        """A confirmed response takes as many commands as with one secret."""
+        """A confirmed response needs as many commands as with one secret."""
 
         async def calls(home: Home) -> dict[str, int]:
             self.redis.calls()
@@ -176,7 +176,7 @@ class Secrets(TestCase):
         assert first["mget"] > (await calls(several))["mget"]
 
     async def test_a_secret_that_sighup_brings(self) -> None:
-        """Copies of content in this process do not keep the former seal in Redis."""
+        """Copies of content in this process do not preserve the former seal in Redis."""
         for home in (self.home,):
             secrets = (NEW.encode(), OLD.encode())
             home.parts.mirror.credentials.rename(CredentialNames.by(secrets, SERVER[0]))

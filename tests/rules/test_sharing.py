@@ -146,7 +146,7 @@ class Sharing(TestCase):
         assert await self.on() == 1.0
 
     async def test_the_metric_waits_for_no_request(self) -> None:
-        """It is right before the first one, at once when sharing goes off, and after the hour."""
+        """It is correct before the first one, at once when sharing ends, and after the hour."""
         assert await self.on() == 1.0
         await self.things("/a", "/b", "/c")
         self.github.honours_conditions = False
@@ -208,7 +208,7 @@ class Sharing(TestCase):
         assert self.home.parts.mirror.sharing.single.off_at is not None
 
     async def test_lists_are_switched_off_alone(self) -> None:
-        """One tag goes on: the grant's own, without a grant the newest; lists again in an hour."""
+        """One tag remains: the grant's own, without a grant the newest; lists again in an hour."""
         self.watch()
         self.github.honours_lists = False
         paths = ("/a", "/b", "/c")

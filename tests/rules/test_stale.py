@@ -127,7 +127,7 @@ class Stale(TestCase):
                 assert (await self.while_away()).status == 503, case
 
     async def test_no_stale_response_by_a_restored_grant(self) -> None:
-        """A grant that came out of a snapshot is none before GitHub has confirmed it."""
+        """A grant from a snapshot is none before GitHub has confirmed it."""
         records = NamedRecords(self.home.parts.memory.records)
         for name in records.names():
             record = records.peek(name)

@@ -96,7 +96,7 @@ class Storable(TestCase):
         assert (len(self.github.log), self.remembered()) == (4, [])
 
     async def test_preconditions_of_writes_are_forwarded(self) -> None:
-        """Preconditions are taken off only where the mirror judges them."""
+        """Preconditions are removed only where the mirror evaluates them."""
         conditions = {"If-Match": '"x"', "If-None-Match": "*", "If-Modified-Since": WHEN}
         await self.home.send("PATCH", "/thing", token="alice-1", headers=conditions, body=b"{}")
         exchange = self.github.log[-1]
@@ -221,7 +221,7 @@ class Storable(TestCase):
         assert self.github.total_paid == 1
 
     async def test_no_cache_forbids_fresh(self) -> None:
-        """Within `fresh_for` too, it is validated; for others it goes on."""
+        """Within `fresh_for` too, it is validated; for others freshness continues."""
         home = await open_home(self, self.github, cache={"fresh_for": 60.0})
         await home.get("/thing", token="alice-1")
         for headers in (NO_CACHE, {"Pragma": "no-cache"}, {"Cache-Control": "No-Cache, x"}):

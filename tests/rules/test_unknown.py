@@ -273,7 +273,7 @@ class Slots(TestCase):
         assert {got.status for _, got in await responses} == {401}
 
     async def test_clients_that_send_no_content_hold_no_permit(self) -> None:
-        """Nor for more content than is received before it is sent: they give way."""
+        """Nor for more content than is received before it is sent: they have lower priority."""
         self.patch(http_client, "STALL_TIMEOUT_S", 0.0)
         held, closed = [], []
         for number in range(24):
@@ -397,7 +397,7 @@ class Unproven(TestCase):
         return home, await open_home(self, github, **options)
 
     async def is_checked(self, home: Home, target: str) -> None:
-        """Assert that a made-up token is checked, and not taken for one that the fleet knows."""
+        """Check that a made-up token is checked, and not considered known to the fleet."""
         await settled(home.parts.store)
         checks = home.github.checks
         before = len(checks)
@@ -405,7 +405,7 @@ class Unproven(TestCase):
         assert checks[before:] == [b"token made-up"]
 
     async def test_write_without_a_response_shows_no_acceptance(self) -> None:
-        """It goes out unchecked with a one-time password, and the client leaves."""
+        """It is sent unchecked with a one-time password, and the client disconnects."""
         home, other = await self.homes()
         barrier = home.github.hold("/thing")
         headers = {"X-GitHub-OTP": "123456"}

@@ -99,7 +99,7 @@ class Validators(TestCase):
         sent = [(each.field(b"if-none-match") or b"").count(b'"') // 2 for each in self.github.log]
         assert sent == [2, 1]
         assert (got.json, self.github.total_paid) == ({"a": 1}, 0)
-        # the tag that came is not the computed one: it proves nothing for others
+        # the received tag is not the computed one: it proves nothing for others
         assert "ab" * 32 in (got.field("etag") or "")
 
     async def test_urls_with_tokens_are_stored_only_if_the_tag_covers_them(self) -> None:

@@ -1,4 +1,4 @@
-"""What the documentation shows can be used as it stands."""
+"""The examples of the documentation work unchanged."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Snippet:
 
 
 def snippets() -> Iterator[Snippet]:
-    """Give all configurations that pages show."""
+    """Yield all configurations in the pages."""
     for page in PAGES:
         text = page.read_text()
         for found in _BLOCK.finditer(text):
@@ -101,7 +101,7 @@ def test_each_documented_configuration_is_found() -> None:
 
 
 def text_of(name: str) -> str:
-    """Return a page as it stands, without what is shown as a file."""
+    """Return a page unchanged, but without the content of files in it."""
     return _BLOCK.sub("", (ROOT / name).read_text())
 
 

@@ -132,7 +132,7 @@ class Matrix:
         if kind == "timeout" or (kind == "idle-in-content" and not head):
             await until(lambda: wrong.seen > 0)
             if kind == "idle-in-content":
-                # Not before the half that comes has come.
+                # Not before the first half was received.
                 await until(lambda: pending.called or self.timers.is_idle)
             self.timers.end_shortest()
         try:
@@ -150,7 +150,7 @@ class Matrix:
     def sent(fault: str, holding: str, method: str) -> int:
         """Return the number of upstream requests: one, unless a retry is allowed.
 
-        Reading is tried again on a new connection, when one that had been kept breaks at once.
+        Reading is retried on a new connection, when an idle one is closed at once.
         """
         if fault == AWAY:
             return 0
@@ -186,7 +186,7 @@ class Matrix:
         first: Received | None,
         cell: str,
     ) -> None:
-        """A limit that was met is kept: nothing more is sent, and the time counts down."""
+        """After a limit no more requests are sent, and the remaining time decreases."""
         assert first is not None
         reason = "primary-limit" if fault.startswith("primary") else "secondary-limit"
         self.github.log.clear()

@@ -1,4 +1,4 @@
-"""The stand-in for api.github.com keeps the rules that it is trusted to keep."""
+"""The stand-in for api.github.com follows the rules on which tests rely."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class Reply:
 
 
 class Client(Protocol):
-    """A connection that keeps what it receives until it is lost."""
+    """A connection that stores received data until it is lost."""
 
     def __init__(self) -> None:
         self.received: list[bytes] = []
@@ -512,7 +512,7 @@ class Lists(Case):
         return {rel.split('"')[1]: url.strip("<>") for url, rel in parts}
 
     async def test_link_names_prev_next_last_and_first(self) -> None:
-        """Link names the pages with absolute URLs that keep the query."""
+        """Link names the pages with absolute URLs and the same query."""
         self.github.put_list("/a", list(range(7)))
         at = f"{self.github.api_url}/a?state=all&per_page=3&page="
         expected: dict[int, tuple[list[int], dict[str, str]]] = {
@@ -875,7 +875,7 @@ class Connections(Case):
         assert self.github.log[-1].body == b"body"
 
     async def test_pipelined_requests_have_responses_in_order(self) -> None:
-        """Responses keep the order of the requests, though the first one waits."""
+        """Responses have the order of the requests, though the first one waits."""
         barrier = self.github.hold("/zen")
         client = await connected(self.github)
         fields = {"User-Agent": AGENT}
@@ -1187,7 +1187,7 @@ class Controls(Case):
         assert (await waiting).status == 200
 
     async def test_populate_creates_resources_of_the_given_size(self) -> None:
-        """Resources for benchmarks have the given size, and are the same for all users."""
+        """Resources for benchmarks have the requested size, and are equal for all users."""
         populate(self.github, resources=2, users=2, lists=1, items=40, size_bytes=23_000)
         one = await send(self.github, "/repos/bench/repo-1", token="token0")
         two = await send(self.github, "/repos/bench/repo-1", token="token1")

@@ -94,7 +94,7 @@ class Ipv6(TestCase):
             assert content == f'{{"url":"{base}/x"}}', trusted
 
     async def test_dual_stack_socket_trusts_mapped_addresses(self) -> None:
-        """A socket that takes both knows clients of IPv4 by addresses of IPv6; a proxy is trusted
+        """A socket for both versions has clients of IPv4 at addresses of IPv6; a proxy is trusted
         by the address that it has.
         """
         home = await open_home(self, self.github)

@@ -65,7 +65,7 @@ class Much:
 
 
 class Counting(Protocol):
-    """Receives content and keeps only its length."""
+    """Receives content and counts only its length."""
 
     def __init__(self) -> None:
         self.size = 0

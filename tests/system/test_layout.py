@@ -39,7 +39,7 @@ WIRING = {"tap", "cli", "wiring"}
 
 
 def modules_of(folder: str) -> dict[str, Path]:
-    """Give the modules under a folder of the repository, by name."""
+    """Return the modules under a folder of the repository, by name."""
     found = {}
     for path in (ROOT / folder).rglob("*.py"):
         parts = path.relative_to(ROOT).with_suffix("").parts
@@ -50,7 +50,7 @@ def modules_of(folder: str) -> dict[str, Path]:
 
 
 def imported(path: Path, module: str = "") -> Iterator[str]:
-    """Give the absolute names of what a file imports, wherever in it the import stands."""
+    """Yield the absolute names of the imports in a file, at any depth."""
     package = module if path.name == "__init__.py" else module.rpartition(".")[0]
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
@@ -63,14 +63,14 @@ def imported(path: Path, module: str = "") -> Iterator[str]:
 
 
 def known(name: str, modules: dict[str, Path]) -> str | None:
-    """Give the module that a name belongs to: itself, or the one that it was imported from."""
+    """Return the module of a name: itself, or the one that it was imported from."""
     while name and name not in modules:
         name = name.rpartition(".")[0]
     return name or None
 
 
 def graph() -> dict[str, set[str]]:
-    """Give what each of our modules imports of our modules."""
+    """Return the modules of the package that each module of it imports."""
     modules = modules_of(PACKAGE)
     return {
         module: {
@@ -83,7 +83,7 @@ def graph() -> dict[str, set[str]]:
 
 
 def area(module: str) -> str:
-    """Give the package or module at the top of ours that a module belongs to."""
+    """Return the package or module at the top of the package to which a module belongs."""
     return module.split(".")[1] if "." in module else ""
 
 
@@ -132,7 +132,7 @@ def test_only_wiring_imports_settings() -> None:
 
 
 def test_module_names_are_used_once() -> None:
-    """A module's name stands for one module in the whole package."""
+    """A module's name belongs to one module in the whole package."""
     names = Counter(module.rpartition(".")[2] for module in modules_of(PACKAGE))
     again = {name for name, count in names.items() if count > 1 and name not in RANKS}
     assert not again
@@ -177,7 +177,7 @@ def test_no_file_names_paths_outside_the_repository() -> None:
 
 
 def files() -> list[Path]:
-    """Give the files that are, or are about to be, under version control."""
+    """Return the files that are, or are about to be, under version control."""
     listed = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
         cwd=ROOT,

@@ -290,7 +290,7 @@ class Model(RuleBasedStateMachine):
     # Events.
 
     def put_list(self, items: list[Any]) -> None:
-        """Put the list; note until when it was another one."""
+        """Replace the list; note until when it was another one."""
         before: Any = self.github.resources.get("/list")
         if before is not None:
             self.states.append((self.clock.at, before.items))
@@ -363,7 +363,8 @@ class Model(RuleBasedStateMachine):
                 self.limited_until[token] = self.clock.at + LONGEST_LIMIT_S
             elif each.method.decode() == method and token is not None:
                 # With any status, GitHub may have executed the write: grants from before it end.
-                # GitHub executes none without a credential, so a shared name keeps its grants.
+                # GitHub executes none without a credential, so a shared name has its grants
+                # unchanged.
                 for name in [name for name in self.granted if name[0] == token]:
                     del self.granted[name]
         await self.all_written()
@@ -409,7 +410,7 @@ class Model(RuleBasedStateMachine):
 
     @rule(replica=replicas)
     def restart(self, replica: int) -> None:
-        """The store in Redis is kept; memory is lost."""
+        """The store in Redis is preserved; memory is lost."""
 
         async def anew() -> None:
             which = replica % len(self.homes)

@@ -118,7 +118,7 @@ class Outcomes(TestCase):
         assert (got.status, got.outcome) == (502, "fwd=uri-miss; fwd-status=502")
 
     async def test_date_is_sent_only_without_a_tag(self) -> None:
-        """`If-Modified-Since` comes from a grant without entity-tag, and from nowhere else."""
+        """`If-Modified-Since` has the date of a grant without entity-tag, and of nothing else."""
         self.github.put(
             "/dated", {"a": 1}, etag=False, last_modified="Mon, 05 Oct 2026 10:00:00 GMT"
         )

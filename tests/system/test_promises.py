@@ -34,7 +34,7 @@ class Promises(TestCase):
         return paths
 
     def tokens(self, count: int, generation: int = 1) -> list[str]:
-        """Give users tokens; return them."""
+        """Create tokens for users; return them."""
         made = []
         for number in range(count):
             login, token = f"user{number}", f"user{number}-{generation}"

@@ -270,7 +270,7 @@ class Service(TestCase):
         assert credentials.names is not names
 
     async def test_only_a_new_secret_renames_credentials(self) -> None:
-        """A reload with the same secret keeps the names of credentials."""
+        """A reload with the same secret preserves the names of credentials."""
         home = await open_home(self)
         config = Path(self.mktemp())
         settings = settings_reload.SettingsReload(str(config), home.parts)

@@ -1,4 +1,4 @@
-"""A restart costs nothing: mirrors that come back know what they knew."""
+"""A restart costs no quota: restarted mirrors have their records."""
 
 from __future__ import annotations
 
@@ -161,7 +161,7 @@ class InMemory(Kept):
         assert self.github.total_paid == 0
 
     async def test_damaged_snapshot_is_skipped(self) -> None:
-        """It is reported and kept; the snapshot before it is restored."""
+        """It is reported and not deleted; the snapshot before it is restored."""
         mirror = await self.start(interval="1h")
         await self.poll(mirror)
         await mirror.stop()
@@ -253,7 +253,7 @@ class InMemory(Kept):
         assert float(line.rpartition(" ")[2]) == 120.0
 
     async def test_empty_mirror_saves_no_snapshot(self) -> None:
-        """An empty mirror keeps the full snapshot when it ends, though `keep` is one."""
+        """An empty mirror does not replace the full snapshot when it ends, though `keep` is one."""
         full = await self.start(interval="1h", keep=1)
         await self.poll(full)
         await full.stop()

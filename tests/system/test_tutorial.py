@@ -110,7 +110,7 @@ class Terminal:
             self.end()
 
     def shows(self, text: str) -> None:
-        """Wait until a line contains *text*, in which … stands for anything."""
+        """Wait until a line contains *text*, in which … matches anything."""
         pattern = re.compile(".*".join(re.escape(part) for part in text.split("…")))
         with self._changed:
             found = self._changed.wait_for(

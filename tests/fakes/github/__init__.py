@@ -10,7 +10,7 @@ In a test, on the running reactor::
     await github.close()
 
 As a program of its own: ``python -m tests.fakes.github --port 0 --resources 1000 --users 10``
-prints its URL, and takes the same calls as JSON under ``/_control/`` (see `control`).
+prints its URL, and accepts the same calls as JSON under ``/_control/`` (see `control`).
 """
 
 from tests.fakes.github.connection import BLOCK

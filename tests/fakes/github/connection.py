@@ -117,7 +117,7 @@ class Connection(TwistedProtocol):
             self._advance()
 
     def stream(self, request: Request, size_bytes: int) -> None:
-        """Send so many bytes, as fast as they are taken."""
+        """Send so many bytes, as fast as they are read."""
         if self._lost:
             return
         self._stream_left = size_bytes

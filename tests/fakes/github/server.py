@@ -85,7 +85,7 @@ NO_USER_AGENT = (
 class GitHub:
     """GitHub's API, on a socket of its own.
 
-    What can be given to the constructor is a switch: it can be set at any time, and under
+    Arguments of the constructor are switches: they can be set at any time, and under
     ``/_control/switches``.
     """
 
@@ -357,7 +357,7 @@ class GitHub:
         last_modified: str | None = None,
         honours_page: bool = True,
     ) -> None:
-        """Put or replace a paginated list; items are a list or a callable (login or None) -> list.
+        """Set a paginated list; items are a list or a callable (login or None) -> list.
 
         `wrap` names the member of an object with ``total_count`` that holds the items; `link_path`
         is the target of Link instead of the requested path. With `cursor`, Link names pages by
@@ -380,7 +380,7 @@ class GitHub:
         )
 
     def put_search(self, path: str, items: Any, *, private_to: Logins = None) -> None:
-        """Put the result of a search: an object with ``total_count`` and paginated ``items``."""
+        """Set the result of a search: an object with ``total_count`` and paginated ``items``."""
         extra = {"incomplete_results": False}
         self.resources[path] = PaginatedList(
             path, items, lower_logins(private_to), wrap="items", extra=extra

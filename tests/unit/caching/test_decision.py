@@ -1,4 +1,4 @@
-"""The decision for a storable request: stored state, request and state of GitHub give the step."""
+"""The decision for a storable request: a step from stored state, request and state of GitHub."""
 
 from __future__ import annotations
 
@@ -144,7 +144,7 @@ def test_next_step(
     tried: tuple[type[Step], ...],
     step: Step,
 ) -> None:
-    """Each case gives one step."""
+    """Each case has one step."""
     values = {"fresh_for_s": FRESH_FOR_S, "negative_for_s": FRESH_FOR_S}
     assert next_step(facts, known, upstream, NOW, **values, tried=tried) == step
 

@@ -26,7 +26,7 @@ from ghmirror_tw.http.fields import Fields
     ],
 )
 def test_fields_that_are_never_forwarded(name: bytes) -> None:
-    """By which a server might take another host, path, method or client for the request's own."""
+    """By which a server might prefer another host, path, method or client to the request's own."""
     kept = ((b"x-forwarded", b"1"), (b"accept-language", b"de"))
     assert forwarded_request_fields(Fields((*kept, (name, b"x")))) == Fields(kept)
 

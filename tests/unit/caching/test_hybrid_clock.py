@@ -8,7 +8,7 @@ from ghmirror_tw.http.fields import Fields
 
 
 def test_the_clock_rises() -> None:
-    """Also while the time of the machine stands still, or goes back."""
+    """Also while the time of the machine is stopped, or decreases."""
     times = iter([5.0, 5.0, 2.0, 9.0])
     clock = HybridClock(lambda: next(times))
     ticks = [clock.tick() for _ in range(4)]

@@ -54,7 +54,7 @@ def test_a_generation_never_recurs() -> None:
 
 
 def test_unknown_credentials_share_their_generations() -> None:
-    """And take no place; a known one has its own."""
+    """And use no space; a known one has its own."""
     generations = Generations(1)
     generations.begin("real")
     before = generations.of("real")

@@ -11,7 +11,7 @@ from ghmirror_tw.caching.key import CacheKey, server_id
 from ghmirror_tw.http.fields import Fields
 from ghmirror_tw.http.request import Request
 
-#: Values that could run into each other if they were just put together.
+#: Values that could be confused if they were concatenated.
 parts = st.sampled_from([b"", b"-", b"1:", b"1:a", b"a", b"--", b"0:", b"2:a-"]) | st.binary()
 
 

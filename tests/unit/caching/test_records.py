@@ -61,7 +61,7 @@ def test_a_digest_covers_content_and_its_fields(
 
 
 def test_fields_are_not_confused_with_content() -> None:
-    """What would read the same if it were put together has another digest."""
+    """Values whose concatenations are equal have different digests."""
     inside = digest_of(b"", Fields(((b"vary", b"1:x"),)))
     beside = digest_of(b"1:x", Fields(((b"vary", b""),)))
     assert inside != beside
@@ -87,7 +87,7 @@ def test_a_recency_list_is_short_and_newest_first(found: list[Entry]) -> None:
 
 @given(st.lists(entries, max_size=RECENCY_LENGTH, unique_by=lambda entry: entry.digest), entries)
 def test_the_later_entry_of_a_representation_wins(found: list[Entry], entry: Entry) -> None:
-    """The newer of two entries is kept, with the time of the later 200."""
+    """The newer of two entries is stored, with the time of the later 200."""
     before = {old.digest: old for old in recency(found)}
     after = {new.digest: new for new in with_entry(recency(found), entry)}
     if entry.digest in before:
@@ -100,7 +100,7 @@ def test_the_later_entry_of_a_representation_wins(found: list[Entry], entry: Ent
 
 @given(st.lists(entries, max_size=20), entries)
 def test_no_newer_entry_is_replaced_by_an_older_one(found: list[Entry], entry: Entry) -> None:
-    """What a full list loses was validated no later than all that it keeps."""
+    """An entry that is removed from a full list was validated no later than the remaining ones."""
     before = recency(found)
     after = with_entry(before, entry)
     lost = {old.digest for old in (*before, entry)} - {new.digest for new in after}

@@ -33,7 +33,7 @@ WORD = GrantMetadata(Fields(), requested_at=10.0, received_at=11.0, login="alice
 
 
 def test_an_own_validator_confirms_the_own_grant() -> None:
-    """What a 304 leaves out is kept from the credential's own grant."""
+    """Fields that a 304 omits are those of the credential's own grant."""
     held = stored()
     known = Known(grant=grant(held.digest))
     validator = Validator(b'"tag"', ValidatorKind.OWN, held.digest)
@@ -161,7 +161,7 @@ def test_a_tag_that_the_server_has_changed_is_not_the_computed_one() -> None:
 
 
 def test_scopes_sso_and_poll_interval_are_the_last_received() -> None:
-    """A 304 that leaves them out changes nothing; those of another credential are not taken."""
+    """A 304 that omits them changes nothing; those of another credential are not used."""
     held = stored()
     fields = Fields(
         ((b"x-oauth-scopes", b"repo"), (b"x-github-sso", b"p"), (b"x-poll-interval", b"60"))

@@ -127,5 +127,5 @@ def test_short_lived_urls_are_a_reason_in_json_whose_tag_does_not_cover_them() -
 
 @pytest.mark.parametrize("piece", [b'"', b'"http://', b"?token=", b'"https://?token ', b"\\", b"&"])
 def test_urls_are_found_in_one_pass(piece: bytes) -> None:
-    """The search takes linear time."""
+    """The time of the search is linear."""
     assert not storability.has_short_lived_urls(piece * (1_000_000 // len(piece)))

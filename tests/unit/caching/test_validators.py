@@ -34,7 +34,7 @@ def request(*lines: tuple[bytes, bytes]) -> Request:
 
 
 def test_without_a_grant_all_shareable_entries_are_candidates() -> None:
-    """Those last granted to the same principal come first."""
+    """Those last granted to the same principal are first."""
     known = Known(
         entries=(entry("a"), entry("b", principal="me"), entry("c", shareable=False)),
     )
@@ -74,7 +74,7 @@ def test_only_json_may_be_the_empty_list(accept: bytes | None, may: bool) -> Non
 
 
 def test_the_validators_of_a_client() -> None:
-    """They are taken as they are, up to eight of them."""
+    """They are used unchanged, up to eight of them."""
     assert validators.client_validators(request()) == ()
     many = b", ".join(b'"%d"' % number for number in range(9))
     sent = request((b"if-none-match", many))

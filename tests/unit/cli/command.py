@@ -29,7 +29,7 @@ _ROWS_AND_COLUMNS = (24, 120)
 
 @frozen
 class Ended:
-    """What came of a command."""
+    """The results of a command."""
 
     status: int
     out: str
@@ -172,7 +172,7 @@ class Terminal:
 
 
 def finish(process: subprocess.Popen[str]) -> Ended:
-    """Return what came of a command that was begun, when it has ended."""
+    """Return the results of a started command, after its end."""
     try:
         out, err = process.communicate(timeout=_END_S)
     except subprocess.TimeoutExpired:

@@ -26,7 +26,7 @@ class Holding:
     _open: list[socket.socket] = field(factory=list)
 
     def release(self) -> None:
-        """Let through what was held, and all that comes."""
+        """Forward the held data, and all later data."""
         self._released.set()
 
     def serve(self, listening: socket.socket) -> None:

@@ -1,4 +1,4 @@
-"""Records as a mirror keeps them, and snapshots of them in a directory."""
+"""Records like those of a mirror, and snapshots of them in a directory."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def packed(
 
 
 def put(directory: Path, content: bytes, owner: str = OWNER, at_ms: int = AT_MS) -> str:
-    """Put a file of that time where a snapshot would be; return its name."""
+    """Write a file with that time in place of a snapshot; return its name."""
     directory.mkdir(exist_ok=True)
     name = SnapshotName(owner, at_ms).text
     path = directory / name

@@ -1,4 +1,4 @@
-"""A configuration is looked at before a mirror has to take it."""
+"""A configuration is checked before a mirror has to use it."""
 
 from __future__ import annotations
 

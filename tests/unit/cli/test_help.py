@@ -102,7 +102,7 @@ except SystemExit: pass""",
     ids=["imported", "with --help"],
 )
 def test_nothing_heavy_is_loaded_for_words(program: str) -> None:
-    """Neither a reactor nor what it takes to do something."""
+    """Neither a reactor nor the modules for an operation."""
     loaded = loaded_by(program)
     assert "ghmirror_tw.cli.main" in loaded
     heavy = ("twisted", "boto3", "botocore", "txredisapi", "rich", "ssl", "ghmirror_tw.wiring")
@@ -110,7 +110,7 @@ def test_nothing_heavy_is_loaded_for_words(program: str) -> None:
 
 
 def test_a_directory_needs_no_boto3() -> None:
-    """It takes a third of a second to load."""
+    """Loading it lasts a third of a second."""
     loaded = loaded_by("import ghmirror_tw.cli.snapshot_context, ghmirror_tw.cli.save_and_restore")
     assert "ghmirror_tw.wiring.snapshot_parts" in loaded
     assert not loaded & {"boto3", "botocore"}

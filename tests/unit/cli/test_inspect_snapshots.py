@@ -20,7 +20,7 @@ OLDER = "ghmirror-memory-host-20261125T092959.123Z.snap"
 
 
 def put_two(kept: Path) -> tuple[bytes, bytes]:
-    """Put two snapshots of different owners there, and what is none; return the two."""
+    """Write two snapshots of different owners, and a file that is none; return the two."""
     newest, older = packed(some()), packed(some(1), "memory-host", AT_MS - 1000)
     assert put(kept, newest) == NEWEST
     assert put(kept, older, "memory-host", AT_MS - 1000) == OLDER
@@ -104,7 +104,7 @@ def test_a_directory_that_is_a_file(operator: Operator, kept: Path) -> None:
 
 
 def damaged(whole: bytes) -> dict[str, tuple[bytes, str, str]]:
-    """Give files that are no whole snapshot, what is wrong with each, and the words for it."""
+    """Return damaged snapshots, the fault of each, and the words for it."""
     middle = len(whole) // 2
     flipped = bytearray(whole)
     flipped[-1] ^= 1

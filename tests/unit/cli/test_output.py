@@ -1,4 +1,4 @@
-"""What a command writes, and where it goes."""
+"""The output of a command, and its destination."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Output(as_json=True, quiet=True).document({"rest": "nowhere"})
 
 
 def test_a_reader_that_ends_early_is_no_fault() -> None:
-    """As `head` does: the command goes on to its own status, and nothing is on stderr."""
+    """As with `head`: the command continues to its own status, and stderr is empty."""
     with subprocess.Popen(
         [sys.executable, "-c", WRITES], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     ) as process:

@@ -56,7 +56,7 @@ def store_some(redis: RedisServer) -> None:
 
 
 def test_there_and_back(operator: Operator, kept: Path, redis: RedisServer) -> None:
-    """What was restored and is saved again are the same records; the lease is kept on."""
+    """Restored records that are saved again are the same; the lease is renewed throughout."""
     pairs = some(250)
     name = put(kept, packed(pairs))
     ended = operator.run("snapshot", "restore")
@@ -82,7 +82,7 @@ def test_there_and_back(operator: Operator, kept: Path, redis: RedisServer) -> N
 
 
 def test_what_is_superseded_goes(operator: Operator, kept: Path, redis: RedisServer) -> None:
-    """`keep` counts for snapshots that are made by hand, too."""
+    """`keep` counts for manual snapshots, too."""
     operator.configure({"snapshot": {"keep": 1}})
     old = put(kept, packed(some()))
     other = put(kept, packed(some(), "memory-host"), "memory-host")
@@ -98,7 +98,7 @@ def test_what_is_superseded_goes(operator: Operator, kept: Path, redis: RedisSer
 def test_a_store_without_records_is_not_saved(
     operator: Operator, kept: Path, redis: RedisServer
 ) -> None:
-    """An empty snapshot would stand before a full one; the lease is released."""
+    """An empty snapshot would precede a full one; the lease is released."""
     operator.configure({"snapshot": {"keep": 1}})
     old = put(kept, packed(some()))
     redis.send("SET", OWN_MARK_KEY, "1")
@@ -140,7 +140,7 @@ def test_one_at_a_time(operator: Operator, kept: Path, redis: RedisServer) -> No
 def test_a_store_that_was_not_filled_is_not_saved(
     operator: Operator, kept: Path, redis: RedisServer
 ) -> None:
-    """Its copy would stand before the one that it has to be filled from."""
+    """Its copy would precede the one that it has to be filled from."""
     put(kept, packed(some()))
     status, code, message = operator.run("snapshot", "save", "--json").error
     assert (status, code) == (1, "not-filled")

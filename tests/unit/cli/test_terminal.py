@@ -61,7 +61,7 @@ def test_nothing_is_waited_for_for_ever() -> None:
 
 
 def test_colours_can_be_disabled(operator: Operator, kept: Path) -> None:
-    """NO_COLOR takes them away, and nothing else."""
+    """NO_COLOR removes them, and nothing else."""
     put_two(kept)
     operator.more["NO_COLOR"] = "1"
     ended = operator.on_terminal("snapshot", "verify")
@@ -72,7 +72,7 @@ def test_colours_can_be_disabled(operator: Operator, kept: Path) -> None:
 
 
 def test_bars_can_be_disabled(operator: Operator, kept: Path) -> None:
-    """Quiet, or on a terminal that can't draw, lines come one after the other."""
+    """Quiet, or on a terminal without cursor control, lines are printed one after another."""
     put_two(kept)
     operator.more["NO_COLOR"] = "1"
     ended = operator.on_terminal("snapshot", "verify", "--quiet")
@@ -104,7 +104,7 @@ def test_elsewhere_there_is_no_trace_of_a_terminal(operator: Operator, kept: Pat
 
 
 def test_json_on_a_terminal_is_json(operator: Operator, kept: Path) -> None:
-    """The bars come before it, and are not in it."""
+    """The bars are printed before it, and are not in it."""
     put(kept, packed(some()))
     shown = operator.on_terminal("snapshot", "verify", "--json").out
     document = shown[shown.rindex("\r\n}") :]
@@ -134,7 +134,7 @@ def test_it_can_be_ended_while_it_waits_for_redis(operator: Operator, kept: Path
 
 
 def test_what_was_begun_is_taken_back(operator: Operator, kept: Path, redis: RedisServer) -> None:
-    """A snapshot half written goes, and so does the lease: a mirror can make the next one."""
+    """A partial snapshot is deleted, and the lease released: a mirror can make the next one."""
     put(kept, packed(some()))
     assert operator.run("snapshot", "restore").status == 0
     before = sorted(kept.iterdir())

@@ -76,7 +76,7 @@ def test_status_is_printed_as_lines(operator: Operator, scene: Scene, url: str) 
 
 
 def test_json_is_the_status_document(operator: Operator, scene: Scene, url: str) -> None:
-    """As it stands, for scripts; a slash at the end of the URL does no harm."""
+    """Unchanged, for scripts; a slash at the end of the URL is permitted."""
     fields = operator.run("top", "--json", "--url", f"{url}/").json
     now = scene.figures
     assert fields.keys() == now.keys()
@@ -284,7 +284,7 @@ def test_the_first_screen_has_what_matters(operator: Operator, url: str) -> None
 
 
 def test_a_narrow_screen_cuts_long_cells_alone(scene: Scene) -> None:
-    """Labels and figures stay whole; the reasons of failures take more lines."""
+    """Labels and figures are complete; the reasons of failures use more lines."""
     fields = with_everything(scene)
     reason = "s3://bucket/ghmirror: writing: access is denied to the credentials in use (Denied)"
     fields["snapshots"]["save"]["error"] = reason

@@ -87,7 +87,7 @@ def env_faults(**environ: str) -> list[str]:
 
 # ---------------------------------------------------------------- each option
 
-#: Each option: a text and the value it stands for, a text that is refused, what else it needs.
+#: Each option: a text and its value, an invalid text, further required options.
 CASES: dict[str, tuple[str, Any, str, dict[str, str]]] = {
     "server.listen": ("tcp:81", ("tcp:81",), "carrier-pigeon:80", {}),
     "server.admin_listen": ("unix:/tmp/a", ("unix:/tmp/a",), "tcp:http", {}),
@@ -288,7 +288,7 @@ def test_a_target_in_the_home(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_shipped_file_is_all_the_defaults() -> None:
-    """But that it keeps snapshots, so that a newcomer's restart is free, too."""
+    """Except for snapshots, so that a newcomer's restart is free, too."""
     shipped = load(SHIPPED, {})
     assert shipped.snapshot.directory == Path.home() / ".cache" / "ghmirror"
     assert evolve(shipped, snapshot=evolve(shipped.snapshot, target="")) == load(None, {})
@@ -384,7 +384,7 @@ def test_the_entries_of_a_list_are_separated_by_lines_or_commas(ini: Load) -> No
 
 
 def test_a_comma_behind_a_backslash_belongs_to_its_entry(ini: Load) -> None:
-    """As Twisted's endpoint descriptions have it, in which a backslash takes what follows."""
+    """As in Twisted's endpoint descriptions, where a backslash escapes the next character."""
     settings = ini("[server]\nlisten = unix:/run/a\\,b, tcp:80")
     assert settings.server.listen == ("unix:/run/a\\,b", "tcp:80")
 
@@ -628,7 +628,7 @@ def test_only_lists_continue_on_further_lines(ini: Load) -> None:
 
 
 def test_variables_that_kubernetes_makes_are_warned_about() -> None:
-    """A service called ghmirror, or ghmirror-redis, must not keep the mirror from starting."""
+    """A service called ghmirror, or ghmirror-redis, must not prevent the start of the mirror."""
     made = [
         "GHMIRROR_SERVICE_HOST",
         "GHMIRROR_PORT_8080_TCP",
@@ -780,7 +780,7 @@ def test_shared_store_without_secret_is_a_warning() -> None:
     assert "Redis or S3" in warning
     (warning,) = warnings(SNAPSHOT_TARGET="s3://bucket")
     assert "write access to S3" in warning
-    assert scrub(warning) == warning  # what the log would take for a secret can't be read there
+    assert scrub(warning) == warning  # a value that looks like a secret would be hidden in the log
     assert warnings(**S3, CACHE_CREDENTIAL_SECRET="x" * 32) == ()
     assert warnings(SNAPSHOT_TARGET="file:///d") == ()
     (warning,) = warnings(REDIS_POOL_SIZE="8", REDIS_TTL="1d")

@@ -23,7 +23,7 @@ def send(
 
 
 def test_one_less_is_a_charge() -> None:
-    """If nothing else can have taken it, and in the same window."""
+    """If no other request can have used it, and in the same window."""
     charges = ChargeDetector()
     assert [send(charges, left) for left in (60, 60, 59, 59)] == [False, False, True, False]
     assert not send(charges, 57)
@@ -72,7 +72,7 @@ def test_requests_of_other_replicas_prove_no_charge() -> None:
 
 
 def test_tokens_are_bounded() -> None:
-    """The token that was used longest ago goes first."""
+    """The token with the oldest use is removed first."""
     charges = ChargeDetector()
     charges.tokens.most = 1
     charges.note_sent("a")

@@ -86,5 +86,5 @@ def test_user_agents_for_which_json_is_indented(agent: str | None, indents: bool
 
 
 def test_the_depth_is_bounded() -> None:
-    """Brackets in brackets take no more than a bounded number of spaces each."""
+    """Nested brackets have no more than a bounded number of spaces each."""
     assert len(indented(b"[" * 10_000)) < 10_000 * 210

@@ -290,7 +290,7 @@ def test_the_usual_content_without_content_of_github(limit: Limit, message: str,
 
 
 def test_long_values_are_not_repeated() -> None:
-    """Neither a page nor a field: what is kept is stored for every credential that is limited."""
+    """Neither a page nor a field: the record is stored for each limited credential."""
     page = b"<html>" + b" " * 2000 + ABUSE
     limit = meant(403, (b"x-ratelimit-limit", b"5" * 600), content=page).limit
     assert limit is not None

@@ -44,7 +44,7 @@ def link(**pages: bytes | int) -> bytes:
 
 
 def demand(target: bytes, items: int | None, value: bytes | None, **given_: bool) -> LinkConditions:
-    """Return what must hold in the commonest case, but for what is given."""
+    """Return the conditions of the commonest case, with changes."""
     switches = {"shared": False, "verify_last": True, "authorised": True}
     return conditions_of_link(target, items, value, api_url=API, **(switches | given_))
 
@@ -179,7 +179,7 @@ def test_the_last_page_is_requested_where_github_links_to_it() -> None:
     [b"/a b", b"/a\tb", b"/\xc3\xa4", b"/a/../b", b"/a/%2e%2e/b", b"/a#b", b"//a", b"/api/v3/a"],
 )
 def test_a_link_that_is_no_request_target_is_not_requested(path: bytes) -> None:
-    """What stands in a `Link` gets into a request with the credential of a client."""
+    """A part of a `Link` is used in a request with the credential of a client."""
     value = b'<%s%s?page=9>; rel="last"' % (API, path)
     assert demand(LISTS + b"?q=1", 1, value) == LinkConditions(None, LISTS + b"?q=1&page=9")
     value = b'<%s%s?page=2>; rel="next"' % (API, path)

@@ -74,7 +74,7 @@ def test_another_page_changes_no_other_byte(target: bytes, changed: bytes) -> No
 
 @given(targets, st.integers(1, 10**9 - 1))
 def test_with_page_round_trip(target: bytes, page: int) -> None:
-    """The page that was put in is the page that is read, and it is still the same list."""
+    """The page that was set is the page that is read, and it is still the same list."""
     changed = with_page(target, page)
     assert page_of(changed) == page_number(changed) == page
     assert with_page(changed, page) == changed
@@ -113,7 +113,7 @@ def test_pages_of_a_list_have_one_identity(target: bytes) -> None:
     ],
 )
 def test_page_sizes(query: bytes, size: int) -> None:
-    """A page is at most 100 long, and 30 where no size is given; what is no number may be any."""
+    """A page is at most 100 long, and 30 without a valid size; an invalid number has any size."""
     assert page_size(b"/x" + query) == size
 
 

@@ -1,4 +1,4 @@
-"""Uploads go to where GitHub takes them, and nothing else does."""
+"""Uploads are sent to GitHub's host for uploads, and no other requests are."""
 
 import pytest
 

@@ -137,7 +137,7 @@ def streamed(body: bytes, cuts: list[int]) -> bytes:
     ],
 )
 def test_members_that_are_urls_by_name(before: str, after: str) -> None:
-    """They are rewritten wherever they stand, with slashes escaped or not."""
+    """They are rewritten at any place, with slashes escaped or not."""
     assert content(before) == after
 
 
@@ -220,7 +220,7 @@ def test_github_enterprise_server() -> None:
 
 
 def test_the_same_base_changes_nothing() -> None:
-    """Where the mirror goes by GitHub's own URL, everything stays, even escaped slashes."""
+    """Where the mirror has GitHub's own URL, all content is unchanged, even escaped slashes."""
     body, url = rb'{"url":"https:\/\/api.github.com\/x"}', URL.encode()
     base = BaseUrls(url, UPLOADS.encode())
     fields = Fields(((b"Location", url),))
@@ -348,7 +348,7 @@ def test_locations(before: bytes, after: bytes) -> None:
 
 
 def test_other_fields_stay() -> None:
-    """No other field is touched, and the order is kept."""
+    """No other field is changed, and the order is preserved."""
     fields = Fields(((b"X-Url", URL.encode()), (b"Location", b"/a"), (b"ETag", b'"x"')))
     assert REWRITER.fields(fields, BASE) == fields
 

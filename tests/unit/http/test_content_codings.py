@@ -73,7 +73,7 @@ def test_a_limit_beyond_all_sizes(limit: int) -> None:
 
 @given(st.binary(min_size=1, max_size=300), st.data())
 def test_an_incomplete_stream_is_refused(content: bytes, data: st.DataObject) -> None:
-    """It is not taken for a whole one, and neither is what follows it that is no member."""
+    """It does not count as complete, and neither does data after it that is no member."""
     packed = gzip.compress(content)
     second = packed + packed
     cut = data.draw(st.sampled_from([*range(len(packed)), *range(len(packed) + 1, len(second))]))
@@ -86,7 +86,7 @@ def test_an_incomplete_stream_is_refused(content: bytes, data: st.DataObject) ->
 
 
 def test_each_step_decompresses_no_more_than_requested() -> None:
-    """No more than that is in memory, though 64 kB may stand for 64 MB."""
+    """No more than that is in memory, though 64 kB may expand to 64 MB."""
     packed = zlib.compress(bytes(50_000_000), wbits=31)
     unpacking = GzipDecompressor()
     unpacking.feed(packed)
@@ -151,7 +151,7 @@ def test_tiny_members_are_refused() -> None:
 
 
 def test_the_rest_of_the_input_is_copied_in_small_parts() -> None:
-    """Else members of a long stream would take time by its square."""
+    """Otherwise the time for the members of a long stream would be quadratic."""
     packed, left = 1000 * gzip.compress(bytes(1000)), 0
     unpacking = GzipDecompressor(packed)
     while unpacking.take(65536):

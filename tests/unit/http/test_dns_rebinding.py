@@ -36,7 +36,7 @@ NAMES = frozenset({"mirror.example"})
     ],
 )
 def test_hosts(host: bytes, expected: bool) -> None:
-    """Addresses, localhost, and names that are given; nothing that is no host."""
+    """Addresses, localhost, and names in the options; nothing that is no host."""
     assert is_expected_host([host], NAMES) is expected
 
 

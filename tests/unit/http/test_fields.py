@@ -1,4 +1,4 @@
-"""Fields keep their order and bytes, and are found by lower-case names."""
+"""Fields have their order and bytes, and are found by lower-case names."""
 
 import pytest
 from hypothesis import given
@@ -70,7 +70,7 @@ def test_with_line(found: Fields) -> None:
 
 
 def test_end_to_end() -> None:
-    """What ends at the next hop goes, and so does what `Connection` names (RFC 9110, 7.6.1)."""
+    """Fields of one hop are removed, and so are those that `Connection` names (RFC 9110, 7.6.1)."""
     found = Fields(
         (
             (b"Accept", b"x"),

@@ -24,7 +24,7 @@ from ghmirror_tw.http.request import BadRequestError
     ],
 )
 def test_hosts(host: bytes) -> None:
-    """Names and addresses, with a port or without, are taken as they are."""
+    """Names and addresses, with a port or without, are unchanged."""
     assert parse_host([host]) == host
 
 
@@ -71,7 +71,7 @@ def test_hosts_that_are_refused(values: list[bytes]) -> None:
 
 @given(st.binary())
 def test_any_host_is_harmless_or_refused(value: bytes) -> None:
-    """What is taken can stand in a URL in JSON and in a field."""
+    """An accepted value is valid in a URL in JSON and in a field."""
     try:
         host = parse_host([value])
     except BadRequestError:

@@ -29,7 +29,7 @@ from ghmirror_tw.upstream.incoming_response import IncomingResponse
 from tests.fakes.in_memory import ContentCollector
 
 STRICTER = {
-    # Lines end in CR LF, and neither stands anywhere else (RFC 9112, section 2.2); no line goes on
+    # Lines end in CR LF, and neither is elsewhere (RFC 9112, section 2.2); no line continues
     # in the next one: an intermediary may refuse that (section 5.2); names are tokens, at
     # once followed by a colon (section 5.1), and values have no control characters.
     "a line that does not end in CR LF",
@@ -66,7 +66,7 @@ class Outcome:
 
 @service(eq=False)
 class Recorded:
-    """Takes a response, or why there is none."""
+    """Receives a response, or the reason of its absence."""
 
     response: Any = None
     reason: Failure | None = None
@@ -141,7 +141,7 @@ def twisted(data: bytes, method: bytes, cuts: list[int]) -> Outcome:
     shown = Recorded()
     sent = protocol.request(Request(method, b"/", headers, None, persistent=True))
     sent.addCallbacks(shown.response_received, shown.request_failed)
-    # What comes for an idle connection has it log a failure of its own.
+    # Data on an idle connection makes it log a failure of its own.
     for piece in pieces(data, cuts):
         if transport.disconnecting or reused:
             break
@@ -235,7 +235,7 @@ def head(draw: st.DrawFn) -> bytes:
 
 @st.composite
 def content(draw: st.DrawFn) -> bytes:
-    """What may stand behind a head."""
+    """The data after a head."""
     kind = draw(st.sampled_from(["none", "plain", "chunked"]))
     if kind == "none":
         return b""
@@ -297,7 +297,7 @@ def test_heads_are_parsed_as_by_twisted_or_refused(
 @settings(deadline=None, max_examples=300)
 @given(data=responses(), method=METHODS, cuts=CUTS)
 def test_pieces_make_no_difference_to_a_head(data: bytes, method: bytes, cuts: list[int]) -> None:
-    """It does not matter in what pieces the bytes come: not even byte by byte."""
+    """The result does not depend on the pieces in which bytes are received, even byte by byte."""
     whole = ours(data, method, [])
     for places in (cuts, list(range(len(data)))):
         other = ours(data, method, places)
@@ -325,7 +325,7 @@ def test_accepted_lengths(length: bytes) -> None:
 
 
 def test_the_longest_length() -> None:
-    """It need not come to be believed."""
+    """It need not be received to count."""
     got = ours(OK + b"Content-Length: 999999999999999999\r\n\r\n12345", b"GET", [])
     assert (got.end, got.content) == ("broken", b"12345")
 
@@ -429,7 +429,7 @@ def test_interim_responses() -> None:
 
 
 def test_connection_options() -> None:
-    """The field is kept where it names fields that are not to be forwarded, in all of its lines."""
+    """The field remains where it names fields that are not to be forwarded, in all of its lines."""
     options = (b"close, X-A", b"keep-alive", b"Close, Keep-Alive,", b"", b"upgrade")
     block = OK + b"".join(b"Connection: %b\r\n" % each for each in options) + b"X-A: 1\r\n\r\n"
     head = ResponseHead(block, to_head=False)

@@ -141,7 +141,7 @@ def test_targets_that_are_refused(uri: bytes) -> None:
     ],
 )
 def test_the_absolute_form(uri: bytes, split: Target) -> None:
-    """Its authority stands for `Host`, and the rest is a target like any other."""
+    """Its authority replaces `Host`, and the rest is a target like any other."""
     assert parse_target(uri) == split
 
 

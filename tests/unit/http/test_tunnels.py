@@ -76,7 +76,7 @@ def test_the_tunnel_is_open_after_a_complete_2xx(response: bytes, sealed: bool) 
 )
 @pytest.mark.parametrize("sealed", [False, True])
 def test_malformed_responses_are_refused(response: bytes, sealed: bool) -> None:
-    """What is no HTTP/1.1, has no end, or goes on after its end, opens nothing."""
+    """A response that is no HTTP/1.1, has no end, or continues after its end, opens nothing."""
     with pytest.raises(TunnelError):
         PROXY.is_open(response, sealed=sealed)
 
@@ -113,7 +113,7 @@ def test_the_reason_of_a_refusal(proxy: OutboundProxy, status: bytes, words: str
 
 @given(st.binary(max_size=200), st.booleans())
 def test_any_bytes_are_a_response_or_refused(received: bytes, sealed: bool) -> None:
-    """There is a tunnel, or none, or more has to come; nothing else happens."""
+    """There is a tunnel, or none, or more data is needed; nothing else happens."""
     try:
         opened = PROXY.is_open(received, sealed=sealed)
     except TunnelError:

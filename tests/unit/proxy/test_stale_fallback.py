@@ -1,4 +1,4 @@
-"""Stale responses in place of GitHub's: on failure, when it takes too long, and at once."""
+"""Stale responses in place of GitHub's: on failure, after a timeout, and at once."""
 
 from __future__ import annotations
 
@@ -158,7 +158,7 @@ class Fallback(SynchronousTestCase):
         assert not len(self.flights)
 
     def test_without_a_stale_response_it_waits(self) -> None:
-        """An error would come no sooner."""
+        """An error would not be faster."""
         self.stored.response = None
         response = self.validate(IN_TIME)
         self.clock.advance(STALE_AFTER_S)

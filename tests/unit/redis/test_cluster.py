@@ -27,7 +27,7 @@ from tests.unit.redis.nodes import READ, TIMEOUT_S, WRITE, command
 reactor: Any = global_reactor
 
 PATIENT_S = 10.0
-"""Longer than anything here takes, so that what fails does not fail by being slow."""
+"""Longer than any operation here, so that no failure is one by timeout."""
 
 
 def address(server: RedisServer) -> Address:
@@ -128,7 +128,7 @@ class Orderly(TestCase):
         assert address(added) in cluster.shards.primaries
 
     async def test_a_coordinated_failover_is_not_noticed(self) -> None:
-        """The replica takes over by agreement."""
+        """The replica becomes primary by agreement."""
         servers = await open_cluster(self)
         cluster = await working(self, servers)
         load = Load.on(self, cluster, *[servers.tag(0)] * 4, timeout_s=PATIENT_S)

@@ -46,7 +46,7 @@ addresses = st.builds(Address, hosts, ports)
     ],
 )
 def test_known_slots(key: bytes, slot: int) -> None:
-    """Keys have the slots that the Redis Cluster specification gives them."""
+    """Keys have the slots of the Redis Cluster specification."""
     assert slot_of_key(key) == slot
 
 
@@ -171,7 +171,7 @@ def test_invalid_ranges_are_refused(entry: list[Any]) -> None:
 
 @given(st.integers(0, SLOTS - 1), addresses, st.booleans(), st.booleans())
 def test_redirections_are_read(slot: int, address: Address, once: bool, boxed: bool) -> None:
-    """MOVED and ASK name a slot and an address; IPv6 comes without brackets, but may have them."""
+    """MOVED and ASK name a slot and an address; IPv6 is without brackets, but may have them."""
     host = f"[{address.host}]" if boxed and ":" in address.host else address.host
     message = f"{'ASK' if once else 'MOVED'} {slot} {host}:{address.port}"
     assert read_redirection(message, ASK) == Redirection(slot, address, once)
@@ -200,13 +200,13 @@ def test_other_errors_are_none(message: str) -> None:
     + [f"MOVED {'9' * 5_000} a:1"],
 )
 def test_invalid_redirections_are_refused(message: str) -> None:
-    """They are not taken for replies."""
+    """They do not count as replies."""
     with pytest.raises(ValueError, match=r".+"):
         read_redirection(message, ASK)
 
 
 def test_a_moved_slot_moves_alone() -> None:
-    """Its neighbours keep their owners."""
+    """Its neighbours have the same owners as before."""
     slots = read_slots([[0, SLOTS - 1, node(b"a")]], ASK)
     slots.assign(7, 7, Address("b", 1))
     assert [slots.owner(slot) for slot in (6, 7, 8)] == [

@@ -167,7 +167,7 @@ class Scripts(TestCase):
     """The source of a script is sent to a server that does not have it."""
 
     async def test_an_unknown_script(self) -> None:
-        """Its source is sent once; the other replies keep their places."""
+        """Its source is sent once; the other replies have their places."""
         server = start_redis(self)
         between = interpose(self, server.address)
         watched = await working_node(self, between.address)

@@ -166,7 +166,7 @@ class Replies(SynchronousTestCase):
         assert not got
 
     def test_long_arrays_are_dropped(self) -> None:
-        """Null takes their place, also where they hold arrays, and others are not affected."""
+        """Null replaces them, also where they have arrays, and others are not affected."""
         for wire in (
             b"*%d\r\n" % (MOST_ELEMENTS + 1) + b":1\r\n" * (MOST_ELEMENTS + 1),
             b"*%d\r\n" % (MOST_ELEMENTS + 1) + b"*1\r\n:1\r\n" * (MOST_ELEMENTS + 1),
@@ -287,7 +287,7 @@ class Closing(SynchronousTestCase):
             assert "RESP2" in one.connection.close_reason
 
     def test_a_reply_without_a_command_closes_it(self) -> None:
-        """It would be taken for the next command's."""
+        """It would count as the next command's."""
         one = ready()
         one.reply(b"+OK\r\n")
         assert one.transport.disconnecting

@@ -234,7 +234,7 @@ class Found(TestCase):
 
 
 class FailedOver(TestCase):
-    """The primary fails, and a replica takes over."""
+    """The primary fails, and a replica becomes primary."""
 
     async def test_a_killed_primary_is_replaced(self) -> None:
         """The former one receives no more commands."""

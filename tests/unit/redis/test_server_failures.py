@@ -27,7 +27,7 @@ from tests.unit.redis.nodes import (
 
 
 def pipelines() -> int:
-    """Return the number of pipelines in memory, with or without replies to come."""
+    """Return the number of pipelines in memory, with or without outstanding replies."""
     gc.collect()
     return sum(isinstance(each, _Pipeline) for each in gc.get_objects())
 

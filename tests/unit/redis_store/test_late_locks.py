@@ -29,7 +29,7 @@ class Paused(TestCase):
         await self.store.redis.renew(COLD, "first", LEASE_S, SOON)
         await self.store.redis.release(COLD, "first", SOON)
         await at_rest(self.node)
-        # It has the clock of this process; each beat measures that, and takes some time.
+        # It has the clock of this process; each beat measures that, and lasts for some time.
         self.store.redis.server_ahead_s = 0.0
 
     async def test_the_clock_of_the_server_is_read(self) -> None:
@@ -40,7 +40,7 @@ class Paused(TestCase):
         assert self.store.redis.server_ahead_s > -0.01
 
     async def test_a_lock_is_not_acquired_after_the_deadline(self) -> None:
-        """The request has gone on without it, and no other replica waits for it."""
+        """The request has continued without it, and no other replica waits for it."""
         self.server.pause()
         outcome = await self.store.try_acquire(COLD, "late", Deadline(SHORT_S))
         assert outcome is LockOutcome.ACQUIRED

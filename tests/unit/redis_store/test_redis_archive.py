@@ -16,7 +16,7 @@ from ghmirror_tw.redis_store.redis_records import RedisRecords
 from ghmirror_tw.runtime.content_threads import ContentThreads
 from ghmirror_tw.store.record_sealing import Codec
 
-#: A reply of each type, and how many records it stands for.
+#: A reply of each type, and its number of records.
 REPLIES: list[tuple[Any, int]] = [
     ("OK", 1),
     (b"OK", 1),

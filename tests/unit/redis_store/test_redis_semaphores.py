@@ -74,7 +74,7 @@ class RedisSemaphoresTests(TestCase):
         limit: int = 10,
         lease_s: float = 100.0,
     ) -> PermitLease:
-        """Renew the lease of *owner*, which holds what it got last, unless *held* is given."""
+        """Renew the lease of *owner*, with its last permits, or with *held*."""
         self.number += 1
         request = LeaseRequest(
             owner,
@@ -104,7 +104,7 @@ class RedisSemaphoresTests(TestCase):
         assert (lease.held, lease.replicas, lease.contended) == (2, 2, True)
 
     async def test_target_falls_to_the_fair_share_under_contention(self) -> None:
-        """Permits move once their holder has given them back."""
+        """Permits move once their holder has returned them."""
         await self.renew("one", 10)
         assert (await self.renew("two", 10)).held == 0
         lease = await self.renew("one", 10)
@@ -146,7 +146,7 @@ class RedisSemaphoresTests(TestCase):
         assert (await self.renew("two", 10)).held == 10
 
     async def test_lease_without_renewal_ends(self) -> None:
-        """At its end and not before; the key goes with the last lease."""
+        """At its end and not before; the key is deleted with the last lease."""
         await self.renew("dead", 10, lease_s=0.3)
         assert (await self.renew("two", 10, lease_s=0.01)).held == 0
         await deferLater(reactor, 0.31)
@@ -163,7 +163,7 @@ class RedisSemaphoresTests(TestCase):
         assert (await self.renew("two", 9)).held == 1
 
     async def test_more_replicas_than_permits_take_turns(self) -> None:
-        """A replica whose turn is over goes to the end of the queue; all get turns."""
+        """A replica whose turn is over moves to the end of the queue; all have turns."""
         self.semaphores.turn_ms = 0
         names = [f"p{number}" for number in range(7)]
         turns = dict.fromkeys(names, 0)

@@ -84,7 +84,7 @@ class Slow(TestCase):
         return await open_home(self, *github, cache={"backend": "redis"}, redis=redis)
 
     def be_slow(self, spent_s: float) -> None:
-        """Let each look-up take *spent_s*, by the clock that measures it."""
+        """Let each look-up last *spent_s*, by the clock that measures it."""
         look_up, reads = RedisRecords.look_up, self.slow.parts.store.reads
         reads.lag.close()
         clock = reads.lag.reactor = Clock()

@@ -1,4 +1,4 @@
-"""A Deferred fails with a given error after a time limit, and is as it was without one before."""
+"""A Deferred fails with a specified error after a time limit, and is unchanged before."""
 
 from __future__ import annotations
 

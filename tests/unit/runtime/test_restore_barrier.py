@@ -22,7 +22,7 @@ class Turns(Clock):
 
 
 def shut_barrier(clock: Clock) -> tuple[RestoreBarrier, list[int]]:
-    """Return a barrier that many wait for, and the numbers of those that have gone on."""
+    """Return a barrier with many waiting calls, and the numbers of those that have continued."""
     barrier = RestoreBarrier(clock, 60.0)
     gone: list[int] = []
     barrier.shut("it")
@@ -59,7 +59,7 @@ def test_no_request_waits_at_an_open_barrier() -> None:
 
 
 def test_waiters_go_on_waiting_when_the_barrier_is_shut_again() -> None:
-    """None goes on during a restore; all do when it is done."""
+    """None continues during a restore; all do after it."""
     clock = Turns()
     barrier, gone = shut_barrier(clock)
     barrier.open("it")

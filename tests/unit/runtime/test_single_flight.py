@@ -288,7 +288,7 @@ class Waiting(SynchronousTestCase):
         assert not self.clock.getDelayedCalls()
 
     def test_a_result_that_is_not_taken_is_unwanted(self) -> None:
-        """It came at the same time as the end of the wait."""
+        """It is simultaneous with the end of the wait."""
         waiting = self.start(takes=False)
         self.waited.callback("result")
         self.successResultOf(waiting)

@@ -33,7 +33,7 @@ from tests.harness.home import reactor, turn, until
 from tests.unit.upstream.test_tls import made_certificate
 
 LARGE = random.Random(1).randbytes(8 * 1024 * 1024)
-"""More than any socket takes at once."""
+"""More than any socket accepts at once."""
 
 
 class End(Protocol):

@@ -11,7 +11,7 @@ from ghmirror_tw.runtime.steady_clock import SteadyClock
 
 
 class Steady(SynchronousTestCase):
-    """A machine whose clock is set, and a reactor that goes by the steady one."""
+    """A machine whose clock is set, and a reactor with the steady one."""
 
     def setUp(self) -> None:
         self.passed, self.offset = 0.0, 1_000.0

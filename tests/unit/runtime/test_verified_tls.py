@@ -135,7 +135,7 @@ ACCEPTED: Final = (
 
 
 class Server(Factory):
-    """A TLS server with one certificate; it keeps what it receives inside TLS."""
+    """A TLS server with one certificate; it records the data that it receives inside TLS."""
 
     noisy = False
 
@@ -152,7 +152,7 @@ class _Receiving(Protocol):
         self.server = server
 
     def dataReceived(self, data: bytes) -> None:
-        """Keep it, and hang up: nothing more is needed of a server that was believed."""
+        """Record it, and disconnect: no more is needed of a server that was accepted."""
         self.server.received += data
         assert self.transport is not None
         self.transport.loseConnection()

@@ -74,7 +74,7 @@ class Threads(TestCase):
         await self.threads.close()
 
     async def test_caller_may_make_further_calls_during_close(self) -> None:
-        """One thing after the other; what comes when the pool has stopped is refused."""
+        """One call after another; a call after the end of the pool is refused."""
         done: list[int] = []
 
         async def both() -> None:

@@ -86,7 +86,7 @@ class Directory(TestCase):
         return len(list(Path("/proc/self/fd").iterdir()))
 
     async def test_order_is_by_the_time_of_the_file(self) -> None:
-        """The time in the name is by the clock of the replica that gave it."""
+        """The time in the name is by the clock of the replica that made it."""
         ahead = SnapshotName("a", 9_000_000)
         for name, at in ((ahead, 1), (SnapshotName("a", 5), 2)):
             await self.target.write(name, chunks(b"x"))
@@ -194,7 +194,7 @@ class Directory(TestCase):
         assert {"open", "os.rename", "os.scandir", "os.remove", "os.mkdir"} <= set(seen)
 
     async def test_failed_write_leaves_no_file(self) -> None:
-        """Of the disk at any step, of what gives the content, or by being cancelled."""
+        """Of the disk at any step, of the source of the content, or by cancellation."""
 
         async def failing() -> AsyncGenerator[bytes]:
             yield CONTENT
@@ -272,7 +272,7 @@ class Directory(TestCase):
         assert self.files() == []
 
     async def test_files_of_a_crash_are_removed_later(self) -> None:
-        """A process that is killed while it writes leaves no snapshot; its rest goes later."""
+        """A process that is killed while it writes leaves no snapshot; its rest is deleted."""
         kill_while_it_writes(self.target.directory)
         (left,) = self.files()
         assert await self.target.listing() == ()

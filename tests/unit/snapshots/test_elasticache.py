@@ -35,7 +35,7 @@ times = st.integers(0, 253_402_300_799)
 
 @given(groups, times, groups)
 def test_names_round_trip(group: str, at: int, other: str) -> None:
-    """With their exports; and none is taken for that of another group."""
+    """With their exports; and none counts as that of another group."""
     named = ElastiCacheNames(group)
     name = named.at(at)
     assert named.time_of(name) == at
@@ -154,7 +154,7 @@ class Snapshots(TestCase):
         assert await self.bucket.keys() == self.keys(NOON, NOON + 6 * HOUR)
 
     async def test_superseded_snapshots_and_exports_are_deleted(self) -> None:
-        """As many as are kept stay, snapshots and exports; others' are not touched."""
+        """The newest ones remain, snapshots and exports; others' are not touched."""
         snapshots = await self.opened()
         olds = [NOON - number * 12 * HOUR for number in (4, 3, 2, 1)]
         for at in olds:
@@ -198,7 +198,7 @@ class Snapshots(TestCase):
             assert await self.bucket.keys() == self.keys(at), exported
 
     async def test_partial_export_is_replaced(self) -> None:
-        """AWS refuses to write over what is there, so it goes first."""
+        """AWS refuses to overwrite an object, so it is deleted first."""
         snapshots = await self.opened()
         at = NOON - HOUR
         self.elasticache.add(NAMED.at(at), GROUP)
@@ -208,7 +208,7 @@ class Snapshots(TestCase):
         assert (await self.bucket.send("GET", f"/{self.keys(at)[0]}")).content == b"REDIS0011"
 
     async def test_partial_export_of_an_older_snapshot_is_deleted(self) -> None:
-        """It would only take the place of a whole one."""
+        """It would only replace a complete one."""
         snapshots = await self.opened()
         for at, shards in ((NOON - 7 * HOUR, (2,)), (NOON - 14 * HOUR, (1, 2))):
             self.elasticache.add(NAMED.at(at), GROUP)
@@ -218,7 +218,7 @@ class Snapshots(TestCase):
         assert await self.bucket.keys() == self.keys(NOON - 14 * HOUR, NOON)
 
     async def test_waiting_has_a_timeout(self) -> None:
-        """Then it is reported, and the next run goes on with it: nothing is made twice."""
+        """Then it is reported, and the next run continues with it: nothing is made twice."""
         snapshots = await self.opened(interval_s=24 * HOUR)
         self.elasticache.looks = 10**6
         output = await self.fails(snapshots)
@@ -338,7 +338,7 @@ class Snapshots(TestCase):
         assert "there is no such replication group" in await self.fails(snapshots)
 
     async def test_cancellation_ends_the_wait(self) -> None:
-        """The next run goes on."""
+        """The next run continues."""
         snapshots = await self.opened()
         clock = snapshots.reactor = Noticing()
         self.elasticache.looks = 10**6

@@ -1,4 +1,4 @@
-"""What one replica does at a time, however long it takes; by a clock."""
+"""One operation of a replica at a time, of any duration; by a clock."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class Denied:
 
 @define
 class Slow:
-    """The copies of a target, which takes long to list that there are none."""
+    """The copies of a target, whose list of none is slow."""
 
     listings: list[Deferred[None]] = field(factory=list)
     read_at: float = 0.0
@@ -156,7 +156,7 @@ class Filling(SynchronousTestCase):
         )
 
     def test_lease_is_renewed_while_a_snapshot_is_checked(self) -> None:
-        """Or a fleet would check one that takes longer than a lease again and again, for ever."""
+        """Otherwise a fleet would repeat a check that is longer than a lease for ever."""
         self.restorer.fill()
         self.clock.pump([1.0] * 60)
         assert self.leases.taken == [(RESTORE, "me", LEASE_S)] * 13
@@ -199,7 +199,7 @@ class Filling(SynchronousTestCase):
         return self.barrier.is_shut
 
     def test_requests_wait_only_while_a_restore_progresses(self) -> None:
-        """They do not wait for a target that hangs; what comes late is used all the same."""
+        """They do not wait for a target that hangs; its late records are used all the same."""
         self.restorer.fill()
         for _ in range(4):
             self.clock.advance(4.0)
@@ -214,7 +214,7 @@ class Filling(SynchronousTestCase):
         assert self.clock.getDelayedCalls() == []
 
     def test_requests_wait_while_another_replica_restores_the_store(self) -> None:
-        """What comes in there is not seen here."""
+        """Data received there is not seen here."""
         self.leases.has_it = False
         self.restorer.fill()
         self.clock.pump([0.5] * 60)

@@ -99,7 +99,7 @@ class Keeping(WithBucket):
     """What a target does."""
 
     async def test_order_is_by_the_time_of_the_object(self) -> None:
-        """The time in the name is by the clock of the replica that gave it."""
+        """The time in the name is by the clock of the replica that made it."""
         _, target = await self.opened()
         names = (SnapshotName("a", 9_000_000), SnapshotName("a", 5))
         times = [datetime.fromtimestamp(at, UTC) for at in (1, 2)]
@@ -166,7 +166,7 @@ class Keeping(WithBucket):
         assert await bucket.keys() == sorted(key[1:] for key in others)
 
     async def test_more_than_a_page_is_listed(self) -> None:
-        """S3 gives a thousand at once."""
+        """S3 lists a thousand at once."""
         bucket, target = await self.opened()
         for at in range(1001):
             got = await bucket.send("PUT", "/" + SnapshotName("o", at).text, b"")
@@ -232,7 +232,7 @@ class Keeping(WithBucket):
 
 @pytest.mark.usefixtures("s3_server")
 class Trouble(WithBucket):
-    """What goes wrong, and what is left then."""
+    """Faults, and the objects left after them."""
 
     async def test_throttled_request_is_retried(self) -> None:
         """503 SlowDown once, in a part and in a small object: without any effect."""
@@ -470,7 +470,7 @@ class Trouble(WithBucket):
 
 
 def test_boto3_is_not_imported_before_it_is_needed() -> None:
-    """It takes a third of a second, which most mirrors need not spend."""
+    """Loading it lasts a third of a second, which most mirrors need not spend."""
     program = (
         "import sys, ghmirror_tw.snapshots.s3_target, ghmirror_tw.snapshots.elasticache;"
         "sys.exit(bool({'boto3', 'botocore'} & set(sys.modules)))"

@@ -137,7 +137,7 @@ class Scheduled(SynchronousTestCase):
         assert self.logged == []
 
     def test_closing_before_the_first_run(self) -> None:
-        """Nothing comes any more; it may be closed again, or without having been opened."""
+        """No event follows; it may be closed again, or without having been opened."""
         schedule = self.schedule()
         self.successResultOf(self.closed(schedule))
         self.successResultOf(self.closed(schedule))

@@ -1,4 +1,4 @@
-"""A snapshot comes back as it was written, or is found out; and it can't fill the memory."""
+"""A snapshot is read as it was written, or is refused; and it cannot exhaust the memory."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def read(raw: bytes, step: int = 1000, largest: int = 10**6) -> tuple[list[Pair]
 
 
 def sealed(body: bytes, counts: tuple[int, int]) -> bytes:
-    """Put a true header and a true checksum around a body that no writer makes."""
+    """Return a correct header and a correct checksum around a body that no writer makes."""
     header = HEADER.encode()
     raw = START.pack(MAGIC, VERSION, len(header)) + header + body + struct.pack(">QQ", *counts)
     return raw + hashlib.blake2b(raw, digest_size=32).digest()
@@ -82,7 +82,7 @@ blobs = st.one_of(
 def test_snapshots_round_trip(
     pairs: list[Pair], header: Header, cuts: list[int], step: int
 ) -> None:
-    """Every record in its order, however it was given and however it is fed."""
+    """Every record in its order, in any pieces of input and output."""
     writer = SnapshotWriter(header)
     raw, last = b"", 0
     for cut in [*sorted(cuts), len(pairs)]:
@@ -204,7 +204,7 @@ def test_reader_is_not_finished_before_the_trailer() -> None:
 
 
 def test_too_large_records_are_omitted() -> None:
-    """One record at the limit is kept, one above it is counted and missing."""
+    """One record at the limit is read, one above it is counted and missing."""
     writer = SnapshotWriter(HEADER, largest_bytes=100)
     pairs = [(b"a" * 50, b"b" * 50), (b"a" * 50, b"b" * 51), (b"", b"")]
     raw = b"".join(writer.add(pairs)) + writer.finish()
@@ -276,7 +276,7 @@ def test_decompression_bombs_are_rejected(raw: bytes, kind: type[SnapshotError])
 
 
 def test_a_step_yields_one_block() -> None:
-    """However much a few bytes become: 64 kB of input that hold 400 MB come out bit by bit."""
+    """With any expansion of a few bytes: 64 kB of input with 400 MB are read bit by bit."""
     content = (struct.pack(">II", 0, BLOCK_BYTES - 8) + bytes(BLOCK_BYTES - 8),)
     body = block(content[0]) * 1500
     raw = sealed(body + END, (1500, 1500 * BLOCK_BYTES))

@@ -64,7 +64,7 @@ def test_names_of_an_owner_sort_by_time(owner: str, one: int, other: int) -> Non
     ],
 )
 def test_other_names_are_not_parsed(text: str) -> None:
-    """It is nothing to us, however near it comes."""
+    """A similar name is ignored."""
     assert SnapshotName.parse(text) is None
 
 
@@ -78,7 +78,7 @@ def test_parsed_names_are_canonical(text: str) -> None:
 
 @given(st.text(), st.text())
 def test_any_text_becomes_an_owner(one: str, other: str) -> None:
-    """It may stand in a name, and different texts are different owners."""
+    """It is valid in a name, and different texts are different owners."""
     assert SnapshotName(owner_of(one), 0).owner == owner_of(one)
     assert (owner_of(one) == owner_of(other)) == (one == other)
 
@@ -99,7 +99,7 @@ FULL, EMPTY = 1000, 90
 def test_newest_of_each_owner_are_kept(
     given_names: list[SnapshotName], data: st.DataObject
 ) -> None:
-    """As many as are kept, and none of them is older than one that goes."""
+    """The newest ones, none of which is older than a deleted one."""
     keep = data.draw(st.integers(1, 4))
     gone = set(superseded([StoredSnapshot(name, FULL) for name in given_names], keep))
     for owner in {name.owner for name in given_names}:
@@ -148,7 +148,7 @@ def test_size_shows_whether_there_are_records(kind: str, fingerprint: str, text:
 
 
 def test_order_is_by_the_clock_of_the_target() -> None:
-    """A replica whose clock is hours ahead gives its snapshots names of the future."""
+    """A replica whose clock is hours ahead makes snapshots with names of the future."""
     ahead = StoredSnapshot(SnapshotName("a", 9_000_000), FULL, 1.0)
     others = [StoredSnapshot(SnapshotName("a", at), FULL, 1.0 + at) for at in (1, 2)]
     assert newest_first([ahead, *others]) == (*reversed(others), ahead)

@@ -1,4 +1,4 @@
-"""A store's records go to a target and come back; a damaged copy is reported and left alone."""
+"""A store's records are saved and restored; a damaged copy is reported and not deleted."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ class Copying(TestCase):
         assert whole.summary.records == len(PAIRS)
 
     async def test_without_records_nothing_is_written(self) -> None:
-        """So that an empty snapshot never stands before a full one."""
+        """So that an empty snapshot never precedes a full one."""
         await self.save("a", 1, PAIRS)
         assert await self.repository.save(Header("a", "memory", 2), batches([])) is None
         assert len(list(self.directory.iterdir())) == 1
@@ -251,7 +251,7 @@ class Copying(TestCase):
         assert "count=1 larger_than=100000 name=" in self.logged[0]
 
     async def test_only_snapshots_of_the_owner_are_pruned(self) -> None:
-        """As many as are kept stay; other owners' all do."""
+        """The newest ones remain; other owners' all do."""
         for at in range(5):
             for owner in ("a", "a-b"):
                 await self.save(owner, at, PAIRS[:1])
@@ -293,7 +293,7 @@ class Copying(TestCase):
         ]
 
     async def test_source_is_closed_when_saving_fails(self) -> None:
-        """What gives the records is closed, so that it lets go of what it holds."""
+        """The source of the records is closed, so that it releases its resources."""
         closed: list[bool] = []
 
         async def giving() -> AsyncGenerator[Sequence[Pair]]:

@@ -163,7 +163,7 @@ class Archives:
         assert not await another.mark()
 
     async def test_large_stores_are_copied_in_batches(self: Any) -> None:
-        """The records used last come first, and none is missing."""
+        """The records used last are first, and none is missing."""
         self.patch(redis_archive, "_SORTED_AT_ONCE", 300)
         store, archive = await self.make()
         count = 700

@@ -103,7 +103,7 @@ def test_no_two_names_are_equal(one: RecordName, other: RecordName) -> None:
     | st.tuples(st.just(NEGATIVE), negatives)
 )
 def test_records(given: tuple[RecordKind[Any], Any]) -> None:
-    """Grants, lists, refusals, epochs and negative responses come back as they were."""
+    """Grants, lists, refusals, epochs and negative responses are read as they were written."""
     kind, record = given
     compactor = Compactor()
     compact = compactor.compact(record)

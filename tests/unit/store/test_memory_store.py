@@ -1,4 +1,4 @@
-"""The memory store keeps the rules of `IStore`, and its bounds."""
+"""The memory store follows the rules of `IStore`, and its bounds."""
 
 from __future__ import annotations
 

@@ -240,7 +240,7 @@ def test_content_of_another_digest_is_not_whole() -> None:
 
 
 def peak_of_opening(codec: Codec, kind: RecordKind[Any], blob: bytes) -> int:
-    """Return the most bytes of memory that it takes to find that *blob* does not open."""
+    """Return the peak memory in bytes of the attempt to open *blob*, which fails."""
     tracemalloc.start()
     try:
         assert codec.open(kind, NAME, blob) is None

@@ -149,7 +149,7 @@ class Queue(SynchronousTestCase):
         assert self.queue.size == 0
 
     def test_a_write_that_fails_is_queued_again(self) -> None:
-        """A later write of the same name takes its place."""
+        """A later write of the same name replaces it."""
         writes: list[Deferred[None]] = [Deferred(), Deferred()]
         sent = list(writes)
 
@@ -206,7 +206,7 @@ class Waits(SynchronousTestCase):
         assert waiters == []
 
     def test_lag_is_what_timers_are_late_by(self) -> None:
-        """Nothing while all goes well."""
+        """Nothing while all succeed."""
         clock = Clock()
         lag = ReactorLag(clock)
         lag.open()

@@ -50,7 +50,7 @@ def test_last_hour_is_empty_before_open() -> None:
 
 
 def test_outcomes_are_shown_by_minute(scene: Scene) -> None:
-    """They begin with the clock's; the first one when the mirror did, and the last one goes on."""
+    """They begin with the clock's; the first one with the mirror's, and the last one continues."""
     scene.send(2)
     scene.clock.advance(50.0)
     scene.send(1, "miss")

@@ -133,7 +133,7 @@ def test_only_events_of_the_level_or_above_are_written(level: str, expected: str
 
 
 def test_noise_of_twisted_is_dropped() -> None:
-    """Factories that start and stop with each connection, clients that went idle."""
+    """Factories that start and stop with each connection, clients that became idle."""
     noisy, all_of_it = Log("text"), Log("text", "debug")
     for log in (noisy, all_of_it):
         log.log.info("Starting factory {factory!r}", factory=1)
@@ -159,7 +159,7 @@ def test_lines_of_twistd_are_dropped(namespace: str) -> None:
 
 
 def test_failures_have_their_traceback_indented() -> None:
-    """No line of it can be taken for another event."""
+    """No line of it can be read as another event."""
     log = Log("text")
     log.log.failure("It failed", failure=failure("one\n2023-11-14T22:13:20.250Z info test fake"))
     first, *rest = log.written.splitlines()
@@ -169,7 +169,7 @@ def test_failures_have_their_traceback_indented() -> None:
 
 
 def test_failures_in_json() -> None:
-    """Keep the traceback as one string."""
+    """Return the traceback as one string."""
     log = Log("json")
     log.log.failure("It failed", failure=failure("because of ghp_" + "a" * 36))
     assert "ValueError: because of ***" in log.fields["traceback"]
@@ -200,7 +200,7 @@ def test_a_message_is_one_line(layout: str, text: str) -> None:
 
 
 def test_ready_made_text_is_written_unchanged() -> None:
-    """An event may bring its text along; what isn't text goes the usual way."""
+    """An event may have its own text; a text of another type is formatted as usual."""
     assert as_text(event(log_format="{log_text}", log_text="a token b")).endswith(" a token ***\n")
     assert as_text(event(log_format="{log_text}", log_text=5)).endswith(" 5\n")
 
@@ -242,7 +242,7 @@ SECRET = "0123456789abcdefABCDEF0123456789abcdef"
     ],
 )
 def test_credentials_are_scrubbed(text: str) -> None:
-    """In any of the shapes in which they come."""
+    """In any of their formats."""
     scrubbed = scrub(text)
     assert "***" in scrubbed
     assert not any(part in scrubbed for part in ("0123456789", "abcdef", "short"))

@@ -120,7 +120,7 @@ def test_limits_are_shown_while_they_are_in_force(metrics: Metrics) -> None:
 
 
 def test_snapshots_are_not_shown_before_there_is_one(metrics: Metrics) -> None:
-    """A zero would read as one that took place in 1970."""
+    """A zero would read as one in 1970."""
     shown = {sample.name for sample in samples(metrics) if "_snapshot_" in sample.name}
     assert shown == {"ghmirror_snapshot_failures_total"}
 
@@ -139,7 +139,7 @@ def test_no_created_series_are_shown(metrics: Metrics) -> None:
 
 
 def test_process_and_platform_are_shown(metrics: Metrics) -> None:
-    """What the process uses stands beside what it does."""
+    """The resources of the process are beside its activity."""
     names = {sample.name for sample in samples(metrics)}
     assert {"process_resident_memory_bytes", "process_cpu_seconds_total", "python_info"} <= names
 

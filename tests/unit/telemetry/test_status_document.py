@@ -170,7 +170,7 @@ class FiguresTests(TestCase):
         assert (await figures(home))["sharing"]["enabled"] is False
 
     async def test_redis_and_its_circuit_breaker(self) -> None:
-        """Whether it can be read and written, and what stands in where it can't."""
+        """Whether it can be read and written, and its replacement where it cannot."""
         redis = start_redis(self)
         home = await open_home(
             self,
@@ -193,7 +193,7 @@ class FiguresTests(TestCase):
         assert not (store["breaker"]["reading"] and store["breaker"]["writing"])
 
     async def test_snapshots(self) -> None:
-        """Where they are, what was done last, and when the next one comes."""
+        """Their targets, the last operations, and the time of the next one."""
         made = tempfile.TemporaryDirectory()
         self.addCleanup(made.cleanup)
         target = Path(made.name).as_uri()

@@ -385,7 +385,7 @@ def test_truncated_content_fails_once(head: bytes, rest: bytes, end: type[Except
 
 @pytest.mark.parametrize("piece", [b"1\r\nx\r\n", b"1;" + b"e" * 500 + b"\r\nx\r\n"])
 def test_content_of_small_chunks_is_broken_off(piece: bytes) -> None:
-    """A limit of the mirror is exceeded after so many chunks, each of which takes time."""
+    """A limit of the mirror is exceeded after so many chunks, each of which lasts for some time."""
     scene = PoolScene()
     receiver, _ = scene.send()
     scene.endpoint.receive(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
@@ -512,7 +512,7 @@ def test_early_response_ends_upload() -> None:
 
 
 def test_the_connection_is_lost_while_content_is_sent() -> None:
-    """It is given up, and so is what sends it."""
+    """It is cancelled, and so is its producer."""
     scene = PoolScene()
     producer = Upload()
     got, _ = scene.upload(producer)
@@ -532,7 +532,7 @@ def test_the_connection_is_lost_while_content_is_sent() -> None:
 
 
 def test_failed_upload_aborts_connection() -> None:
-    """At once: GitHub must not take a part for the whole."""
+    """At once: GitHub must not accept a part as the whole."""
 
     class Raises(Upload):
         def startProducing(self, consumer: Any) -> Deferred[None]:

@@ -1,4 +1,4 @@
-"""GitHub is reached through a proxy, whose own responses are never taken for GitHub's."""
+"""GitHub is reached through a proxy, whose own responses never count as GitHub's."""
 
 from __future__ import annotations
 

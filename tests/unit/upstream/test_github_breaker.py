@@ -90,7 +90,7 @@ def test_failures_in_a_row_open_circuit(scene: BreakerScene) -> None:
 def test_one_broken_endpoint_does_not_open_circuit(
     scene: BreakerScene, failures: list[tuple[str, str, str]], enough: bool
 ) -> None:
-    """It takes three paths, and two operations or credentials."""
+    """It needs three paths, and two operations or credentials."""
     scene.observe(*[Observation(*each) for each in failures])
     assert scene.is_open() is enough
 
@@ -182,7 +182,7 @@ def test_good_response_overrules_page(scene: BreakerScene) -> None:
 
 
 def test_rate_limit_is_no_good_response(scene: BreakerScene) -> None:
-    """It may come from a server in front of GitHub; the page still counts."""
+    """It may be sent by a server in front of GitHub; the page still counts."""
     scene.report(OUTAGE)
     scene.respond(limited=True)
     assert scene.is_open()

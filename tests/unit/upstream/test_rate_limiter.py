@@ -105,7 +105,7 @@ def test_permit_is_acquired_at_once_below_all_limits() -> None:
 
 
 def test_requests_of_a_credential_in_flight_are_limited() -> None:
-    """A released permit goes to the next request; other credentials do not wait."""
+    """A released permit is acquired by the next request; other credentials do not wait."""
     queue = Queue(max_in_flight=2)
     queue.acquire_all(ALICE, ALICE, ALICE, ALICE, BOB)
     assert queue.served == [ALICE, ALICE, BOB]

@@ -173,7 +173,7 @@ class Fleet(TestCase):
         assert self.github.most_in_flight == 8
 
     async def test_more_replicas_than_permits_all_proceed(self) -> None:
-        """They take turns; no request is rejected."""
+        """They alternate; no request is rejected."""
         await self.start(6, max_in_flight=2)
         polling = [start(self.poll(each)) for each in self.fleet]
         await until(lambda: min(self.github.served[each] for each in self.fleet) > 20)
@@ -283,7 +283,7 @@ class Fleet(TestCase):
         assert self.github.served == dict.fromkeys(self.fleet, 24)
 
     async def test_writes_proceed_with_fewer_points_than_replicas_need(self) -> None:
-        """They take turns to have five points."""
+        """They alternate in the use of five points."""
         self.patch(request_queues, "_MINUTE_S", 0.2)
         self.github.window_s = 0.2
         await self.start(4, points_per_minute=10)
@@ -292,7 +292,7 @@ class Fleet(TestCase):
         assert self.github.served == dict.fromkeys(self.fleet, 5)
 
     async def test_secondary_limit_makes_all_replicas_count_points(self) -> None:
-        """From then on the fleet keeps to the limit."""
+        """From then on the fleet observes the limit."""
         self.patch(points_limit, "AUTO_POINTS", 30)
         self.patch(request_queues, "_MINUTE_S", 0.5)
         self.github.window_s = 0.5
@@ -442,7 +442,7 @@ class Fleet(TestCase):
         assert self.github.most_in_flight == 40 // 10
 
     async def test_lease_that_was_not_given_back_is_replaced(self) -> None:
-        """A new semaphore of the same process takes its place."""
+        """A new semaphore of the same process replaces it."""
         (one,) = await self.start(1)
         self.patch(fleet_semaphore, "LEASE_S", 3600.0)
         await self.send_all(1)

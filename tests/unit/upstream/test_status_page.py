@@ -155,7 +155,7 @@ class Reading(TestCase):
         assert await self.again() == 33.0
 
     async def test_page_is_validated_by_entity_tag(self) -> None:
-        """A 304 stands for the status before; an unreadable page is requested whole."""
+        """A 304 confirms the status before; an unreadable page is requested whole."""
         self.server.put(PAGE, page_with("major_outage"))
         self.page()
         await self.again()
@@ -199,7 +199,7 @@ class Reading(TestCase):
             self.server.fault(PAGE, kind, times=1)
             page.timeout_s = 0.01 if kind == "timeout" else 60.0
             pauses.append(await self.again())
-            # It may have been given up before it came.
+            # It may have been cancelled before it was received.
             self.server.clear_faults()
         assert pauses == [30.0, 60.0, 120.0, 240.0, 480.0, 600.0, 600.0, 600.0, 600.0]
         assert not self.changes

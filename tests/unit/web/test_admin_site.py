@@ -28,7 +28,7 @@ class Admin(TestCase):
         return raw, raw.transport
 
     async def raw(self, sent: bytes) -> bytes:
-        """Send bytes, and return all that comes until the connection is closed."""
+        """Send bytes, and return all received ones until the connection is closed."""
         raw, transport = await self.connect()
         transport.write(sent)
         received: bytes = await raw.ended
@@ -112,7 +112,7 @@ class Admin(TestCase):
         assert (await self.raw(head)).startswith(b"HTTP/1.0 200 ")
 
     async def test_content_received_with_the_fields_is_dropped(self) -> None:
-        """It is neither parsed nor taken for a request."""
+        """It is neither parsed nor handled as a request."""
         content = b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n"
         head = b"POST / HTTP/1.1\r\nHost: localhost\r\n"
         for sent in (

@@ -219,7 +219,7 @@ class Connections(Scripted):
         forms.limit = forms.held
         waits = start(self.home.get("/x", token="alice-1", headers={"Host": "other"}))
         await until(lambda: bool(forms.waits))
-        # A fast client keeps its room.
+        # A fast client does not lose its room.
         request.content_held_since -= 6
         request.sentLength, sent = 6 * LEAST_PACE + 1000000, request.sentLength
         site.make_room()

@@ -64,7 +64,7 @@ class Scripted(TestCase):
 
         await until(connected)
         (channel,) = set(self.home.site.channels) - known
-        # The system's own buffers would take megabytes.
+        # The system's own buffers would hold megabytes.
         channel.transport.getHandle().setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
         await full(channel)
         return wire
@@ -171,7 +171,7 @@ class Responses(Scripted):
 
 @skipUnless(TRACES, "PyPy does not trace allocations")
 class InMemory(Scripted):
-    """Memory that unread responses take."""
+    """The memory of unread responses."""
 
     async def grown(self, count: int) -> int:
         """Send requests of so many clients that do not read; return the growth of memory."""

@@ -96,12 +96,12 @@ class Wire:
         return self.closed
 
     async def ended(self) -> bytes:
-        """Return all that came, when the mirror has closed the connection."""
+        """Return all received data, when the mirror has closed the connection."""
         await until(self.read)
         return bytes(self.received)
 
     async def send(self, content: bytes) -> None:
-        """Send it, as fast as it is taken."""
+        """Send it, as fast as it is read."""
         left = memoryview(content)
 
         def some() -> bool:
@@ -142,7 +142,7 @@ class Misbehaving(TestCase):
         await until(lambda: bool(set(self.home.site.channels) - before))
         (channel,) = set(self.home.site.channels) - before
         if small:
-            # the system's own buffers would take megabytes
+            # the system's own buffers would hold megabytes
             channel.transport.getHandle().setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
         return wire, channel
 
@@ -187,7 +187,7 @@ class Misbehaving(TestCase):
         return len(channel._buffer) + (20 if hasattr(channel, "_command") else 0)
 
     async def test_first_byte_restarts_the_timeout(self) -> None:
-        """A kept connection has the whole timeout from the first byte of a request."""
+        """An idle connection has the whole timeout from the first byte of a request."""
         wire, channel = await self.connected()
         self.clock.advance(CLIENT_TIMEOUT_S - 1)
         await wire.send(b"GET /thing HT")
@@ -214,7 +214,7 @@ class Misbehaving(TestCase):
         await self.nothing_left()
 
     async def test_slow_content_is_forwarded(self) -> None:
-        """At the least pace, however long it takes."""
+        """At the least pace, for any duration."""
         self.home.github.put_list("/things", [])
         wire, channel = await self.connected()
         content = b'{"a": "' + b"x" * (5 * PIECE_BYTES) + b'"}'
@@ -233,7 +233,7 @@ class Misbehaving(TestCase):
     # Slow to read.
 
     def put_large(self) -> bytes:
-        """Put what compresses badly, and what is rewritten; return the former."""
+        """Create incompressible content, and content that is rewritten; return the former."""
         noise = random.Random(1).randbytes(3_000_000).hex().encode()
         self.home.github.put("/large", noise, content_type="text/plain; charset=utf-8")
         items = [f"{self.home.github.api_url}/{number}" for number in range(150_000)]
@@ -272,7 +272,7 @@ class Misbehaving(TestCase):
         await self.nothing_left()
 
     async def test_slow_reader_gets_a_whole_response(self) -> None:
-        """Though it takes many times the timeout."""
+        """Though it lasts many times the timeout."""
         noise = self.put_large()
         wire, channel = await self.connected(small=True)
         await wire.send(get(b"/large", b"Connection: close\r\n"))
@@ -281,7 +281,7 @@ class Misbehaving(TestCase):
         while not wire.closed:
             self.clock.advance(CLIENT_TIMEOUT_S / 2)
             rounds += 1
-            # so much that some of it has been written after something was taken
+            # so much that some of it has been written after the client has read some
             enough = len(wire.received) + 4 * PIECE_BYTES
             await until(lambda: wire.read() or len(wire.received) >= enough)
         assert rounds > 5
@@ -291,7 +291,7 @@ class Misbehaving(TestCase):
 
     @skipUnless(TRACES, "PyPy does not trace allocations")
     async def test_memory_of_slow_readers(self) -> None:
-        """Twenty that do not read 3 MB of stored content take less than one more copy of it."""
+        """Twenty that do not read 3 MB of stored content use less than one more copy of it."""
         self.put_large()
         await self.home.get("/large", token="alice-1", headers={"Accept-Encoding": "gzip"})
         tracemalloc.start()
@@ -338,7 +338,7 @@ class Misbehaving(TestCase):
         self.clock.advance(CLIENT_TIMEOUT_S)
         await self.nothing_left()
 
-    # Gone in the middle.
+    # Closed in the middle.
 
     async def test_disconnect_before_the_request_is_complete(self) -> None:
         """It is never a request."""
@@ -352,7 +352,7 @@ class Misbehaving(TestCase):
         await self.well()
 
     async def test_disconnect_while_others_wait_for_the_same_flight(self) -> None:
-        """The flight goes on until the last client has disconnected."""
+        """The flight continues until the last client has disconnected."""
         barrier = self.home.github.hold("/thing")
         wires = [self.wire() for _ in range(3)]
         for wire in wires:
@@ -499,7 +499,7 @@ class Misbehaving(TestCase):
             await self.well()
 
     async def test_number_of_small_chunks_is_bounded(self) -> None:
-        """Each takes time, so that beyond some 26,000 they must have some bytes on average."""
+        """Each costs time, so that beyond some 26,000 they must have some bytes on average."""
         chunks = 0
         handle = MirrorRequest.handleContentChunk
 
@@ -518,7 +518,7 @@ class Misbehaving(TestCase):
 
     @skipUnless(TRACES, "PyPy does not trace allocations")
     async def test_small_chunks_are_joined(self) -> None:
-        """They reach GitHub, and take no more memory than their bytes."""
+        """They reach GitHub, and use no more memory than their bytes."""
         home = self.home
         home.github.put_list("/things", [])
         wire, _ = await self.connected()
@@ -612,7 +612,7 @@ class Misbehaving(TestCase):
         assert list(site.channels) == [channel, other]
 
     async def test_memory_of_idle_connections(self) -> None:
-        """Two thousand take less than 32 kB each from a real mirror."""
+        """Two thousand use less than 32 kB each in a real mirror."""
         github = self.home.github
         mirror = await start_mirror(self, {"github": {"api_url": github.api_url}})
         port = int(mirror.url.rpartition(":")[2])
@@ -682,7 +682,7 @@ class Misbehaving(TestCase):
 
 
 async def full(channel: MirrorChannel) -> None:
-    """Wait until more is written than the client takes."""
+    """Wait until more is written than the client reads."""
     await until(lambda: channel._waitingForTransport)
 
 

@@ -9,7 +9,7 @@ from twisted.trial.unittest import TestCase
 
 from tests.harness.home import Home, open_home
 
-#: What differs between any two responses: when it was given, and GitHub's number for it.
+#: The parts that differ between any two responses: its time, and GitHub's number for it.
 _OWN = re.compile(rb"(?im)^(date|x-github-request-id|x-ratelimit-reset): .*\r\n")
 
 

@@ -72,7 +72,7 @@ class Uploads(TestCase):
         return wire, channel
 
     async def upstream(self, number: int = 0, *, has: bytes = b"") -> Connection:
-        """Return a connection to GitHub, once the fields and some content have come there."""
+        """Return a connection to GitHub, once it has received the fields and some content."""
 
         def came() -> bool:
             connections = self.server.connections
@@ -213,7 +213,7 @@ class Uploads(TestCase):
         assert not [each for each in gc.get_objects() if isinstance(each, RequestContent)]
 
     async def test_early_response(self) -> None:
-        """It is passed on at once; then the connection ends, though the client goes on sending."""
+        """It is forwarded at once; then the connection ends, though the client still sends."""
         # Not 401: after one, the mirror checks the credential over a connection that stays open.
         early = raw_response(b"X-Early: 1", content=b"{}", status=413)
         for number, framing in enumerate((length(1 << 30), CHUNKED)):
@@ -269,7 +269,7 @@ class Uploads(TestCase):
         assert len(self.server.connections) == 1
 
     async def test_100_continue(self) -> None:
-        """It is sent when the request goes to GitHub, and only then."""
+        """It is sent when the request is sent to GitHub, and only then."""
         expecting = b"Expect: 100-continue\r\n"
         wire, _ = await self.begin(post(b"/x", length(4) + expecting))
         upstream = await self.upstream()

@@ -34,12 +34,12 @@ class Audience:
 
     seen: list[Seen] = field(factory=list)
     waiting: list[Any] = field(factory=list)
-    #: Whether it responds while a request is given to it.
+    #: Whether it responds during the call with a request.
     at_once: bool = False
     max_request_size: int = 1000
 
     def render(self, request: Any) -> None:
-        """Take a request, with its content once that is here."""
+        """Receive a request, with its content once that is complete."""
         if not isinstance(request, MirrorRequest):
             self.see(request, request.content.read())
         elif request.upload is None:
@@ -67,7 +67,7 @@ class Audience:
             self.respond()
 
     def note_refused(self, error: Any) -> None:
-        """Take note of nothing."""
+        """Record nothing."""
 
     def respond(self) -> None:
         """Respond to all waiting requests, and to those that arrive meanwhile."""
@@ -159,7 +159,7 @@ FRONTS = (
         b"GET /" + b"x" * 9000 + b" HTTP/1.1",
     ),
 )
-# Twisted takes a request without any field, too.
+# Twisted accepts a request without any field, too.
 blocks = st.lists(st.sampled_from(LINES), max_size=4).map(
     lambda lines: b"".join(line + b"\r\n" for line in lines) + b"\r\n"
 )

@@ -22,7 +22,7 @@ def response_to(fields: bytes) -> bytes:
 
 @pytest.mark.parametrize("line", [b"X: 1\r\n", b" folded\r\n"])
 def test_number_of_field_lines_is_limited(line: bytes) -> None:
-    """Folded lines count, since each takes as much time as a field."""
+    """Folded lines count, since each costs as much time as a field."""
     host = b"Host: x\r\n"
     most = (MOST_FIELD_LINES - 1) * line
     assert response_to(host + most).startswith(b"HTTP/1.1 204 ")

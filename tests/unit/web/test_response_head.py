@@ -94,7 +94,7 @@ class Heads(TestCase):
         self.github.put("/large", b"x" * 300_000, content_type="application/octet-stream")
 
     async def head(self, method: str, target: str, *more: str, home: Home | None = None) -> str:
-        """Return the head of one response, as it came."""
+        """Return the head of one response, unchanged."""
         lines = "".join(f"{line}\r\n" for line in more)
         got = await (home or self.home).raw(
             f"{method} {target} HTTP/1.1\r\nHost: a\r\nUser-Agent: a\r\n"
