@@ -76,7 +76,7 @@ def test_other_differences_are_reported(mirrored: Exchange, what: str) -> None:
     assert line.startswith(f"GET /repos/o/r: {what}")
 
 
-def test_field_names_keep_their_case() -> None:
+def test_case_of_field_names_is_preserved() -> None:
     """Clients may look fields up case-sensitively."""
     spelled = evolve(MIRRORED, fields=[(n.title(), value) for n, value in MIRRORED.fields])
     assert "GET /repos/o/r: X-RateLimit-Limit is spelled X-Ratelimit-Limit by the mirror" in (

@@ -335,11 +335,11 @@ def _feed_snapshot(raw: bytes) -> None:
         _feed_snapshot,
     ],
 )
-def test_what_comes_in_pieces(feed: Callable[[bytes], None]) -> None:
+def test_input_in_pieces(feed: Callable[[bytes], None]) -> None:
     """A parser does not read again what it has read; a CONNECT response has its own small limit."""
     assert not grows_too_fast(feed)
 
 
-def test_what_is_exempt_is_there() -> None:
+def test_exempt_functions_exist() -> None:
     """The list has no entry too many."""
     assert not set(EXEMPT) - set(functions())

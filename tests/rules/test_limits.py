@@ -536,7 +536,7 @@ class Fleet(TwoReplicas):
         assert (await other).outcome == "detail=secondary-limit"
         assert not self.github.log
 
-    async def test_probe_that_takes_too_long_is_replaced(self) -> None:
+    async def test_slow_probe_is_replaced(self) -> None:
         """Another one is sent meanwhile."""
         self.patch(limit_probes, "_LONGEST_S", 12_345.0)
         self.patch(limit_probes, "_WAIT_S", 30.0)

@@ -31,7 +31,7 @@ class SelfLimiting(TestCase):
             for _ in range(count)
         ]
 
-    async def test_fleet_keeps_to_the_limit_of_requests_in_flight(self) -> None:
+    async def test_fleet_observes_the_limit_of_requests_in_flight(self) -> None:
         """By token, until the end of the response; all have responses."""
         self.github.delay_s = 0.02
         homes = await self.fleet(3, max_in_flight_per_credential=4)
@@ -45,7 +45,7 @@ class SelfLimiting(TestCase):
             assert got.status == 200
         assert max(self.github.most_in_flight.values()) <= 4
 
-    async def test_fleet_keeps_to_the_points_of_a_minute(self) -> None:
+    async def test_fleet_observes_the_points_of_a_minute(self) -> None:
         """A request that would wait too long gets a 503 with `Retry-After`."""
         self.patch(rate_limiter, "LONGEST_WAIT_S", 1.0)
         homes = await self.fleet(2, points_per_minute=10)

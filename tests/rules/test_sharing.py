@@ -79,7 +79,7 @@ class Sharing(TestCase):
             self.tag({"of": "user0", "new": True}, "user1-1"),
         ]
 
-    async def test_candidates_of_the_same_login_come_first(self) -> None:
+    async def test_candidates_of_the_same_login_are_first(self) -> None:
         """Another token of a user sends first the tag of the user's latest representation."""
         self.github.put("/own", lambda login, _: {"of": login})
         for user in (0, 1, 2):

@@ -147,7 +147,7 @@ class Stale(TestCase):
         name = mirror.credentials.names.name(b"token alice-1")
         assert mirror.users.login(name, mirror.now()) is None
 
-    async def test_content_too_large_to_hold_goes_to_each_client(self) -> None:
+    async def test_content_too_large_to_hold_is_sent_to_each_client(self) -> None:
         """Incoming content cannot be streamed to two clients of a flight."""
         self.github.put("/thing", {"text": "".join(map(str, range(60_000)))})
         barrier = self.github.hold("/thing")

@@ -291,7 +291,7 @@ class Tags(Case):
         reply = await send(self.github, "/a", Accept_Encoding="gzip")
         assert reply["ETag"] == strong
 
-    async def test_pretty_printing_keeps_the_tag(self) -> None:
+    async def test_pretty_printing_preserves_the_tag(self) -> None:
         """JSON is pretty-printed for curl and the like after its tag was computed."""
         self.github.put("/a", {"a": 1})
         plain = await send(self.github, "/a")
@@ -1001,7 +1001,7 @@ class Faults(Case):
             assert (reply.status, reply.clean) == (200, clean)
             assert len(reply.content) == int(reply["Content-Length"]) // 2
 
-    async def test_silent_faults_keep_the_connection_open(self) -> None:
+    async def test_connection_remains_open_during_silent_faults(self) -> None:
         """No response, or half of one, is sent while the connection stays open."""
         for kind in ("timeout", "idle-in-content"):
             self.github.fault("/a", kind, times=1)
@@ -1186,7 +1186,7 @@ class Controls(Case):
         await self.control("open", path="/zen")
         assert (await waiting).status == 200
 
-    async def test_populate_creates_resources_of_the_given_size(self) -> None:
+    async def test_populate_creates_resources_of_the_requested_size(self) -> None:
         """Resources for benchmarks have the requested size, and are equal for all users."""
         populate(self.github, resources=2, users=2, lists=1, items=40, size_bytes=23_000)
         one = await send(self.github, "/repos/bench/repo-1", token="token0")

@@ -70,7 +70,7 @@ class OnCall(TestCase):
         (value,) = re.findall(rf"^{re.escape(series)} (\S+)$", content, re.MULTILINE)
         return str(value)
 
-    async def test_redis_is_gone(self) -> None:
+    async def test_redis_is_unavailable(self) -> None:
         """One line has the address, the reason and what replaces it; no request fails."""
         github, redis = await self.github(), start_redis(self)
         sections = {

@@ -621,7 +621,7 @@ class InRedis(Kept):
         await settled(home.parts.store)
         assert (await home.get(PATHS[0], token="alice-1")).outcome == "hit; detail=fresh"
 
-    async def test_restore_keeps_later_refusals(self) -> None:
+    async def test_restore_preserves_later_refusals(self) -> None:
         """A refusal after the snapshot stays in force after the restore."""
         home = await self.another()
         await self.poll(home)

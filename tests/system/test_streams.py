@@ -13,7 +13,7 @@ MOST = 64 << 20
 
 
 @pytest.mark.parametrize(("uploads", "readers"), [(10, 0), (0, 8), (10, 8)])
-def test_streaming_keeps_memory_and_file_descriptors_bounded(uploads: int, readers: int) -> None:
+def test_streaming_has_bounded_memory_and_file_descriptors(uploads: int, readers: int) -> None:
     """Uploads of 20 MB and clients that do not read 40 MB stay within their budgets."""
     with FarEnd() as github, BlockingMirror({"github": {"api_url": github.url}}) as mirror:
         assert upload(mirror.url, count=1, size=100) == []

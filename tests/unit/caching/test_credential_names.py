@@ -79,7 +79,7 @@ def test_a_value_without_a_token_has_its_own_name(authorization: bytes | None) -
     assert names.token_of(Fields(lines)) == names.name(authorization)
 
 
-def test_older_secrets_give_older_names() -> None:
+def test_older_secrets_have_older_names() -> None:
     """The current secret names credentials, and former ones are known by theirs."""
     former, current = CredentialNames(b"old", b"o"), CredentialNames(b"new", b"o")
     names = CredentialNames.by((b"new", b"old"), b"o")

@@ -43,7 +43,7 @@ NOW = 1000.0
         (404, None, {"content": b"x" * (MOST_CONTENT_BYTES + 1)}, False),
     ],
 )
-def test_what_may_be_repeated(
+def test_repeatable_responses(
     status: int, line: tuple[bytes, bytes] | None, more: dict[str, Any], may: bool
 ) -> None:
     """A small 404, 410 or 301 without a validator, which varies by no more than the key."""

@@ -71,7 +71,7 @@ def sent(conditional: ConditionalRequest) -> tuple[bytes, ...]:
     return tuple(each.tag for each in conditional.validators)
 
 
-def test_the_grants_entity_tag_comes_first() -> None:
+def test_the_grants_entity_tag_is_first() -> None:
     """Then those computed for what others brought."""
     conditional = rung(WITH_TAGS, GET, OLD, stored=STORED, computed=COMPUTED)
     assert conditional.validators == (OWN, THEIRS)
@@ -215,7 +215,7 @@ def test_shared_candidates(
     assert [each.digest for each in found] == digests
 
 
-def test_candidates_of_the_same_login_come_first() -> None:
+def test_candidates_of_the_same_login_are_first() -> None:
     """Another token of the same user is likely to receive the same response."""
     known = Known(entries=(entry("theirs"), entry("mine", principal="alice")))
     found = shared_candidates(GET, known, Sharing(), lambda: "alice", NOW)

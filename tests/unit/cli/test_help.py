@@ -35,7 +35,7 @@ def test_each_command_explains_itself(operator: Operator, command: tuple[str, ..
 
 
 @pytest.mark.parametrize("command", sorted({*COMMANDS} - GROUPS), ids=" ".join)
-def test_all_take_the_same_options(operator: Operator, command: tuple[str, ...]) -> None:
+def test_all_have_the_same_options(operator: Operator, command: tuple[str, ...]) -> None:
     """What is learned of one command holds for the others."""
     output = operator.bare(*command, "--help").out
     for option in ("-c, --config FILE", "--json", "-q, --quiet", "-v, --verbose"):
@@ -69,7 +69,7 @@ def test_the_version_is_printed(operator: Operator) -> None:
     ],
     ids=" ".join,
 )
-def test_what_makes_no_sense_is_refused(operator: Operator, typed: tuple[str, ...]) -> None:
+def test_invalid_arguments_are_refused(operator: Operator, typed: tuple[str, ...]) -> None:
     """With status 2, and as JSON with the option for it."""
     ended = operator.bare(*typed)
     assert (ended.status, ended.out) == (2, "")

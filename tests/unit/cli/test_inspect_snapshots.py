@@ -124,7 +124,7 @@ def damaged(whole: bytes) -> dict[str, tuple[bytes, str, str]]:
     }
 
 
-def test_what_is_whole_and_what_is_not(operator: Operator, kept: Path) -> None:
+def test_complete_and_damaged_snapshots_are_listed(operator: Operator, kept: Path) -> None:
     """Each is judged for itself, with what is wrong and where; status 1 if one is damaged."""
     whole = packed(some())
     cases = damaged(whole)
@@ -155,7 +155,7 @@ def test_what_is_whole_and_what_is_not(operator: Operator, kept: Path) -> None:
 
 
 @pytest.mark.parametrize("command", ["verify", "show"])
-def test_what_cannot_be_restored_here_is_unusable(
+def test_snapshot_of_another_secret_is_unusable(
     operator: Operator, kept: Path, command: str
 ) -> None:
     """Without records, of another secret, or not sealed at all: named, and status 1."""
@@ -235,7 +235,7 @@ def test_names_that_are_none(operator: Operator, kept: Path, command: str) -> No
 # Showing.
 
 
-def test_what_is_in_one(operator: Operator, kept: Path) -> None:
+def test_content_of_a_snapshot(operator: Operator, kept: Path) -> None:
     """The header, and the number of records of each kind; no hash, no content, no secret."""
     content = packed([*some(content=b'["spam %d"]'), (b"something newer", b"1234")])
     put(kept, content)
@@ -265,7 +265,7 @@ def test_what_is_in_one(operator: Operator, kept: Path) -> None:
         assert secret not in ended.out
 
 
-def test_what_is_in_one_for_programs(operator: Operator, kept: Path) -> None:
+def test_content_of_a_snapshot_as_json(operator: Operator, kept: Path) -> None:
     """The same keys, with any content."""
     pairs = some()
     content = packed(pairs)
@@ -299,7 +299,7 @@ def test_what_is_in_one_for_programs(operator: Operator, kept: Path) -> None:
     assert sum(each["bytes"] for each in records.values()) == size
 
 
-def test_what_can_be_seen_of_a_damaged_one(operator: Operator, kept: Path) -> None:
+def test_content_of_a_damaged_snapshot(operator: Operator, kept: Path) -> None:
     """The records at its beginning, marked as incomplete; status 1."""
     pairs = some(3000)
     content = packed(pairs)

@@ -107,7 +107,7 @@ class InABucket(TestCase):
         assert faults[NEWEST]["code"] == "target"
         assert faults[OLDER] is None
 
-    async def test_one_that_goes_meanwhile(self) -> None:
+    async def test_snapshot_that_is_deleted_meanwhile(self) -> None:
         """Was superseded, and that is no fault; but nothing at all was found well then."""
         operator, bucket = await self.home()
         bucket.way.fault(lambda sent: sent.path.endswith(NEWEST), Fault(404, "NoSuchKey"))

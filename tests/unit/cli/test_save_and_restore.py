@@ -81,7 +81,9 @@ def test_there_and_back(operator: Operator, kept: Path, redis: RedisServer) -> N
     assert 0.8 * 900_000 < redis.send("PTTL", LEASES["save"]) <= 0.9 * 900_000
 
 
-def test_what_is_superseded_goes(operator: Operator, kept: Path, redis: RedisServer) -> None:
+def test_superseded_snapshots_are_deleted(
+    operator: Operator, kept: Path, redis: RedisServer
+) -> None:
     """`keep` counts for manual snapshots, too."""
     operator.configure({"snapshot": {"keep": 1}})
     old = put(kept, packed(some()))
@@ -165,7 +167,7 @@ def test_nothing_newer_is_replaced(operator: Operator, kept: Path, redis: RedisS
     assert redis.send("GET", b"ghmirror:" + name) == new
 
 
-def test_of_another_secret_nothing_comes_back(
+def test_nothing_is_restored_with_another_secret(
     operator: Operator, kept: Path, redis: RedisServer
 ) -> None:
     """It is not restored from, named or not, and the store does not count as filled."""
@@ -282,7 +284,7 @@ def test_redis_wants_another_password(operator: Operator, kept: Path, command: s
         assert "NOAUTH" in line
 
 
-def test_redis_takes_no_changes(operator: Operator, kept: Path, redis: RedisServer) -> None:
+def test_redis_refuses_changes(operator: Operator, kept: Path, redis: RedisServer) -> None:
     """Nothing can be agreed on, and nothing is half done."""
     put(kept, packed(some()))
     redis.send("CONFIG", "SET", "maxmemory", "1")

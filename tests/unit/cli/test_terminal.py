@@ -133,7 +133,7 @@ def test_it_can_be_ended_while_it_waits_for_redis(operator: Operator, kept: Path
     assert "Traceback" not in ended.err
 
 
-def test_what_was_begun_is_taken_back(operator: Operator, kept: Path, redis: RedisServer) -> None:
+def test_interruption_is_cleaned_up(operator: Operator, kept: Path, redis: RedisServer) -> None:
     """A partial snapshot is deleted, and the lease released: a mirror can make the next one."""
     put(kept, packed(some()))
     assert operator.run("snapshot", "restore").status == 0
@@ -153,7 +153,7 @@ def test_what_was_begun_is_taken_back(operator: Operator, kept: Path, redis: Red
     assert not redis.send("EXISTS", LEASES["save"])
 
 
-def test_the_cursor_comes_back_at_once(operator: Operator, kept: Path, redis: RedisServer) -> None:
+def test_the_cursor_is_restored_at_once(operator: Operator, kept: Path, redis: RedisServer) -> None:
     """After two interrupts, and of a dead process, the cursor is still visible."""
     put(kept, packed(some()))
     assert operator.run("snapshot", "restore").status == 0

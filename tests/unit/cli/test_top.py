@@ -313,7 +313,7 @@ def test_a_reader_that_ends_early_is_no_error(operator: Operator, url: str) -> N
     process.stderr.close()
 
 
-def test_sigterm_gives_the_terminal_back(operator: Operator, url: str) -> None:
+def test_sigterm_restores_the_terminal(operator: Operator, url: str) -> None:
     """However it is ended."""
     with operator.terminal("top", "--url", url) as terminal:
         terminal.until("Quota")

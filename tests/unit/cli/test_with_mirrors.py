@@ -21,7 +21,7 @@ from tests.unit.cli.records import SECRET, packed, put, some
 class WithAMirror(TestCase):
     """A real twistd, and the real command, on one Redis."""
 
-    async def test_what_was_paid_is_not_paid_again(self) -> None:
+    async def test_restored_responses_are_not_paid_again(self) -> None:
         """Saved by hand, lost, and restored by hand: another mirror pays nothing for it."""
         made = tempfile.TemporaryDirectory()
         self.addCleanup(made.cleanup)

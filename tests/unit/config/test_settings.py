@@ -257,7 +257,7 @@ def test_each_option_is_explained_in_one_sentence(option: Option) -> None:
     assert value_of(Settings(), option) == option.parse(option.default)
 
 
-def test_only_secrets_have_a_path_beside_them_and_are_kept_out_of_sight() -> None:
+def test_only_secrets_have_a_path_option_and_are_hidden() -> None:
     names = {(option.section, option.name) for option in OPTIONS}
     beside = {key for key in names if (key[0], f"{key[1]}_path") in names}
     assert beside == {(option.section, option.name) for option in OPTIONS if option.secret}
@@ -398,7 +398,7 @@ def test_each_bad_entry_of_a_list_is_a_fault() -> None:
     ]
 
 
-def test_a_file_may_be_indented_and_commented_and_come_from_windows(ini: Load) -> None:
+def test_a_file_may_have_indentation_comments_and_line_ends_of_windows(ini: Load) -> None:
     settings = ini(
         "\ufeff; comment\r\n# comment\r\n  [cache] ; comment\r\n  share=no\r\n"
         "  fresh_for = 5s ; = 6s\r\n  collapse_wait =\t3s\t; x\r\n[log]\r\nlevel = debug"
@@ -472,7 +472,7 @@ def test_a_secret_is_the_rest_of_its_line(ini: Load) -> None:
     assert settings.cache.credential_secrets() == (SECRET.encode(),)
 
 
-def test_a_secret_from_the_environment_is_taken_as_it_is() -> None:
+def test_a_secret_from_the_environment_is_unchanged() -> None:
     """But for one line break at its end, which is how they are often made."""
     for end in ("", "\n", "\r\n"):
         environ = {"GHMIRROR_CACHE_CREDENTIAL_SECRET": f" {SECRET} {end}"}

@@ -90,7 +90,7 @@ def test_malformed_members_are_skipped(value: bytes, members: tuple[bytes, ...])
 
 
 @given(st.binary())
-def test_any_bytes_give_well_formed_members(value: bytes) -> None:
+def test_any_bytes_are_parsed_to_well_formed_members(value: bytes) -> None:
     """No value makes the parser fail or return an invalid tag."""
     assert all(map(tags.is_entity_tag, tags.parse_entity_tags(value)))
 

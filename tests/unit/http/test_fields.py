@@ -18,7 +18,7 @@ def test_tokens() -> None:
 
 
 @given(lines)
-def test_lines_keep_order_and_values(found: list[tuple[bytes, bytes]]) -> None:
+def test_lines_have_order_and_values_unchanged(found: list[tuple[bytes, bytes]]) -> None:
     """Only names change, to lower case."""
     assert list(Fields(tuple(found))) == [(name.lower(), value) for name, value in found]
 

@@ -154,7 +154,7 @@ class Replies(SynchronousTestCase):
                 "Redis value too large, counts as missing: server=redis.test:6379 length=11"
             )
 
-    def test_large_values_take_no_memory(self) -> None:
+    def test_large_values_use_no_memory(self) -> None:
         """What is received of them is not buffered."""
         one = ready(largest_bytes=1000)
         got = one.execute(b"X")

@@ -116,7 +116,7 @@ class Faults(TestCase):
         self.server.restart()
         await self.recovers()
 
-    async def test_the_memory_store_keeps_its_own_limit(self) -> None:
+    async def test_the_memory_store_observes_its_own_limit(self) -> None:
         """Local copies beside Redis may be larger."""
         host, port = self.between.address
         home = await open_home(

@@ -113,7 +113,7 @@ class Histories(Mirrors):
         self.server.start()
         assert not await usable(await self.mirror())
 
-    async def test_a_rolling_update_keeps_permissions(self) -> None:
+    async def test_a_rolling_update_preserves_permissions(self) -> None:
         """A mirror starts while another one runs."""
         assert await usable(await self.mirror())
         await self.one.close()
@@ -150,7 +150,7 @@ class Histories(Mirrors):
             await granted(self.one, reactor.seconds())
             assert await usable(self.one)
 
-    async def test_an_emptied_server_keeps_the_history(self) -> None:
+    async def test_an_emptied_server_has_the_same_history(self) -> None:
         """All epochs are deleted with it."""
         before = self.one.redis.history
         for _ in range(3):

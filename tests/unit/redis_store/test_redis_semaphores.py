@@ -162,7 +162,7 @@ class RedisSemaphoresTests(TestCase):
         await self.semaphores.renew(Capacity(ALICE, "f", 10), late)
         assert (await self.renew("two", 9)).held == 1
 
-    async def test_more_replicas_than_permits_take_turns(self) -> None:
+    async def test_more_replicas_than_permits_alternate(self) -> None:
         """A replica whose turn is over moves to the end of the queue; all have turns."""
         self.semaphores.turn_ms = 0
         names = [f"p{number}" for number in range(7)]

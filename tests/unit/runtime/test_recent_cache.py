@@ -26,7 +26,7 @@ def test_recent_values_are_cached() -> None:
     assert lately.get(0) is None
 
 
-def test_removed_value_is_gone() -> None:
+def test_removed_value_is_not_found() -> None:
     """From both generations; a value that replaces another one evicts nothing."""
     lately: RecentCache[int, int] = RecentCache(2)
     for number in (1, 2, 3):

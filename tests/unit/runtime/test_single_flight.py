@@ -191,7 +191,7 @@ class Flights(SynchronousTestCase):
         assert self.unwanted == ["late"]
         assert not len(self.flights)
 
-    def test_a_name_that_is_taken_stays_with_its_flight(self) -> None:
+    def test_a_name_in_use_belongs_to_its_flight(self) -> None:
         """Both flights continue."""
         self.flights.detach("other", self.call)
         before, flight = self.flights.flight("other"), Flight[str]()
@@ -287,7 +287,7 @@ class Waiting(SynchronousTestCase):
         assert self.waited.called
         assert not self.clock.getDelayedCalls()
 
-    def test_a_result_that_is_not_taken_is_unwanted(self) -> None:
+    def test_a_result_without_a_caller_is_unwanted(self) -> None:
         """It is simultaneous with the end of the wait."""
         waiting = self.start(takes=False)
         self.waited.callback("result")

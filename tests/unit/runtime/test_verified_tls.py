@@ -276,7 +276,7 @@ class Places(TestCase):
         with patch.dict(os.environ, {**ENVIRONMENT, "AWS_CA_BUNDLE": str(self.ca_path)}):
             await self.each(connect)
 
-    async def test_wildcard_stands_for_one_leftmost_label(self) -> None:
+    async def test_wildcard_matches_one_leftmost_label(self) -> None:
         """For one whole label."""
         host = "api.github.example"
         names = {

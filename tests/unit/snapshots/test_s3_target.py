@@ -243,7 +243,7 @@ class Trouble(WithBucket):
             assert await content_of(target) == content
         assert await bucket.uploads() == []
 
-    async def test_service_that_keeps_throttling(self) -> None:
+    async def test_service_that_always_throttles(self) -> None:
         """503 SlowDown repeatedly: the message names it, and nothing is left."""
         bucket, target = await self.opened()
         bucket.way.fault(second_part, Fault(503, "SlowDown"))

@@ -84,7 +84,7 @@ class Scheduled(SynchronousTestCase):
         self.clock.advance(INTERVAL)
         assert self.began == [INTERVAL, 2 * INTERVAL + 2.5, 4 * INTERVAL + 2.5]
 
-    def test_the_first_run_may_come_sooner(self) -> None:
+    def test_the_first_run_may_be_earlier(self) -> None:
         """Such as at once."""
         self.schedule(first_after_s=10.0)
         self.clock.advance(10)

@@ -96,9 +96,7 @@ FULL, EMPTY = 1000, 90
 
 
 @given(st.lists(names.map(lambda name: SnapshotName(name.owner[:1], name.at_ms))), st.data())
-def test_newest_of_each_owner_are_kept(
-    given_names: list[SnapshotName], data: st.DataObject
-) -> None:
+def test_newest_of_each_owner_remain(given_names: list[SnapshotName], data: st.DataObject) -> None:
     """The newest ones, none of which is older than a deleted one."""
     keep = data.draw(st.integers(1, 4))
     gone = set(superseded([StoredSnapshot(name, FULL) for name in given_names], keep))
@@ -156,7 +154,7 @@ def test_order_is_by_the_clock_of_the_target() -> None:
     assert superseded([ahead, *others], 1) == (ahead.name, others[0].name)
 
 
-def test_newest_full_snapshot_is_kept_as_well() -> None:
+def test_newest_full_snapshot_remains_as_well() -> None:
     """Snapshots of a store that has lost most of its records do not push out the last full one."""
 
     def kept(keep: int, *sizes: int) -> list[int]:

@@ -250,7 +250,7 @@ def peak_of_opening(codec: Codec, kind: RecordKind[Any], blob: bytes) -> int:
 
 
 @pytest.mark.parametrize("stated", [10**8, 10**6, sys.maxsize, 2**64 - 1])
-def test_a_forged_record_takes_no_more_memory_than_the_largest_content(stated: int) -> None:
+def test_a_forged_record_uses_no_more_memory_than_the_largest_content(stated: int) -> None:
     """Its gzip is a thousand times as large without its coding; its digest would be right."""
     codec, largest = Codec(largest_content_bytes=10**6), 10**6
     content = bytes(10**8)
@@ -270,7 +270,7 @@ def test_content_of_the_largest_size_opens() -> None:
 
 
 @pytest.mark.parametrize("array", [b"\xdd" + struct.pack(">I", 10**6), b"\xdc\xff\xff"])
-def test_a_forged_payload_takes_no_more_memory_than_a_few_times_its_size(array: bytes) -> None:
+def test_a_forged_payload_uses_no_more_memory_than_a_few_times_its_size(array: bytes) -> None:
     """Lengths of arrays in arrays are not believed."""
     payload = array * 1000 + b"\xc0" * 10**6
     head = struct.pack(">BBcBddI", MAGIC, VERSION, b"G", 0, 1.0, 2.0, len(payload))

@@ -205,7 +205,7 @@ class Waits(SynchronousTestCase):
         self.failureResultOf(gone, CancelledError)
         assert waiters == []
 
-    def test_lag_is_what_timers_are_late_by(self) -> None:
+    def test_lag_is_the_delay_of_timers(self) -> None:
         """Nothing while all succeed."""
         clock = Clock()
         lag = ReactorLag(clock)

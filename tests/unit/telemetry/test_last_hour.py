@@ -64,7 +64,7 @@ def test_outcomes_are_shown_by_minute(scene: Scene) -> None:
     ]
 
 
-def test_only_an_hour_of_samples_is_kept(scene: Scene) -> None:
+def test_samples_older_than_an_hour_are_removed(scene: Scene) -> None:
     """After days there are sixty minutes, of which all that happened in them is known."""
     scene.clock.pump([60.0] * 3 * MINUTES)
     for _ in range(MINUTES):

@@ -197,7 +197,7 @@ def test_page_does_not_close_circuit_opened_by_failures(scene: BreakerScene) -> 
     assert scene.is_open()
 
 
-def test_unreadable_page_keeps_its_status_for_a_while(scene: BreakerScene) -> None:
+def test_status_outlives_an_unreadable_page_for_a_while(scene: BreakerScene) -> None:
     """Then the status expires."""
     scene.breaker.note_page_unreadable(scene.now)
     assert not scene.is_open()

@@ -194,7 +194,7 @@ class Fleet(TestCase):
         await DeferredList(polling, fireOnOneErrback=True, consumeErrors=True)
         assert self.github.most_in_flight <= 8
 
-    async def test_permit_in_use_is_not_given_away(self) -> None:
+    async def test_permit_in_use_is_not_reassigned(self) -> None:
         """A replica with demand waits for its release."""
         first, second = await self.start(2)
         permits = [await first.acquire(ALICE, "core") for _ in range(8)]
@@ -224,7 +224,7 @@ class Fleet(TestCase):
         (await alice).release()
         assert self.github.most_in_flight <= 2
 
-    async def test_idle_permits_are_given_back(self) -> None:
+    async def test_idle_permits_are_returned(self) -> None:
         """No row is left in Redis, and no queue in the process."""
         await self.start(2)
         await self.send_all(10)
@@ -245,7 +245,7 @@ class Fleet(TestCase):
         assert not self.server.send("HEXISTS", f"ghmirror:{{{ALICE}}}:b:f", slots_of(dead).owner)
         assert len(permits) == 8
 
-    async def test_closed_replica_gives_back_at_once(self) -> None:
+    async def test_closed_replica_returns_its_permits_at_once(self) -> None:
         """No other replica waits for the end of its lease."""
         first, second = await self.start(2)
         for _ in range(8):
@@ -441,7 +441,7 @@ class Fleet(TestCase):
         await self.send_all(60)
         assert self.github.most_in_flight == 40 // 10
 
-    async def test_lease_that_was_not_given_back_is_replaced(self) -> None:
+    async def test_lease_that_was_not_returned_is_replaced(self) -> None:
         """A new semaphore of the same process replaces it."""
         (one,) = await self.start(1)
         self.patch(fleet_semaphore, "LEASE_S", 3600.0)
