@@ -1,9 +1,8 @@
 """Classes of immutable values, whose instances are made as fast as mutable ones.
 
-The `__init__` of a class that attrs freezes sets each attribute by a call. A request makes some
-twenty values with 150 attributes. As mutable classes they take 8 % less CPU in all (paired slices
-of the fleet trace). So type checkers hold these values to be immutable, and the interpreter does
-not.
+The `__init__` of a class that attrs freezes sets each attribute by a call, which takes 0.06 µs
+longer. A request makes some twenty values with 150 attributes, so that is about 2 % of its CPU. So
+type checkers hold these values to be immutable, and the interpreter does not.
 """
 
 from __future__ import annotations
