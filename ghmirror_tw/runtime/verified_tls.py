@@ -9,9 +9,10 @@ sections 6.3 and 6.5). Every other result, an exception included, ends the hands
 
 from __future__ import annotations
 
+import re
 from contextlib import suppress
 from ipaddress import IPv4Address, IPv6Address, ip_address
-from typing import Any
+from typing import Any, Final
 
 from attrs import frozen
 from cryptography import x509
@@ -22,6 +23,10 @@ from twisted.internet.endpoints import wrapClientTLS
 from twisted.internet.interfaces import IOpenSSLClientConnectionCreator, IStreamClientEndpoint
 from twisted.internet.ssl import CertificateOptions
 from zope.interface import implementer
+
+#: The bytes of a DNS name, perhaps after a wildcard. `service_identity` ignores white space around
+#: a name, so that it is refused before.
+_DNS_NAME: Final = re.compile(r"(?:\*\.)?[A-Za-z0-9._-]+")
 
 
 class ServerIdentityError(SSL.Error):
@@ -51,9 +56,9 @@ def names_host(certificate: x509.Certificate, host: str) -> bool:
     if address is not None:
         return address in names.get_values_for_type(x509.IPAddress)
     identity = DNS_ID(host)
-    for name in names.get_values_for_type(x509.DNSName):
+    for name in filter(_DNS_NAME.fullmatch, names.get_values_for_type(x509.DNSName)):
         with suppress(CertificateError):
-            if identity.verify(DNSPattern.from_bytes(name.encode("latin-1"))):
+            if identity.verify(DNSPattern.from_bytes(name.encode("ascii"))):
                 return True
     return False
 

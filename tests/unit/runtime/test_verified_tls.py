@@ -118,6 +118,11 @@ REFUSED: Final = (
     Case("another name", (x509.DNSName("localhost.example"),)),
     Case("an empty name", (x509.DNSName(""),)),
     Case("a zero byte in it", (x509.DNSName("localhost\0.example"),)),
+    # `service_identity` strips a name before it compares it.
+    Case("a tab before it", (x509.DNSName("\tlocalhost"),)),
+    Case("a space after it", (x509.DNSName("localhost "),)),
+    Case("line ends around it", (x509.DNSName("\nlocalhost\r\n"),)),
+    Case("a space inside it", (x509.DNSName("localhost example"),)),
     Case("names that cannot be parsed", None, raw_names=b"\x30\x03\x82\x05x"),
     Case("another authority", (LOCALHOST,), signed="other"),
     Case("self-signed", (LOCALHOST,), signed="self"),
@@ -345,6 +350,18 @@ def test_invalid_host_name_is_refused() -> None:
     for host in ("", "a b", "exa\0mple"):
         with pytest.raises(ValueError, match="DNS-ID"):
             VerifiedTLS.for_host(host, trust_root(""))
+
+
+def test_only_bytes_of_dns_names_match() -> None:
+    """Each other byte, before, after and inside a name, makes it another name."""
+    authority = Authority.new()
+    matching = set()
+    for byte in range(128):
+        for name in (f"{chr(byte)}a.example", f"a.example{chr(byte)}", f"a{chr(byte)}example"):
+            certificate = Case("", (x509.DNSName(name),)).made(authority).certificate
+            if names_host(certificate, "a.example"):
+                matching.add(name)
+    assert matching == {"a.example"}
 
 
 def test_ipv6_addresses_are_compared_as_addresses() -> None:
