@@ -26,9 +26,9 @@ from collections.abc import Sequence
 
 from benchmarks.process_control import exit_cleanly_on_signals
 from benchmarks.thresholds import MIB, Thresholds
-from tests.harness.hostile import ATTACKS, BadServer, Victim, opened, resident, sections, settled
+from tests.harness.attacks import ATTACKS, BadServer, Victim, opened, resident, sections, settled
+from tests.harness.bulk_streams import watched
 from tests.harness.running import BlockingMirror
-from tests.harness.streaming import watched
 
 MOST_MIB = 64
 CALM_S = 2.0

@@ -23,8 +23,8 @@ from collections.abc import Sequence
 
 from benchmarks.process_control import exit_cleanly_on_signals
 from benchmarks.thresholds import MIB, Thresholds
+from tests.harness.bulk_streams import FarEnd, Readers, upload, watched
 from tests.harness.running import BlockingMirror
-from tests.harness.streaming import FarEnd, Readers, upload, watched
 
 FULL = (100, 200)
 MOST_MIB = 64

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import settings
 
 from tests.fakes.s3 import serving
-from tests.harness.tracing import untraced
+from tests.harness.untraced_code import untraced
 
 # A busy machine is no failure.
 settings.register_profile("patient", deadline=None)

@@ -14,9 +14,9 @@ from tests.harness.running import ROOT
 # and TLS through cffi, sockets and timers. Left out is what runs long and shows nothing of that.
 TESTS = (
     "tests/rules/test_client_responses.py",
-    "tests/rules/test_collapse.py",
+    "tests/rules/test_collapsed_requests.py",
     "tests/rules/test_links.py",
-    "tests/rules/test_memory.py",
+    "tests/rules/test_stored_records.py",
     "tests/rules/test_own_writes.py",
     "tests/rules/test_sharing.py",
     "tests/rules/test_validators.py",

@@ -21,7 +21,7 @@ from ghmirror_tw.web.client_channel import MirrorChannel
 from ghmirror_tw.web.client_connections import MirrorSite
 from ghmirror_tw.web.mirror_request import MirrorRequest
 from ghmirror_tw.web.response_head import head_of
-from tests.fakes.in_memory import HOST, ClientTransport, ContentCollector
+from tests.fakes.in_memory_connections import HOST, ClientTransport, ContentCollector
 from tests.fuzz import reference
 from tests.fuzz.input_values import fields_of, ways
 

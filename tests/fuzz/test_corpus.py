@@ -15,7 +15,7 @@ import pytest
 import ghmirror_tw
 from tests.fuzz.keep import LONGEST_BYTES, MOST
 from tests.fuzz.targets import CORPUS, TARGETS, inputs
-from tests.rules.test_growth import EXEMPT, functions, modules
+from tests.rules.test_linear_time import EXEMPT, functions, modules
 
 ROOT: Final = Path(__file__).parent.parent.parent
 

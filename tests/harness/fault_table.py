@@ -114,8 +114,8 @@ NO_TROUBLE: Final = {
     "no-etag": "a complete response that is not storable: see `tests/rules/test_storable.py`",
     "no-store": "a complete response that is not storable: see `tests/rules/test_storable.py`",
     "creation-limit": "it stops only what creates content: see `test_rules_limited`",
-    "login-limit": "a limit with other words: see `tests/rules/test_limited.py`",
-    "unmetered-limit": "a limit by its words only: see `tests/rules/test_limited.py`",
+    "login-limit": "a limit with other words: see `tests/rules/test_limited_responses.py`",
+    "unmetered-limit": "a limit by its words only: see `tests/rules/test_limited_responses.py`",
 }
 
 #: Cells that make no sense, and why.

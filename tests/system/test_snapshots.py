@@ -30,7 +30,7 @@ from ghmirror_tw.store.record_sealing import Codec
 from ghmirror_tw.store.store_interface import Pair
 from ghmirror_tw.wiring.snapshot_parts import snapshot_owner
 from tests.fakes.s3 import Fault, open_bucket
-from tests.fakes.scripted import Server
+from tests.fakes.scripted_server import Server
 from tests.harness.home import (
     Home,
     MovableReactor,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from tests.harness.bulk_streams import FarEnd, Readers, upload, watched
 from tests.harness.running import BlockingMirror
-from tests.harness.streaming import FarEnd, Readers, upload, watched
 
 #: By how much memory may grow, in bytes. Held whole, the uploads would be 200 MB and what is not
 #: read 320 MB.

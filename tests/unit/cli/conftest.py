@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from tests.harness.redis_servers import RedisServer
-from tests.unit.cli.command import Operator
-from tests.unit.cli.records import SECRET
+from tests.unit.cli.command_process import Operator
+from tests.unit.cli.snapshot_files import SECRET
 
 
 @pytest.fixture

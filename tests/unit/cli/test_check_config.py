@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tests.harness.certificates import Authority
-from tests.unit.cli.command import Operator
+from tests.unit.cli.command_process import Operator
 
 
 def test_a_good_one(operator: Operator) -> None:

@@ -12,7 +12,7 @@ from ghmirror_tw.cli.command_errors import CommandError, Status
 from ghmirror_tw.cli.output import Output
 from ghmirror_tw.snapshots.snapshot_errors import SnapshotError, UnusableError
 from tests.harness.running import ROOT
-from tests.unit.cli.command import Operator
+from tests.unit.cli.command_process import Operator
 
 PAGE = (ROOT / "docs" / "command.rst").read_text()
 SOURCES = "".join(path.read_text() for path in (ROOT / "ghmirror_tw" / "cli").glob("*.py"))

@@ -9,7 +9,7 @@ import pytest
 
 from ghmirror_tw import __version__
 from tests.harness.running import environment
-from tests.unit.cli.command import Operator
+from tests.unit.cli.command_process import Operator
 
 COMMANDS = [
     (),

@@ -11,9 +11,9 @@ import pytest
 from ghmirror_tw.cli import value_formatting
 from ghmirror_tw.snapshots.snapshot_format import BLOCK_BYTES
 from ghmirror_tw.store.record_sealing import Codec
-from tests.unit.cli.command import Operator
-from tests.unit.cli.records import API_URL, AT_MS, CODEC, OWNER, SECRET, packed, put, some
-from tests.unit.store.contract import ALICE, BOB
+from tests.unit.cli.command_process import Operator
+from tests.unit.cli.snapshot_files import API_URL, AT_MS, CODEC, OWNER, SECRET, packed, put, some
+from tests.unit.store.store_contract import ALICE, BOB
 
 NEWEST = f"ghmirror-{OWNER}-20261125T093000.123Z.snap"
 OLDER = "ghmirror-memory-host-20261125T092959.123Z.snap"

@@ -17,9 +17,9 @@ from ghmirror_tw.store.record_kinds import GRANT
 from tests.fakes.s3 import ENVIRONMENT, KEY_ID, Bucket, Fault, open_bucket
 from tests.fakes.s3 import SECRET as S3_SECRET
 from tests.harness.redis_servers import start_redis
-from tests.unit.cli.command import Ended, Operator
-from tests.unit.cli.records import AT_MS, CODEC, OWN_MARK_KEY, OWNER, SECRET, packed, some
-from tests.unit.store.contract import BOB, grant
+from tests.unit.cli.command_process import Ended, Operator
+from tests.unit.cli.snapshot_files import AT_MS, CODEC, OWN_MARK_KEY, OWNER, SECRET, packed, some
+from tests.unit.store.store_contract import BOB, grant
 
 NEWEST = f"ghmirror-{OWNER}-20261125T093000.123Z.snap"
 OLDER = f"ghmirror-{OWNER}-20261125T092959.123Z.snap"

@@ -12,8 +12,8 @@ from ghmirror_tw.store import record_names
 from ghmirror_tw.store.record_kinds import GRANT
 from ghmirror_tw.store.record_sealing import Codec
 from tests.harness.redis_servers import RedisServer
-from tests.unit.cli.command import Operator
-from tests.unit.cli.records import (
+from tests.unit.cli.command_process import Operator
+from tests.unit.cli.snapshot_files import (
     AT_MS,
     CODEC,
     FLEET,
@@ -24,7 +24,7 @@ from tests.unit.cli.records import (
     put,
     some,
 )
-from tests.unit.store.contract import ALICE, KEY, grant
+from tests.unit.store.store_contract import ALICE, KEY, grant
 
 LEASES = {what: f"ghmirror:{{{what}}}:lease:{FLEET}" for what in ("save", "restore")}
 

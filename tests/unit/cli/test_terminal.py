@@ -13,9 +13,9 @@ import pytest
 
 from tests.fakes.s3 import ENVIRONMENT
 from tests.harness.redis_servers import RedisServer
-from tests.unit.cli.command import Operator, Terminal, description, finish, interrupt
-from tests.unit.cli.holding import holding
-from tests.unit.cli.records import AT_MS, packed, put, some
+from tests.unit.cli.command_process import Operator, Terminal, description, finish, interrupt
+from tests.unit.cli.silent_server import holding
+from tests.unit.cli.snapshot_files import AT_MS, packed, put, some
 from tests.unit.cli.test_save_and_restore import LEASES
 
 ESCAPE = "\x1b"

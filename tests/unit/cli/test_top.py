@@ -25,8 +25,8 @@ from ghmirror_tw.cli.status_tables import sparkline, status_view
 from ghmirror_tw.config.settings import Settings
 from tests.harness.redis_servers import free_port
 from tests.page.scene import Scene, StandIn, busy, mirror_of
-from tests.unit.cli.command import Operator, finish, interrupt
-from tests.unit.cli.holding import holding
+from tests.unit.cli.command_process import Operator, finish, interrupt
+from tests.unit.cli.silent_server import holding
 
 HIDE, SHOW = "\x1b[?25l", "\x1b[?25h"
 ALONE, BACK = "\x1b[?1049h", "\x1b[?1049l"

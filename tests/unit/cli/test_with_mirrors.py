@@ -14,8 +14,8 @@ from tests.harness.home import fetch, open_github, until
 from tests.harness.redis_servers import start_redis
 from tests.harness.redis_sets import SERVICE, ClusterSet, SentinelSet
 from tests.harness.running import Mirror, start_mirror
-from tests.unit.cli.command import Ended, Operator
-from tests.unit.cli.records import SECRET, packed, put, some
+from tests.unit.cli.command_process import Ended, Operator
+from tests.unit.cli.snapshot_files import SECRET, packed, put, some
 
 
 class WithAMirror(TestCase):

@@ -10,7 +10,7 @@ from ghmirror_tw.github.media_types import (
     is_as_accepted,
     is_json,
 )
-from tests.rules.test_growth import grows_too_fast
+from tests.rules.test_linear_time import grows_too_fast
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ from ghmirror_tw.http.response_parser import (
 )
 from ghmirror_tw.upstream.http_connection import HTTPConnection
 from ghmirror_tw.upstream.incoming_response import IncomingResponse
-from tests.fakes.in_memory import ContentCollector
+from tests.fakes.in_memory_connections import ContentCollector
 
 STRICTER = {
     # Lines end in CR LF, and neither is elsewhere (RFC 9112, section 2.2); no line continues

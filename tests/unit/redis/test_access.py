@@ -19,7 +19,15 @@ from ghmirror_tw.redis.server_endpoint import Address, Credentials
 from ghmirror_tw.runtime.certificate_authorities import ReplaceableTrust, trust_root
 from tests.harness.certificates import Authority
 from tests.harness.redis_servers import free_port, start_redis
-from tests.unit.redis.nodes import GET, SET, SOON_S, WRITE, command, watched_node, working_node
+from tests.unit.redis.watched_nodes import (
+    GET,
+    SET,
+    SOON_S,
+    WRITE,
+    command,
+    watched_node,
+    working_node,
+)
 
 
 def logged(test: TestCase) -> list[str]:

@@ -21,8 +21,8 @@ from tests.fakes.interposer import interpose
 from tests.harness.certificates import Authority
 from tests.harness.redis_servers import RedisServer
 from tests.harness.redis_sets import ClusterSet, name_of, open_cluster
-from tests.unit.redis.load import Load, aside, maker, until
-from tests.unit.redis.nodes import READ, TIMEOUT_S, WRITE, command
+from tests.unit.redis.command_load import Load, aside, maker, until
+from tests.unit.redis.watched_nodes import READ, TIMEOUT_S, WRITE, command
 
 reactor: Any = global_reactor
 

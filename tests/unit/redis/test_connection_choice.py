@@ -9,7 +9,7 @@ from twisted.trial.unittest import TestCase
 from ghmirror_tw.redis import redis_connection as connection_module
 from ghmirror_tw.redis.servers_interface import Command
 from tests.harness.redis_servers import start_redis
-from tests.unit.redis.nodes import GET, Watched, command, working_node
+from tests.unit.redis.watched_nodes import GET, Watched, command, working_node
 
 
 class Together(TestCase):

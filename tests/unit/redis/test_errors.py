@@ -9,7 +9,7 @@ from txredisapi import ResponseError
 
 from tests.fakes.interposer import interpose
 from tests.harness.redis_servers import start_redis
-from tests.unit.redis.nodes import (
+from tests.unit.redis.watched_nodes import (
     CURRENT,
     GET,
     SET,

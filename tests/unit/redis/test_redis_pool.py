@@ -17,7 +17,15 @@ from ghmirror_tw.redis.redis_pool import RedisPool
 from ghmirror_tw.redis.server_endpoint import Credentials
 from tests.fakes.interposer import interpose
 from tests.harness.redis_servers import RedisServer, start_redis
-from tests.unit.redis.nodes import GET, SET, SOON_S, WRITE, command, watched_node, working_node
+from tests.unit.redis.watched_nodes import (
+    GET,
+    SET,
+    SOON_S,
+    WRITE,
+    command,
+    watched_node,
+    working_node,
+)
 
 
 def connected(server: RedisServer) -> int:

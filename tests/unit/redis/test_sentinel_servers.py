@@ -22,8 +22,8 @@ from tests.fakes.interposer import interpose
 from tests.harness.certificates import Authority
 from tests.harness.redis_servers import RedisServer
 from tests.harness.redis_sets import SERVICE, SentinelSet, open_sentinels
-from tests.unit.redis.load import aside, maker, until
-from tests.unit.redis.nodes import TIMEOUT_S, command
+from tests.unit.redis.command_load import aside, maker, until
+from tests.unit.redis.watched_nodes import TIMEOUT_S, command
 
 NEVER_S = 1e6
 SECRET = "correct-horse"

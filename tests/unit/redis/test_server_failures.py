@@ -13,7 +13,7 @@ from twisted.trial.unittest import TestCase
 from ghmirror_tw.redis.pipeline import _Pipeline
 from tests.fakes.interposer import interpose
 from tests.harness.redis_servers import start_redis
-from tests.unit.redis.nodes import (
+from tests.unit.redis.watched_nodes import (
     CURRENT,
     GET,
     READ,

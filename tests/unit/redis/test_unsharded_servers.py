@@ -12,7 +12,7 @@ from ghmirror_tw.redis.servers_interface import Command, IServers, RedisUnavaila
 from ghmirror_tw.redis.unsharded_servers import PrimaryAndReader, SingleServer
 from tests.fakes.interposer import interpose
 from tests.harness.redis_servers import RedisServer, start_redis
-from tests.unit.redis.nodes import (
+from tests.unit.redis.watched_nodes import (
     CURRENT,
     GET,
     READ,

@@ -11,7 +11,7 @@ from ghmirror_tw.store.store_interface import Deadline, LockOutcome
 from tests.harness.home import reactor, until
 from tests.harness.redis_servers import start_redis
 from tests.harness.redis_stores import at_rest, node_at, open_store, settled
-from tests.unit.store.contract import COLD, SOON
+from tests.unit.store.store_contract import COLD, SOON
 
 SHORT_S = 0.2
 

@@ -35,9 +35,9 @@ from tests.harness.redis_servers import RedisServer, start_redis
 from tests.harness.redis_sets import SERVICE, open_cluster, open_sentinels
 from tests.harness.redis_stores import DAY_S, PREFIX, SOON, node_at
 from tests.harness.running import ROOT
-from tests.unit.redis.load import aside, maker, until
-from tests.unit.redis.nodes import command
-from tests.unit.store.contract import ALICE, EPOCH, HELD, KEY, entry, grant, negative
+from tests.unit.redis.command_load import aside, maker, until
+from tests.unit.redis.watched_nodes import command
+from tests.unit.store.store_contract import ALICE, EPOCH, HELD, KEY, entry, grant, negative
 
 COMMAND = re.compile(r"^ +redis-cli (ACL SETUSER mirror (?:.+\\\n)*.+)$", re.MULTILINE)
 PASSWORD = "s3cret"

@@ -25,7 +25,17 @@ from tests.harness.home import reactor, until
 from tests.harness.redis_servers import start_redis
 from tests.harness.redis_sets import SERVICE, open_sentinels
 from tests.harness.redis_stores import node_at, open_store, settled
-from tests.unit.store.contract import ALICE, ANOTHER, BOB, EPOCH, HELD, KEY, SOON, entry, grant
+from tests.unit.store.store_contract import (
+    ALICE,
+    ANOTHER,
+    BOB,
+    EPOCH,
+    HELD,
+    KEY,
+    SOON,
+    entry,
+    grant,
+)
 
 
 async def known(store: FailoverStore) -> Known:

@@ -17,7 +17,7 @@ from ghmirror_tw.store.store_interface import Deadline
 from tests.harness.home import reactor, until
 from tests.harness.redis_servers import start_redis
 from tests.harness.redis_stores import node_at, open_store, settled
-from tests.unit.store.contract import (
+from tests.unit.store.store_contract import (
     ALICE,
     ANOTHER,
     BOB,

@@ -17,7 +17,7 @@ from ghmirror_tw.store.store_interface import Deadline
 from tests.harness.home import Home, open_home
 from tests.harness.redis_servers import start_redis
 from tests.harness.redis_stores import PREFIX, SOON, open_store, settled, written
-from tests.unit.store.contract import ALICE, BOB, HELD, KEY, OTHER, entry, grant
+from tests.unit.store.store_contract import ALICE, BOB, HELD, KEY, OTHER, entry, grant
 
 GRANT = f"{PREFIX}:{record_names.grant(KEY, ALICE).decode()}"
 LIST = f"{PREFIX}:{record_names.recency_list(KEY).decode()}"

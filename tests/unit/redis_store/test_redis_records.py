@@ -24,7 +24,18 @@ from tests.harness.redis_servers import start_redis
 from tests.harness.redis_sets import open_cluster
 from tests.harness.redis_stores import DAY_S, PREFIX, SOON, at_rest, node_at, open_store, settled
 from tests.unit.redis.test_cluster import cluster_at
-from tests.unit.store.contract import ALICE, BOB, COLD, EPOCH, HELD, KEY, OTHER, entry, grant, held
+from tests.unit.store.store_contract import (
+    ALICE,
+    BOB,
+    COLD,
+    EPOCH,
+    HELD,
+    KEY,
+    OTHER,
+    entry,
+    grant,
+    held,
+)
 
 GRANT_NAME = record_names.grant(KEY, ALICE)
 REFUSAL_NAME = record_names.refusal(KEY, ALICE)

@@ -12,7 +12,7 @@ from ghmirror_tw.store.store_interface import IStore
 from tests.harness.home import reactor
 from tests.harness.redis_servers import start_redis
 from tests.harness.redis_stores import open_store, settled
-from tests.unit.store.contract import Contract, Rules
+from tests.unit.store.store_contract import Contract, Rules
 
 
 class Redis(Rules, Contract):

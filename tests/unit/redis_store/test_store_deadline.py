@@ -17,7 +17,7 @@ from ghmirror_tw.store.store_interface import Deadline
 from tests.harness.home import Home, MovableReactor, open_home, reactor
 from tests.harness.redis_servers import start_redis
 from tests.harness.redis_stores import node_at, open_store, settled, written
-from tests.unit.store.contract import ALICE, HELD, KEY, SOON, entry, grant
+from tests.unit.store.store_contract import ALICE, HELD, KEY, SOON, entry, grant
 
 HOUR_S = 3600.0
 

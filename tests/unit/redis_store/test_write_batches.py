@@ -19,7 +19,7 @@ from tests.harness.redis_servers import start_redis
 from tests.harness.redis_sets import open_cluster
 from tests.harness.redis_stores import node_at, open_store, settled
 from tests.unit.redis.test_cluster import working
-from tests.unit.store.contract import ALICE, BOB, HELD, KEY, entry, grant
+from tests.unit.store.store_contract import ALICE, BOB, HELD, KEY, entry, grant
 
 KEYS = [CacheKey(b"/%d" % number) for number in range(20)]
 

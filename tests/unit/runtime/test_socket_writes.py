@@ -28,7 +28,7 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import TestCase
 
 from ghmirror_tw.runtime.socket_writes import LARGE_BYTES, MAX_QUEUED, SEVERAL, Outbox, send_now
-from tests.fakes.producers import Producer
+from tests.fakes.recording_producers import Producer
 from tests.harness.home import reactor, turn, until
 from tests.unit.upstream.test_tls import made_certificate
 

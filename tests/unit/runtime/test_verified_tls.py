@@ -43,13 +43,13 @@ from ghmirror_tw.snapshots.s3_target import S3Target
 from ghmirror_tw.snapshots.snapshot_errors import TargetError
 from ghmirror_tw.upstream.github_breaker import GitHubBreaker
 from ghmirror_tw.upstream.status_page import StatusPage
+from tests.fakes.forward_proxies import start_proxy
 from tests.fakes.github import GitHub
-from tests.fakes.proxies import start_proxy
 from tests.fakes.s3 import ENVIRONMENT
 from tests.harness.certificates import Authority
 from tests.harness.home import fetch, open_home, until
 from tests.system.test_layout import modules_of
-from tests.unit.redis.nodes import watched_node
+from tests.unit.redis.watched_nodes import watched_node
 from tests.unit.upstream.test_tls import Context
 
 reactor: Any = global_reactor

@@ -26,7 +26,7 @@ from ghmirror_tw.store.store_interface import Deadline, IArchive, Pair
 from tests.harness.home import reactor
 from tests.harness.redis_servers import start_redis
 from tests.harness.redis_stores import SOON, open_store, settled
-from tests.unit.store.contract import ALICE, BOB, EPOCH, HELD, KEY, OTHER, entry, grant, held
+from tests.unit.store.store_contract import ALICE, BOB, EPOCH, HELD, KEY, OTHER, entry, grant, held
 
 CODEC = Codec(b"secret")
 HEX32 = st.text("0123456789abcdef", min_size=32, max_size=32)

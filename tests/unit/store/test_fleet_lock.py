@@ -11,7 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from ghmirror_tw.redis.servers_interface import RedisUnavailableError
 from ghmirror_tw.store.fleet_lock import LEASE_S, LeaseRenewals, LockPolls
 from ghmirror_tw.store.store_interface import LockName
-from tests.unit.store.contract import ALICE, COLD, KEY
+from tests.unit.store.store_contract import ALICE, COLD, KEY
 
 AWAY = RedisUnavailableError("open", "it is away")
 

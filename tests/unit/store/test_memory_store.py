@@ -20,7 +20,7 @@ from ghmirror_tw.store.record_kinds import ENTRY, GRANT, NEGATIVE, REFUSAL, REPR
 from ghmirror_tw.store.record_names import RecordName
 from ghmirror_tw.store.store_interface import Deadline, IStore, LockOutcome
 from tests.harness.home import reactor
-from tests.unit.store.contract import (
+from tests.unit.store.store_contract import (
     ALICE,
     ANOTHER,
     BOB,

@@ -15,7 +15,7 @@ from twisted.web.iweb import IBodyProducer
 from zope.interface import implementer
 
 from ghmirror_tw.upstream.http_connection import HTTPConnection
-from tests.fakes.producers import Producer
+from tests.fakes.recording_producers import Producer
 
 UNMODIFIED = b'HTTP/1.1 304 Not Modified\r\nETag: "x"\r\n\r\n'
 WHOLE = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nabcd"

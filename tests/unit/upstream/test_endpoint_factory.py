@@ -11,8 +11,8 @@ from twisted.internet.ssl import DefaultOpenSSLContextFactory
 from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import TestCase
 
+from tests.fakes.forward_proxies import start_proxy, start_script
 from tests.fakes.github import GitHub
-from tests.fakes.proxies import start_proxy, start_script
 from tests.harness.certificates import Authority
 from tests.harness.home import Home, Received, open_home, start, until
 

@@ -11,7 +11,7 @@ from twisted.internet.task import Clock
 
 from ghmirror_tw.upstream.byte_budget import SMALL_BYTES
 from ghmirror_tw.web.client_connections import LEAST_PACE, UNREAD_EACH_BYTES
-from tests.fakes.scripted import raw_response
+from tests.fakes.scripted_server import raw_response
 from tests.harness.home import Received, start, until
 from tests.unit.web.test_content_streaming import ETAG, GZIP, JSON, TEXT, Scripted
 from tests.unit.web.test_misbehaving_clients import Wire, get

@@ -16,7 +16,7 @@ from twisted.internet.error import ConnectionDone
 from twisted.trial.unittest import TestCase
 
 from ghmirror_tw.web.content_streaming import ContentProducer
-from tests.fakes.scripted import Server, raw_response
+from tests.fakes.scripted_server import Server, raw_response
 from tests.harness.home import Home, open_home, until
 from tests.unit.web.test_misbehaving_clients import Wire, full, get
 

@@ -15,7 +15,7 @@ from ghmirror_tw.web.client_channel import MirrorChannel
 from ghmirror_tw.web.exchange_channel import CLIENT_TIMEOUT_S, CLOSE_TIMEOUT_S, PIECE_BYTES
 from ghmirror_tw.web.mirror_request import MOST_DROPPED
 from ghmirror_tw.web.request_content import RequestContent
-from tests.fakes.scripted import Connection, Server, raw_response
+from tests.fakes.scripted_server import Connection, Server, raw_response
 from tests.harness.home import Home, open_home, until
 from tests.unit.web.test_misbehaving_clients import FIELDS, Wire, get
 

@@ -22,7 +22,7 @@ from ghmirror_tw.web.client_connections import MirrorSite
 from ghmirror_tw.web.mirror_request import MirrorRequest
 from ghmirror_tw.web.request_content import RequestContent
 from ghmirror_tw.web.request_head_cache import LONGEST_BYTES, CachedHeaderBlock, LoneRequest
-from tests.fakes.in_memory import HOST, ClientTransport
+from tests.fakes.in_memory_connections import HOST, ClientTransport
 
 #: A request as it is seen: method, target, version, its field lines, its content.
 Seen = tuple[bytes, bytes, bytes, tuple[tuple[bytes, bytes], ...], bytes]

@@ -17,7 +17,7 @@ from twisted.trial.unittest import TestCase
 from ghmirror_tw.redis.redis_node import RedisNode
 from ghmirror_tw.redis.server_endpoint import Credentials
 from ghmirror_tw.redis.servers_interface import Command, IServers, Purpose, RedisUnavailableError
-from tests.unit.redis.nodes import TIMEOUT_S, command
+from tests.unit.redis.watched_nodes import TIMEOUT_S, command
 
 _BOTH = "return {redis.call(ARGV[1], KEYS[1]), redis.call(ARGV[1], KEYS[2])}"
 _PAUSE_S = 0.002

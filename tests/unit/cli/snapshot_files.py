@@ -16,7 +16,7 @@ from ghmirror_tw.store import record_names
 from ghmirror_tw.store.record_kinds import ENTRY, GRANT, REPRESENTATION
 from ghmirror_tw.store.record_sealing import Codec
 from ghmirror_tw.store.store_interface import Pair
-from tests.unit.store.contract import ALICE, BOB, entry, grant, held
+from tests.unit.store.store_contract import ALICE, BOB, entry, grant, held
 
 SECRET = "what-only-the-mirrors-know-of-all"
 CODEC = Codec(SECRET.encode())

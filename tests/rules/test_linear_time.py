@@ -32,7 +32,7 @@ from ghmirror_tw.http.response_parser import ResponseParser
 from ghmirror_tw.redis.resp import ReplyParser
 from ghmirror_tw.snapshots.snapshot_format import MAGIC, START, VERSION, Header
 from ghmirror_tw.snapshots.snapshot_reader import SnapshotReader
-from tests.harness.tracing import untraced
+from tests.harness.untraced_code import untraced
 
 SIZE: Final = 2 * 1024
 TIMES: Final = 4

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.harness.hostile import ATTACKS, BadServer, Victim, opened, sections, settled
+from tests.harness.attacks import ATTACKS, BadServer, Victim, opened, sections, settled
+from tests.harness.bulk_streams import watched
 from tests.harness.running import BlockingMirror
-from tests.harness.streaming import watched
 
 #: By how much memory may grow, in bytes.
 MOST = 64 << 20

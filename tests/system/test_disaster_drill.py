@@ -18,7 +18,7 @@ from tests.fakes.s3 import ENVIRONMENT, Bucket, open_bucket
 from tests.harness.home import Received, fetch, open_github, reactor
 from tests.harness.redis_servers import RedisServer, start_redis
 from tests.harness.running import ROOT, STOPPED, Mirror, start_mirror
-from tests.unit.cli.command import Ended, Operator
+from tests.unit.cli.command_process import Ended, Operator
 
 PAGE = (ROOT / "docs" / "disaster.rst").read_text()
 PATHS = tuple(f"/repos/o/r{number}" for number in range(20))
