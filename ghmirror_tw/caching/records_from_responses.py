@@ -69,12 +69,10 @@ def from_304(
     """
     entry = known.entry_of(stored.digest)
     own = known.grant if validator.kind in _OWN else None
-    source = own or entry
-    fields = metadata.fields
+    source, fields = own or entry, metadata.fields
     etag, date, scopes, sso, poll_interval = fields.get_each(*_FRESHENING)
     dated = own is not None and validator.kind is ValidatorKind.DATED
-    if own is not None and dated:
-        etag = own.etag
+    etag = own.etag if own is not None and dated else etag
     last_modified, borrowed_date = _last_modified(date, own, entry)
     grant = Grant(
         digest=stored.digest,

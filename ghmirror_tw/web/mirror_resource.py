@@ -27,8 +27,8 @@ from ghmirror_tw.http.fields import Fields
 from ghmirror_tw.http.host import parse_host
 from ghmirror_tw.http.loop_detection import has_passed
 from ghmirror_tw.http.preconditions import PRECONDITIONS
-from ghmirror_tw.http.request import BadRequestError, Request
-from ghmirror_tw.http.targets import NoSuchPathError, Target, parse_target, path_of
+from ghmirror_tw.http.request import Request
+from ghmirror_tw.http.targets import Target, parse_target, path_of
 from ghmirror_tw.proxy.mirror import Mirror
 from ghmirror_tw.proxy.mirror_response import Response
 from ghmirror_tw.runtime.deferreds import add_waiter, wake
@@ -43,7 +43,7 @@ from ghmirror_tw.web.client_address import client_address, is_trusted, peer_of
 from ghmirror_tw.web.client_response import ClientResponse, ClientView
 from ghmirror_tw.web.client_response_builder import ClientResponseBuilder
 from ghmirror_tw.web.mirror_request import MirrorRequest
-from ghmirror_tw.web.own_responses import error_response, preflight_response
+from ghmirror_tw.web.own_responses import error_response, preflight_response, shown_error
 from ghmirror_tw.web.response_sender import BrokenResponseError, ResponseSender
 
 _METHODS: Final = frozenset({b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS"})
@@ -241,18 +241,8 @@ class MirrorResource:
 
         A request is cancelled for the fault in its content, where it has one.
         """
-        shown: MirrorError
-        if isinstance(error, CancelledError) and request.fault is not None:
-            shown = request.fault
-        elif isinstance(error, MirrorError):
-            shown = error
-        elif isinstance(error, NoSuchPathError):
-            shown = error_responses.no_such_path(error.message)
-        elif isinstance(error, BadRequestError):
-            shown = error_responses.malformed(error.message)
-        elif isinstance(error, UpstreamError):
-            shown = error_responses.upstream_error(error.reason, error.limit)
-        else:
+        shown = request.fault if isinstance(error, CancelledError) else shown_error(error)
+        if shown is None:
             _log_failure(request)
             shown = error_responses.internal()
         _drop_frames(error)

@@ -5,9 +5,13 @@ from __future__ import annotations
 from email.utils import formatdate
 
 from ghmirror_tw.github import cors
+from ghmirror_tw.http import error_responses
 from ghmirror_tw.http.cache_status import Outcome, cache_status_fields
 from ghmirror_tw.http.error_responses import MirrorError
 from ghmirror_tw.http.fields import Fields
+from ghmirror_tw.http.request import BadRequestError
+from ghmirror_tw.http.targets import NoSuchPathError
+from ghmirror_tw.upstream.upstream_interface import UpstreamError
 from ghmirror_tw.web.client_response import ClientResponse
 from ghmirror_tw.web.response_head import head_of
 
@@ -21,6 +25,19 @@ def preflight_response(now: float) -> ClientResponse:
     """Return the response to a preflight; it depends neither on a credential nor on a path."""
     own = cache_status_fields(Outcome.ERROR, detail="preflight")
     return ClientResponse(204, Fields.of((*cors.ON_PREFLIGHT, *own, date_line(now))))
+
+
+def shown_error(error: Exception) -> MirrorError | None:
+    """Return what a client is shown of an error; None: it is a fault of the mirror."""
+    if isinstance(error, MirrorError):
+        return error
+    if isinstance(error, NoSuchPathError):
+        return error_responses.no_such_path(error.message)
+    if isinstance(error, BadRequestError):
+        return error_responses.malformed(error.message)
+    if isinstance(error, UpstreamError):
+        return error_responses.upstream_error(error.reason, error.limit)
+    return None
 
 
 def error_response(error: MirrorError, body: bytes, now: float) -> ClientResponse:
