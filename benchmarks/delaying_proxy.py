@@ -11,68 +11,35 @@ import asyncio
 import contextlib
 import socket
 import struct
-import subprocess
 import sys
-from typing import Self
 
 from attrs import define, field
 
-from tests.harness.running import ROOT, environment
+from benchmarks.controlled_process import ControlledProcess
 
 _READ_BYTES = 1 << 16
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 """SO_LINGER of a connection that is reset when it is closed."""
 
 
-class DelayingProxy:
+class DelayingProxy(ControlledProcess):
     """The proxy of the server at *target*; it runs inside a ``with``."""
 
     def __init__(self, target: tuple[str, int]) -> None:
-        host, port = target
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.delaying_proxy", host, str(port)],
-            cwd=ROOT,
-            env=environment(),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        self.address = ("127.0.0.1", int(self._read_line()))
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_exception: object) -> None:
-        self._process.kill()
-        self._process.wait()
-        for pipe in (self._process.stdin, self._process.stdout):
-            if pipe is not None:
-                pipe.close()
+        super().__init__(sys.executable, "benchmarks.delaying_proxy", *map(str, target))
+        self.address = ("127.0.0.1", int(self.read_line()))
 
     def delay(self, delay_s: float) -> None:
         """Delay replies; return when the delay is in effect."""
-        self._execute(f"delay {delay_s}")
+        self.send(f"delay {delay_s}")
 
     def hold(self, *, enabled: bool) -> None:
         """Accept connections and data but forward nothing; disabled, forward all that was held."""
-        self._execute(f"hold {enabled:d}")
+        self.send(f"hold {enabled:d}")
 
     def reset_after(self, size_bytes: int) -> None:
         """Forward so many bytes of the next reply, then reset that connection."""
-        self._execute(f"reset_after {size_bytes}")
-
-    def _execute(self, command: str) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.write(f"{command}\n")
-        self._process.stdin.flush()
-        self._read_line()
-
-    def _read_line(self) -> str:
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline()
-        if not line:
-            raise SystemExit("the proxy before Redis ended")
-        return line
+        self.send(f"reset_after {size_bytes}")
 
 
 @define(eq=False)

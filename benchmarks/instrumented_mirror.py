@@ -10,13 +10,12 @@ import gc
 import json
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
 from itertools import islice
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, Final
 
 from attrs import define, evolve, field
 from twisted.internet.defer import Deferred, gatherResults
@@ -33,6 +32,7 @@ from twisted.logger import (
 from twisted.protocols.basic import LineReceiver
 from twisted.web.server import Site
 
+from benchmarks.controlled_process import ControlledProcess
 from benchmarks.cpu_wait import cpu_wait_s
 from benchmarks.generated_records import GeneratedRecord, generate_records
 from ghmirror_tw.caching.credential_names import CredentialNames
@@ -47,57 +47,33 @@ from ghmirror_tw.web.client_connections import MirrorSite
 from ghmirror_tw.web.mirror_request import MirrorRequest
 from ghmirror_tw.wiring.mirror_parts import MirrorParts, build_mirror_parts
 from ghmirror_tw.wiring.snapshot_parts import Snapshots, server_of
-from tests.harness.running import PYTHON, ROOT, Sections, environment, ini, merged
+from tests.harness.running import PYTHON, Sections, ini, merged
 
 _TIMER_S: Final = 0.001
 _AT_A_TIME: Final = 100
 _WRITE_S: Final = 60.0
 
 
-class InstrumentedMirror:
+class InstrumentedMirror(ControlledProcess):
     """A mirror with *sections* in a process of its own; it runs inside a ``with``."""
 
     def __init__(self, sections: Sections, more: dict[str, str]) -> None:
         self._directory = Path(tempfile.mkdtemp(prefix="ghmirror-"))
         config = self._directory / "ghmirror.ini"
         config.write_text(ini(merged(sections)))
-        self._process = subprocess.Popen(
-            [str(PYTHON), "-m", "benchmarks.instrumented_mirror", str(config)],
-            cwd=ROOT,
-            env=environment(more),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        self.url: str = self._receive()["url"]
+        super().__init__(PYTHON, "benchmarks.instrumented_mirror", str(config), more=more)
+        self.url: str = self._result(self.read_line())["url"]
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_exception: object) -> None:
-        self._process.kill()
-        self._process.wait()
-        for pipe in (self._process.stdin, self._process.stdout):
-            if pipe is not None:
-                pipe.close()
+    def __exit__(self, *exception: object) -> None:
+        super().__exit__(*exception)
         shutil.rmtree(self._directory, ignore_errors=True)
-
-    @property
-    def pid(self) -> int:
-        return self._process.pid
 
     def control(self, command: str, **arguments: object) -> dict[str, Any]:
         """Execute a command and return its result."""
-        assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps({"command": command, **arguments}) + "\n")
-        self._process.stdin.flush()
-        return self._receive()
+        return self._result(self.send(json.dumps({"command": command, **arguments})))
 
-    def _receive(self) -> dict[str, Any]:
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline()
-        if not line:
-            raise SystemExit("the mirror ended")
+    @staticmethod
+    def _result(line: str) -> dict[str, Any]:
         report: dict[str, Any] = json.loads(line)
         if "failed" in report:
             raise SystemExit(f"the mirror failed: {report['failed']}")
