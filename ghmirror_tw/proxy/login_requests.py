@@ -50,6 +50,11 @@ class _Content:
         """Its length in bytes."""
         return len(self.content)
 
+    @property
+    def complete(self) -> bool:
+        """True."""
+        return True
+
     async def whole(self, limit_bytes: int) -> bytes | None:
         """Return all of it, or None where it has more than *limit_bytes*."""
         return self.content if len(self.content) <= limit_bytes else None

@@ -52,6 +52,7 @@ from ghmirror_tw.upstream.logins import LoginCache
 from ghmirror_tw.upstream.rate_limit_table import RateLimitedError
 from ghmirror_tw.upstream.rate_limiter import RateLimiter
 from ghmirror_tw.upstream.request_to_send import Requester, Upload
+from ghmirror_tw.upstream.upload_shares import UploadShares
 from ghmirror_tw.upstream.upstream_interface import IUpstream, UpstreamError
 
 _SAVED: Final = frozenset({Outcome.REVALIDATED, Outcome.SHARED, Outcome.EMPTY, Outcome.FRESH})
@@ -116,6 +117,7 @@ class Mirror:
             self.epochs,
             self._checks,
             self.budgets,
+            UploadShares(self.limiter.max_connections, self.call_later),
             self.options,
             self.now,
         )

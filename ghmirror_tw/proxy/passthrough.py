@@ -25,6 +25,7 @@ from ghmirror_tw.upstream.accepted_credentials import CredentialRegistry
 from ghmirror_tw.upstream.byte_budget import FREE_BYTES, ByteBudgets
 from ghmirror_tw.upstream.limited_sender import Sender
 from ghmirror_tw.upstream.request_to_send import OutgoingRequest, Requester, Upload
+from ghmirror_tw.upstream.upload_shares import UploadShares
 from ghmirror_tw.upstream.upstream_interface import UpstreamError, UpstreamResponse
 
 _UNAUTHORIZED: Final = 401
@@ -44,6 +45,7 @@ class Passthrough:
     epochs: EpochTracker
     checks: CredentialChecks
     budgets: ByteBudgets
+    shares: UploadShares
     options: MirrorOptions
     now: Callable[[], float]
 
@@ -76,8 +78,22 @@ class Passthrough:
         request = evolve(request, fields=request.fields.with_line(b"accept-encoding", coding))
         await self.sender.learn_limits(request, requester.token, writes=writes)
         outgoing = OutgoingRequest(request, requester, deadline, upload, writes)
-        response = await self._send(outgoing)
+        response = await self._send_fairly(outgoing)
         return evolve(passed_on(response, response.content), storable=False, forward=reason)
+
+    async def _send_fairly(self, outgoing: OutgoingRequest) -> UpstreamResponse:
+        """Send a request; if its content is still incoming, within the share of its credential.
+
+        Requests of credentials that GitHub has not accepted have few permits in any case.
+        """
+        upload, token = outgoing.upload, outgoing.requester.token
+        if upload is None or upload.complete or not self.credentials.is_accepted(token):
+            return await self._send(outgoing)
+        acquiring = self.shares.acquire(token)
+        if not acquiring.called:
+            self.sender.github.reclaim_stalled()
+        with await acquiring as share:
+            return await self._send(evolve(outgoing, is_contended=share.is_wanted))
 
     async def _send(self, outgoing: OutgoingRequest) -> UpstreamResponse:
         """Send a request; note a write and a refusal."""

@@ -170,7 +170,7 @@ class Sender:
                 None if upload is None else upload.producer(),
                 timeout_s,
                 permit.release,
-                lambda: permit.is_wanted,
+                lambda: permit.is_wanted or outgoing.is_contended(),
             )
             if response.status in MAY_BE_LIMITED:
                 strikes = 0 if probe is None else probe.check.strikes

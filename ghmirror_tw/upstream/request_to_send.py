@@ -24,6 +24,10 @@ class Upload(Protocol):
     def announced(self) -> int | None:
         """Its length in bytes, where known."""
 
+    @property
+    def complete(self) -> bool:
+        """Whether all of it was received."""
+
     async def whole(self, limit_bytes: int) -> bytes | None:
         """Return all of it, or None if it is over *limit_bytes*; it can be sent after that."""
 
@@ -51,7 +55,7 @@ class OutgoingRequest:
     *deadline*: until when its response must have begun, in seconds since the epoch. *writes*: the
     request may change later responses of GitHub. *sending* is called with the time just before the
     request is sent. *permit_holder* may hold the permit that it needs. *within_s*: the longest time
-    from then to the response.
+    from then to the response. *is_contended* tells whether another request waits for its end.
     """
 
     request: Request
@@ -62,6 +66,7 @@ class OutgoingRequest:
     sending: Callable[[float], object] = do_nothing
     permit_holder: PermitHolder = field(factory=PermitHolder)
     within_s: float = inf
+    is_contended: Callable[[], bool] = bool
     #: The resource of GitHub's quota that it is charged to.
     resource: str = field(init=False)
 

@@ -212,6 +212,29 @@ class Uploads(TestCase):
             await self.quiet()
         assert not [each for each in gc.get_objects() if isinstance(each, RequestContent)]
 
+    async def test_uploads_leave_connections_to_other_credentials(self) -> None:
+        """However slow the clients of two credentials are; no request of a third one waits."""
+        github = {"api_url": self.server.url, "max_connections": 10}
+        self.home = await open_home(self, github=github)
+        self.home.accept("mallory-1", "mallory-2", "alice-1")
+        wires = []
+        for name in (b"mallory-1", b"mallory-2"):
+            for _ in range(10):
+                head = post(b"/x", length(9)).replace(b"alice-1", name)
+                wires.append((await self.begin(head + b"slow"))[0])
+        passthrough = self.home.parts.mirror._passthrough
+        await until(lambda: sum(map(len, passthrough.shares.waiting.values())) == 14)
+        assert sorted(passthrough.shares.held.values()) == [2, 4]
+        await self.upstream(5)
+        for number, sent in enumerate((get(b"/x"), post(b"/x", length(9)) + b"slow")):
+            wires.append((await self.begin(sent))[0])
+            await self.upstream(6 + number)
+        assert len(self.server.connections) == 8
+        for wire in wires:
+            wire.socket.close()
+        await self.quiet()
+        assert not passthrough.shares.held
+
     async def test_early_response(self) -> None:
         """It is forwarded at once; then the connection ends, though the client still sends."""
         # Not 401: after one, the mirror checks the credential over a connection that stays open.
