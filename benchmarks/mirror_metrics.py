@@ -1,4 +1,4 @@
-"""What the metrics of a mirror show: the latency of its store, its CPU time, single values."""
+"""Metrics of a mirror: the latency of its store, its CPU time, single values."""
 
 from __future__ import annotations
 

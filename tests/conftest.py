@@ -20,7 +20,7 @@ UNTRACED = ("clients", "deploy", "history", "page", "system")
 
 @pytest.fixture(scope="session")
 def s3_server() -> Iterator[None]:
-    """Let S3 be there; it is stopped when all tests are over."""
+    """Start S3 for all tests, and stop it after them."""
     with serving():
         yield
 

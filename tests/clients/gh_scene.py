@@ -1,4 +1,4 @@
-"""What gh finds: a GitHub Enterprise Server with a repository, issues, pull requests, a release."""
+"""The resources for gh: an Enterprise server with a repository, issues, pulls, a release."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ def status_of(client: Github, name: str) -> int:
 
 
 def report(url: str, token: str) -> dict[str, Any]:
-    """Look at everything once."""
+    """Request everything once."""
     client = connect(url, token)
     repository = client.get_repo("octo/hello")
     issues = repository.get_issues()

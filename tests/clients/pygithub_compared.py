@@ -36,7 +36,7 @@ def failure_of(request: Callable[[], object]) -> dict[str, Any]:
 
 
 def failures(url: str, token: str, _argument: str) -> Any:
-    """Look at what is not there, or not for this credential."""
+    """Request missing resources, and those without access."""
     client = connect(url, token)
     return {
         "missing": failure_of(lambda: client.get_repo("octo/none")),

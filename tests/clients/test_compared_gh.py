@@ -27,7 +27,7 @@ COMMANDS = (
 
 
 def furnish_server(github: GitHub) -> None:
-    """Let it be what gh looks for: a server that names its version, and repeats its status."""
+    """Set the fields that gh expects of a server: its version, and its status."""
     furnish(github)
     github.status_field = True
     github.put("/meta", {"verifiable_password_authentication": True, "installed_version": "3.17.0"})

@@ -40,10 +40,10 @@ LOOK = """
 """
 
 ADDED = {"cache-status", "x-cache", "x-cache-mode"}
-"""What scripts may read of every response of the mirror's, beside what GitHub lets them read."""
+"""The fields of the mirror that scripts may read, in addition to GitHub's."""
 
 UNSEEN = {"error": "TypeError: Failed to fetch"}
-"""What a script knows of a response without CORS fields, or of none at all."""
+"""The result for a script of a response without CORS fields, or of none at all."""
 
 
 def furnish_more(github: GitHub) -> None:
@@ -84,7 +84,7 @@ class PageOfAnotherOrigin(TestCase):
         }
 
     async def look(self, target: str, token: str | None = TOKEN, **options: Any) -> Both:
-        """Have both pages request a target."""
+        """Request a target from both pages."""
         fields = {"Authorization": f"token {token}"} if token else {}
         options["headers"] = {**fields, **options.get("headers", {})}
 
@@ -95,7 +95,7 @@ class PageOfAnotherOrigin(TestCase):
         return await self.sides.run(client)
 
     async def same(self, target: str, **options: Any) -> Both:
-        """Have both pages request a target; what they may know is the same."""
+        """Request a target from both pages; the results that they may read are equal."""
         both = await self.look(target, **options)
         assert both.unexplained() == []
         direct, mirrored = both.direct_report, both.mirrored_report

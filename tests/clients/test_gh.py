@@ -21,7 +21,7 @@ VERSION = "3.17.0"
 
 
 class Gh(TestCase):
-    """What holds in both ways; how the mirror is reached is in the classes below."""
+    """The tests of both ways; subclasses have the way to the mirror."""
 
     timeout: ClassVar[float] = 120
 

@@ -16,7 +16,7 @@ from tests.harness.running import start_mirror
 
 
 class Clients(TestCase):
-    """What holds for each client; the client itself is in the classes below."""
+    """The tests of each client; subclasses have the client."""
 
     timeout: ClassVar[float] = 120
 
@@ -35,7 +35,7 @@ class Clients(TestCase):
         return mirror.url
 
     async def output_at(self, url: str, token: str = TOKEN) -> dict[str, Any]:
-        """Let the client look at everything."""
+        """Run the client on all resources."""
         output = await json_output_of(self.command(url, token))
         assert isinstance(output, dict)
         return output

@@ -1,4 +1,4 @@
-"""What holds for the image on each interpreter; the files of tests beside name the Dockerfiles."""
+"""The tests of the image on each interpreter; other test files name the Dockerfiles."""
 
 from __future__ import annotations
 

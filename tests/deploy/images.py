@@ -172,7 +172,7 @@ class Images:
 
     @contextmanager
     def _once(self, name: str) -> Iterator[bool]:
-        """Let one worker build an image; yield whether it is missing."""
+        """Lock an image for one worker; yield whether it is missing."""
         with locked(self.engine.directory / f"{re.sub(r'[^a-z0-9]+', '-', name)}.lock"):
             yield not self._has(name)
 

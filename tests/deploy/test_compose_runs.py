@@ -95,7 +95,7 @@ def _service(image: str) -> str:
 
 
 def _prometheus_in_a_hurry(service: dict[str, list[str]], folder: Path) -> None:
-    """Let Prometheus look each second, not four times a minute."""
+    """Configure Prometheus to scrape each second, not four times a minute."""
     file = folder / "prometheus.yaml"
     file.write_text((CONF / "compose" / "prometheus.yaml").read_text().replace("15s", "1s"))
     for path in (folder, file):

@@ -50,7 +50,7 @@ def apt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def fetch(apt: Path, name: str, label: str) -> None:
-    """Have what apt fetches of a source."""
+    """Write the lists that apt fetches from a source."""
     packages = "main/binary-amd64/Packages"
     lines = (
         *("Origin: Debian", f"Label: {label}", "Suite: stable", "Codename: forky"),

@@ -1,4 +1,4 @@
-"""What runs the mirror in Kubernetes and OpenShift is valid, and its parts fit together."""
+"""The objects for Kubernetes and OpenShift are valid, and consistent with each other."""
 
 from __future__ import annotations
 

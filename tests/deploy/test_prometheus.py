@@ -77,7 +77,7 @@ def runbook_queries() -> list[str]:
 
 
 def promtool(*arguments: str) -> None:
-    """Have promtool judge something."""
+    """Run a check of promtool."""
     output = subprocess.run(["promtool", *arguments], capture_output=True, text=True, check=False)
     assert output.returncode == 0, output.stdout + output.stderr
 
@@ -201,7 +201,7 @@ class Queries(TestCase):
         return github, mirror, prometheus
 
     async def load(self, github: GitHub, port: int, turn: int) -> None:
-        """Let something of each kind happen: paid, saved, stale, limited, refused, failed."""
+        """Cause an event of each kind: paid, saved, stale, limited, refused, failed."""
         github.put("/changing", {"turn": turn})
         for token in ("alice-1", "alice-2", "carol-1"):
             for path in ("/changing", "/user", "/steady", "/nowhere", "/broken"):

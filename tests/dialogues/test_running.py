@@ -174,7 +174,7 @@ bob receives
 def test_time_passes_in_redis(dialogue_redis: SharedRedis) -> None:
     """Keys in Redis expire as the dialogue's time passes."""
     text = (
-        """What is stored has its time to live.
+        """Stored records have their time to live.
 
 [redis] ttl = 1h
 [cache] stale_limit = 1h

@@ -170,7 +170,7 @@ class ElastiCache:
         return AwsAccess(**{"region": "us-east-1", "endpoint_url": url, "attempts": 2, **more})
 
     def add(self, name: str, group: str, **more: Any) -> Snapshot:
-        """Let there be a snapshot."""
+        """Create a snapshot."""
         made = Snapshot(name, group, self.groups[group], **more)
         self.snapshots[name] = made
         return made

@@ -164,7 +164,7 @@ class Way:
     arrivals: list[tuple[Matches, Deferred[S3Request]]] = field(factory=list)
 
     def fault(self, matches: Matches, fault: Fault, times: int = 1_000) -> None:
-        """Let a fault happen to the next *times* requests that match."""
+        """Inject a fault into the next *times* matching requests."""
         self.faults.append((matches, fault, [times]))
 
     def arrival(self, matches: Matches) -> Deferred[S3Request]:

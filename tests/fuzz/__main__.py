@@ -30,7 +30,7 @@ _LONGEST_BYTES: Final = 4096
 
 @frozen
 class Run:
-    """What became of one target: how many inputs were tried, and the files of its findings."""
+    """The result of one target: the number of inputs, and the files of its findings."""
 
     target: str
     executions: int

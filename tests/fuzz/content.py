@@ -201,7 +201,7 @@ def converting(raw: bytes) -> None:
 
 
 def documents(raw: bytes) -> None:
-    """What is read in JSON is what a parser of JSON finds there, and anything else is nothing."""
+    """Values are those of a parser of JSON, and anything else is none."""
     try:
         value = json.loads(raw.decode())
     except (ValueError, RecursionError):

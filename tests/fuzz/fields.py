@@ -73,7 +73,7 @@ _LAST: Final = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC).timestamp() + 1
 
 
 def request_targets(raw: bytes) -> None:
-    """What is forwarded is a path within GitHub's API, with the bytes of the client."""
+    """A forwarded target is a path within GitHub's API, with the bytes of the client."""
     shown = shown_path(raw)
     assert re.fullmatch(r"[\x21-\x7e]{0,2048}", shown)
     targets.check_request_line(b"GET / HTTP/1.1")
@@ -190,7 +190,7 @@ def hosts(raw: bytes) -> None:
 
 
 def request_fields(raw: bytes) -> None:
-    """What follows from the fields of a request is the same however they are spread over lines."""
+    """Decisions by the fields of a request do not depend on their distribution over lines."""
     fields = fields_of(raw)
     request = Request(b"GET", b"/user/repos?page=2", fields)
     for sent in (forwarded_request_fields(fields), canonical_request_fields(fields)):
@@ -262,7 +262,7 @@ def _spread(fields: Fields) -> Fields:
 
 
 def response_fields(raw: bytes) -> None:
-    """What is made of the fields of a response can be stored, and be sent to clients."""
+    """The fields for the store and for clients, made of those of a response, are valid."""
     fields = fields_of(raw)
     request = Request(b"GET", b"/user/repos", Fields(((b"accept", b"application/json"),)))
     passed = forwarded_fields.forwarded_response_fields(fields)

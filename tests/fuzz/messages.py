@@ -208,7 +208,7 @@ def _facts(head: ResponseHead | None) -> Any:
 
 @frozen
 class Response:
-    """What a requester gets; *status* is 0 for none."""
+    """The response for a requester; *status* is 0 for none."""
 
     status: int
     lines: reference.Lines = ()

@@ -120,13 +120,13 @@ def start(sending: Coroutine[Deferred[Any], Any, Received]) -> Deferred[Received
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    """Let the reactor turn until *condition* holds."""
+    """Wait in turns of the reactor until *condition* holds."""
     while not condition():
         await turn()
 
 
 async def turn() -> None:
-    """Let the reactor turn once."""
+    """Wait for one turn of the reactor."""
     turned: Deferred[None] = Deferred()
     reactor.callLater(0, turned.callback, None)
     await turned

@@ -386,7 +386,7 @@ class SentinelSet(_Set):
         return found[0] if found and found[0].send("ROLE")[0] == b"master" else None
 
     def switch(self) -> None:
-        """Let a Sentinel begin to make a replica the primary, though all is well."""
+        """Begin a failover by a Sentinel, without a fault."""
         self.sentinels[0].send("SENTINEL", "FAILOVER", SERVICE)
 
     def wait_other(self, former: RedisServer) -> RedisServer:

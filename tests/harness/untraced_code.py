@@ -1,4 +1,4 @@
-"""What coverage does not trace."""
+"""Code that coverage does not trace."""
 
 from __future__ import annotations
 

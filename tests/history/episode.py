@@ -55,7 +55,7 @@ class Episode:
     _settled: asyncio.Event = field(factory=asyncio.Event)
 
     def begin(self, number: int) -> None:
-        """Let GitHub have new credentials, and the contents that it had."""
+        """Create new credentials, with the former contents."""
         self.github.history = self.history
         for target in TARGETS:
             self.github.change(target)
@@ -88,7 +88,7 @@ class Episode:
             await fault.settle()
 
     async def _sweep(self) -> None:
-        """Let every credential read everything, so that it has grants."""
+        """Request everything with every credential, so that it has grants."""
         self.urgent = [(token, target) for token in self.tokens for target in TARGETS]
         self.rng.shuffle(self.urgent)
         await self._until_settled()

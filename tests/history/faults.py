@@ -38,10 +38,10 @@ class Fault:
         """Get ready."""
 
     async def begin(self) -> None:
-        """Let it be there."""
+        """Inject the fault."""
 
     async def end(self) -> None:
-        """Let all be well again."""
+        """End the fault."""
 
     async def settle(self) -> None:
         """Get ready for the next episode."""

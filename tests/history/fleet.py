@@ -60,7 +60,7 @@ class Replica:
 
     @property
     def log_text(self) -> str:
-        """What it has logged in all its lives."""
+        """The logs of all its processes."""
         now = "" if self._mirror is None else self._mirror.log_text
         return self._earlier_text + now
 

@@ -98,7 +98,7 @@ class GitHub:
         self.history.truth.set_valid(credential, True, self.now())
 
     def revoke(self, credential: str) -> None:
-        """Let a credential be good for nothing."""
+        """Revoke a credential."""
         self.history.truth.set_valid(credential, False, self.now())
 
     def content(self, target: str, version: int, credential: str) -> bytes:

@@ -1,4 +1,4 @@
-"""What a history consists of: states of GitHub, exchanges with it, and responses to clients.
+"""The parts of a history: states of GitHub, exchanges with it, and responses to clients.
 
 All times are seconds of one monotonic clock. States change at an instant; between two changes a
 credential sees exactly one state of a target.
@@ -26,7 +26,7 @@ class Changes(Generic[V]):
     values: list[V] = field(factory=list)
 
     def change(self, value: V, at: float) -> None:
-        """Let *value* be current from *at*."""
+        """Make *value* current from *at* on."""
         self.times.append(at)
         self.values.append(value)
 
@@ -48,7 +48,7 @@ class Changes(Generic[V]):
 
 @frozen
 class State:
-    """What GitHub sends to a credential for a target: 200 with a version, or a refusal."""
+    """The response of GitHub to a credential for a target: 200 with a version, or a refusal."""
 
     status: int
     version: int | None = None
@@ -65,7 +65,7 @@ class Truth:
     logins: dict[str, str] = field(factory=dict)
 
     def set_version(self, target: str, version: int, at: float) -> None:
-        """Let a target have another content."""
+        """Change the content of a target."""
         self.versions.setdefault(target, Changes()).change(version, at)
 
     def set_access(self, target: str, credential: str, status: int, at: float) -> None:
@@ -73,7 +73,7 @@ class Truth:
         self.access.setdefault((target, credential), Changes()).change(status, at)
 
     def set_valid(self, credential: str, valid: bool, at: float) -> None:
-        """Let a credential be valid, or revoke it."""
+        """Make a credential valid, or revoke it."""
         self.valid.setdefault(credential, Changes()).change(valid, at)
 
     def state(self, credential: str, target: str, at: float) -> State:

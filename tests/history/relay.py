@@ -32,12 +32,12 @@ class Relay:
         self.port = self._server.sockets[0].getsockname()[1]
 
     def cut(self) -> None:
-        """Let no connection be there."""
+        """Close all connections, and each new one."""
         self._cut = True
         self.drop()
 
     def hold(self) -> None:
-        """Let nothing through, in either direction."""
+        """Forward nothing, in either direction."""
         self._passes.clear()
 
     def pass_on(self) -> None:

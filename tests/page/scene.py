@@ -56,7 +56,7 @@ class StandIn:
         self._process.stdout.close()
 
     def control(self, name: str, **given: object) -> None:
-        """Have it do something; see ``GitHub._control``."""
+        """Execute a command of the stand-in; see ``GitHub._control``."""
         document = send(self.url, f"/_control/{name}", method="POST", body=json.dumps(given))
         assert document[0] == 200, document
 
@@ -92,7 +92,7 @@ def mirror_of(github: StandIn, sections: Sections | None = None) -> BlockingMirr
 
 
 def busy(scene: Scene) -> None:
-    """Let there be some traffic of every kind: paid, free, shared, passed on, refused, limited."""
+    """Send requests of every kind: paid, free, shared, forwarded, refused, limited."""
     for user in range(3):
         scene.get("/user", user)
         for number in range(5):

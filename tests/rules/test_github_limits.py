@@ -43,7 +43,7 @@ class Limits(TestCase):
         self.github.reset_counts()
 
     async def limited(self, kind: str, target: str = "/other", **more: Any) -> Received:
-        """Have alice meet a limit."""
+        """Send requests of alice up to a limit."""
         self.github.put("/other", {"a": 1})
         self.github.fault(target, f"{kind}-limit", times=1)
         got = await self.home.send(more.pop("method", "GET"), target, token="alice-1", **more)
@@ -479,7 +479,7 @@ class Fleet(TwoReplicas):
             assert got.outcome.endswith("detail=revalidated")
 
     async def limited(self, kind: str = "secondary") -> None:
-        """Have alice meet a limit, and all know of it; then time passes until it has ended."""
+        """Send requests of alice up to a limit, and advance to its end."""
         self.github.fault("/more", f"{kind}-limit", times=1)
         await self.one.get("/more", token="alice-1", headers=NO_CACHE)
         await settled(self.one.parts.store)

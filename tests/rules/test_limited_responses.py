@@ -1,4 +1,4 @@
-"""What a 403 or 429 means, what a limit applies to, and what clients receive meanwhile."""
+"""The meaning of a 403 or 429, the scope of a limit, and the responses meanwhile."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ class Labels(TestCase):
     """Of `X-RateLimit-Resource`."""
 
     async def test_names_of_resources(self) -> None:
-        """What is no name is no label, and a server that makes up names fills no memory."""
+        """An invalid name is no label, and a server with invented names fills no memory."""
         home = await open_home(self)
         home.github.sends_quota = False
         names = ["x" * 65, "x" * 5_000, 'a"b', "Core", "a b", "\xe9", "a,b", "search"]

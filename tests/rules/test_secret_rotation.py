@@ -79,7 +79,7 @@ class Secrets(TestCase):
         return {key.removeprefix(b"ghmirror:"): self.redis.send("GET", key) for key in keys}
 
     async def test_the_cache_is_not_lost(self) -> None:
-        """What the former secret has named and sealed is found, and stored with the current one."""
+        """Records named and sealed by the former secret are found, and stored again."""
         home = await self.mirror(BOTH)
         assert (await self.get(home)).outcome == REVALIDATED
         assert (await self.get(home)).outcome == REVALIDATED

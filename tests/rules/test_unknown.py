@@ -223,7 +223,7 @@ class Flood(TestCase):
 
 
 class Slots(TestCase):
-    """What made-up credentials may have of the connections to GitHub, and what is left."""
+    """The share of connections to GitHub for made-up credentials, and the remaining one."""
 
     timeout = 60
     home: Home

@@ -147,7 +147,7 @@ class Validators(TestCase):
             assert self.github.total_paid == 0, case
 
     async def test_response_too_large_to_store_ends_the_grant(self) -> None:
-        """What the credential gets is other than what it was granted."""
+        """The credential has a representation other than the granted one."""
         self.home = await open_home(self, self.github, cache={"max_stored_size": 1000})
         await self.home.get("/thing", token="alice-1")
         self.github.put("/thing", {"text": "".join(map(str, range(10_000)))})

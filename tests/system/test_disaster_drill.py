@@ -115,7 +115,7 @@ class Drill(TestCase):
                 await deferLater(reactor, _LOOK_S)
 
     async def lose_all(self) -> dict[str, Any]:
-        """Let a fleet learn everything, be saved, and be lost; return what was saved."""
+        """Fill a fleet, save it, and remove it; return the saved records."""
         redis = self.new_redis()
         mirrors = await self.new_replicas()
         await self.ready(mirrors)

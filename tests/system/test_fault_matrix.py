@@ -83,7 +83,7 @@ class Matrix:
                 await self.cell(fault, holding, method, cell)
 
     async def cell(self, fault: str, holding: str, method: str, cell: str) -> None:
-        """Let one thing go wrong, and look at everything."""
+        """Inject one fault, and check everything."""
         github, expected = self.github, CELLS[fault, holding, method]
         path, mine, others = f"/{holding}/{method}", f"me-{cell}", f"bob-{cell}"
         mine, others = mine.replace(", ", "-"), others.replace(", ", "-")

@@ -77,7 +77,7 @@ class Model(RuleBasedStateMachine):
 
     @staticmethod
     def run(doing: Coroutine[Deferred[Any], Any, R]) -> R:
-        """Do something on the reactor, and wait for it."""
+        """Run a coroutine on the reactor, and wait for its end."""
         call: Any = blockingCallFromThread
         result: R = call(reactor, Deferred.fromCoroutine, doing)
         return result

@@ -1,4 +1,4 @@
-"""What is installed from this tree works away from it, in an environment of its own."""
+"""The installed package works without this tree, in an environment of its own."""
 
 from __future__ import annotations
 

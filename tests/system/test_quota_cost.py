@@ -1,4 +1,4 @@
-"""What GitHub is paid, as it counts it itself: the promises that the project exists for."""
+"""The paid requests, as GitHub counts them: the promises that the project exists for."""
 
 from __future__ import annotations
 

@@ -74,7 +74,7 @@ async def get(url: str, target: str = "/", token: str | None = None) -> Received
 
 
 class Service(TestCase):
-    """What twistd runs."""
+    """The service that twistd runs."""
 
     async def test_service_serves_reports_and_exits_with_status_0(self) -> None:
         """The service serves, shows its status, logs no credential and exits with 0."""

@@ -384,7 +384,7 @@ class InRedis(Kept):
                 assert (got.status, got.json) == (200, {"path": path})
 
     async def saved(self, home: Home) -> None:
-        """Have a snapshot made now."""
+        """Make a snapshot now."""
         assert home.parts.snapshots is not None
         await settled(home.parts.store)
         schedule = home.parts.snapshots.schedules[0]

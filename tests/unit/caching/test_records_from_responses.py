@@ -67,7 +67,7 @@ def test_a_computed_tag_confirms_a_shared_representation() -> None:
 
 
 def test_a_304_to_the_empty_list_creates_an_entry() -> None:
-    """What `[]` confirms is new to the recency list."""
+    """A representation that `[]` confirms is new to the recency list."""
     held = stored(b"[]")
     made, listed = from_304(
         Known(), Validator(b'"tag"', ValidatorKind.EMPTY, held.digest), held, WORD

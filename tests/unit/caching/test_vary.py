@@ -63,7 +63,7 @@ def test_grants_without_a_variant_are_used_for_all_requests() -> None:
 
 
 def test_a_grant_with_unknown_fields_is_compared() -> None:
-    """What another version has found to differ is compared as well."""
+    """A field that another version has found to differ is compared as well."""
     fields = Fields(((b"origin", b"a"), (b"user-agent", b"x")))
     grant = Grant("00", None, None, None, 1.0, 1.0, varied=b"origin=00")
     assert without_other_variant(fields, Known(grant)).grant is None

@@ -190,5 +190,5 @@ def description(process: subprocess.Popen[str], text: str) -> None:
 
 
 def interrupt(process: subprocess.Popen[str]) -> None:
-    """Do what Ctrl-C does."""
+    """Send SIGINT, as Ctrl-C does."""
     process.send_signal(signal.SIGINT)

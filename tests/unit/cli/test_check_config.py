@@ -100,7 +100,7 @@ def test_a_file_that_is_not_there(operator: Operator) -> None:
 
 
 def test_certificates_are_read(operator: Operator) -> None:
-    """What a mirror would read at its start, before it serves."""
+    """The files that a mirror would read at its start, before it serves."""
     path = operator.directory / "authority.pem"
     path.write_text(Authority.new().pem)
     operator.configure({"github": {"ca_path": path}})

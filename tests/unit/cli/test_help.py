@@ -1,4 +1,4 @@
-"""What can be typed is explained, at once; what can't is refused."""
+"""The help explains valid command lines, at once; invalid ones are refused."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_each_command_explains_itself(operator: Operator, command: tuple[str, ..
 
 @pytest.mark.parametrize("command", sorted({*COMMANDS} - GROUPS), ids=" ".join)
 def test_all_have_the_same_options(operator: Operator, command: tuple[str, ...]) -> None:
-    """What is learned of one command holds for the others."""
+    """Options with one meaning have one name."""
     output = operator.bare(*command, "--help").out
     for option in ("-c, --config FILE", "--json", "-q, --quiet", "-v, --verbose"):
         assert f"\n  {option} " in output

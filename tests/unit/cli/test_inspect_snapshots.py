@@ -1,4 +1,4 @@
-"""What is at the target is listed, verified and shown; nothing of it is touched."""
+"""The snapshots of a target are listed, verified and shown, without changes."""
 
 from __future__ import annotations
 
@@ -219,7 +219,7 @@ def test_no_snapshot_at_all_is_not_well(operator: Operator, kept: Path) -> None:
 
 @pytest.mark.parametrize("command", ["verify", "show"])
 def test_names_that_are_none(operator: Operator, kept: Path, command: str) -> None:
-    """What could not be a name is the command line's fault; what isn't there, the target's."""
+    """An invalid name is a fault of the command line; a missing one, of the target."""
     put_two(kept)
     for name in ("notes.txt", "../kept/" + NEWEST, NEWEST[:-1]):
         status, code, message = operator.run("snapshot", command, "--json", name).error

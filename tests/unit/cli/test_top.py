@@ -143,7 +143,7 @@ def test_address_of_admin_listen(listen: str, where: str | None) -> None:
     ],
 )
 def test_url_is_parsed(given: str, url: str | None) -> None:
-    """What is none is refused, and not repeated."""
+    """An invalid URL is refused, and not repeated."""
     if url is None:
         with pytest.raises(CommandError) as caught:
             admin_address(given, Settings())
@@ -326,7 +326,7 @@ def test_sigterm_restores_the_terminal(operator: Operator, url: str) -> None:
 def test_last_status_is_shown_while_the_mirror_is_unreachable(
     operator: Operator, scene: Scene
 ) -> None:
-    """What is left is marked with when it was; when the mirror is back, so are its figures."""
+    """Old figures are marked with their time; when the mirror is available, so are new ones."""
     listen = f"tcp:{free_port()}:interface=127.0.0.1"
     operator.configure({"server": {"admin_listen": listen}})
     sections = {"server": {"admin_listen": listen}}
@@ -442,7 +442,7 @@ def test_the_state_has_the_word_of_the_page(
 
 
 def test_failures_are_shown(scene: Scene) -> None:
-    """What is away, what failed, what is not known; and nothing of it can draw on a terminal."""
+    """Unavailable parts, failures, unknown values; none has control sequences of a terminal."""
     fields = with_everything(scene)
     assert status_view(fields).headline.startswith("a\\x1b[31m\\nb: degraded, version")
     state = state_of(fields)

@@ -1,4 +1,4 @@
-"""What an operator does and what mirrors do fit together, however Redis is set up."""
+"""Commands of an operator and mirrors work together, with each kind of Redis."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What tokens show of themselves: the App that they name, and their hash in GitHub's audit log."""
+"""The contents of tokens: the App that they name, and their hash in GitHub's audit log."""
 
 from __future__ import annotations
 

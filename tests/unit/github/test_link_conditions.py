@@ -234,7 +234,7 @@ def test_two_ends_of_one_list_are_one_or_unprovable() -> None:
 def test_conditions_are_of_one_page_or_unprovable(
     target: bytes, items: int | None, value: bytes | None, shared: bool, authorised: bool
 ) -> None:
-    """What is unprovable names no page; else there is one page to begin with."""
+    """An unprovable one names no page; any other names at most one to begin with."""
     found = demand(target, items, value, shared=shared, authorised=authorised)
     if found.unprovable:
         assert found == UNPROVABLE

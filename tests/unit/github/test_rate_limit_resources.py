@@ -48,7 +48,7 @@ def test_the_resource_of_each_path(method: bytes, path: bytes, bucket: str) -> N
 
 
 def test_scopes() -> None:
-    """What may stop a request: everything, its resource, and what creates content."""
+    """The limits of a request: of the credential, of its resource, and of creating content."""
     assert scopes_of(b"/search/issues", b"GET", creates=False) == ("", "search")
     assert scopes_of(b"/repos/o/r/issues", b"POST", creates=True) == ("", "core", CONTENT_CREATION)
     assert scopes_of(b"/rate_limit/", b"GET", creates=False) == ("",)

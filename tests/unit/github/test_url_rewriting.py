@@ -197,7 +197,7 @@ def test_members_that_are_not_rewritten(body: str) -> None:
     ],
 )
 def test_recorded_deliveries(path: str, changes: bool) -> None:
-    """What GitHub sent to a server, under a signature, is shown as it was."""
+    """A payload that GitHub signed is not rewritten."""
     body = '{"url":"https://api.github.com/x"}'
     assert (content(body, path) != body) is changes
 

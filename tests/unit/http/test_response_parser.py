@@ -123,7 +123,7 @@ def pieces(data: bytes, cuts: list[int]) -> Iterator[bytes]:
 
 
 def feed(protocol: Any, transport: StringTransport, data: bytes, cuts: list[int]) -> None:
-    """Have a connection receive what is cut so, until it is closed by either side."""
+    """Feed the pieces to a connection, until it is closed by either side."""
     for piece in pieces(data, cuts):
         if transport.disconnecting:
             break

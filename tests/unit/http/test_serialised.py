@@ -33,7 +33,7 @@ def test_serialised_fields_are_parsed_to_the_same_fields(
 def test_line_ends_are_refused(
     lines: list[tuple[bytes, bytes]], before: bytes, end: bytes, after: bytes, in_name: bool
 ) -> None:
-    """What would end a line early isn't sent."""
+    """A value that would end a line early is not sent."""
     bad = before + end + after
     for place in range(len(lines) + 1):
         field = (bad, b"x") if in_name else (b"a", bad)

@@ -54,7 +54,7 @@ near_targets = st.lists(
     ],
 )
 def test_targets_pass_byte_for_byte(uri: bytes) -> None:
-    """What GitHub would understand reaches it as it was sent."""
+    """A target that GitHub accepts reaches it unchanged."""
     assert parse_target(uri) == Target(b"", uri)
 
 
@@ -181,7 +181,7 @@ def test_uploads_below_the_prefix() -> None:
     ],
 )
 def test_wrong_base_urls(uri: bytes, word: str | None) -> None:
-    """What only a wrong base URL explains is named as that."""
+    """A target that only a wrong base URL explains has that reason."""
     if word is None:
         assert parse_target(uri).target == b"/graphql/api/graphql"
         return

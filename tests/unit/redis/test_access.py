@@ -293,7 +293,7 @@ class Resolving(TestCase):
     """Names are resolved at each attempt."""
 
     def names(self, *addresses: str) -> Names:
-        """Let the name be resolved to *addresses* until the end of the test."""
+        """Resolve the name to *addresses* until the end of the test."""
         from twisted.internet import reactor  # noqa: PLC0415 - importing it installs it
 
         names = Names(list(addresses))

@@ -209,7 +209,7 @@ async def moves(case: TestCase, servers: ClusterSet, cluster: Cluster) -> None:
 
 
 async def fails_over(case: TestCase, servers: ClusterSet, cluster: Cluster) -> None:
-    """Let a shard fail over; assert that only its slots are unavailable, and only meanwhile."""
+    """Fail a shard over; assert that only its slots are unavailable, and only meanwhile."""
     failing, *others = map(servers.tag, range(3))
     troubled = Load.on(case, cluster, *[failing] * 4, strict=False)
     spared = Load.on(case, cluster, *others * 2, timeout_s=PATIENT_S)

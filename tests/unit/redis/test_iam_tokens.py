@@ -49,7 +49,7 @@ def environment(key: str | None, *, region: str = REGION, session: str = "") -> 
 
 
 def use(case: TestCase, environ: dict[str, str]) -> None:
-    """Let this process have that environment."""
+    """Set the environment of this process."""
     patched = mock.patch.dict(os.environ, environ, clear=True)
     patched.start()
     case.addCleanup(patched.stop)
@@ -210,7 +210,7 @@ class Connections(TestCase):
     timeout = 60
 
     def accept_only(self, server: RedisServer, key: str) -> set[str]:
-        """Let the user have the tokens of *key* for the next minutes as passwords."""
+        """Set the tokens of *key* for the next minutes as passwords of the user."""
         now = dt.datetime.now(dt.UTC).replace(microsecond=0)
         tokens = {expected(key, now + dt.timedelta(seconds=n)) for n in range(-2, 120)}
         rules = ["on", "~*", "&*", "+@all", "resetpass", *(f">{each}" for each in tokens)]

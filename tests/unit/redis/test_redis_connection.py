@@ -155,7 +155,7 @@ class Replies(SynchronousTestCase):
             )
 
     def test_large_values_use_no_memory(self) -> None:
-        """What is received of them is not buffered."""
+        """The received parts of them are not buffered."""
         one = ready(largest_bytes=1000)
         got = one.execute(b"X")
         one.reply(b"$%d\r\n" % (512 << 20))

@@ -1,4 +1,4 @@
-"""What permits a response without GitHub's confirmation, after Redis has lost records."""
+"""The permissions of responses without GitHub's confirmation, after Redis has lost records."""
 
 from __future__ import annotations
 

@@ -175,7 +175,7 @@ class Reader(TestCase):
         return "slave0:" in fields and len(offsets) == 1
 
     def lag(self) -> None:
-        """Let the replica receive nothing from now on; it still replies."""
+        """Stop the replication to the replica, which still replies."""
         self.replica.send("REPLICAOF", "127.0.0.1", "1")
 
     async def test_the_reader_replies_to_look_ups(self) -> None:

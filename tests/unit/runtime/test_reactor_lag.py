@@ -11,7 +11,7 @@ class LateClock(Clock):
     """A clock whose timers are called late: time passes before they are looked at."""
 
     def advance_late(self, seconds: float) -> None:
-        """Let *seconds* pass, and only then call what is due."""
+        """Advance by *seconds*, and only then call due timers."""
         self.rightNow += seconds
         self.advance(0)
 

@@ -1,4 +1,4 @@
-"""What was received before a timeout is read before the timer calls."""
+"""Data that was received before a timeout is read before the timer is called."""
 
 from __future__ import annotations
 

@@ -69,7 +69,7 @@ class Gives(Factory):
 
 
 class Sending(TestCase):
-    """What is sent at once."""
+    """Data that is sent at once."""
 
     async def ends(self, kind: str = "tcp") -> tuple[End, End]:
         """Return two ends of a connection."""

@@ -183,7 +183,7 @@ class Places(TestCase):
         connect: Callable[[str, int], Awaitable[object]],
         cases: tuple[Case, ...] = (*REFUSED, *ACCEPTED),
     ) -> None:
-        """Let every certificate meet a client that connects to a host and a port."""
+        """Present every certificate to a client that connects to a host and a port."""
         wrong = []
         for case in cases:
             server = Server()

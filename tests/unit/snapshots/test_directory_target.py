@@ -314,7 +314,7 @@ class Directory(TestCase):
             await self.target.listing()
 
     async def test_a_reader_may_stop(self) -> None:
-        """What it held open is closed."""
+        """Its open files are closed."""
         await self.target.write(NAME, chunks(CONTENT))
         before = self.open_files()
         async with aclosing(self.target.read(NAME)) as read:

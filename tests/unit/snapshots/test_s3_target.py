@@ -96,7 +96,7 @@ class WithBucket(TestCase):
 
 @pytest.mark.usefixtures("s3_server")
 class Keeping(WithBucket):
-    """What a target does."""
+    """The operations of a target."""
 
     async def test_order_is_by_the_time_of_the_object(self) -> None:
         """The time in the name is by the clock of the replica that made it."""

@@ -155,7 +155,7 @@ class Scheduled(SynchronousTestCase):
         assert self.clock.getDelayedCalls() == []
 
     def test_closing_waits_for_a_run_in_progress(self) -> None:
-        """What was begun is shown."""
+        """The result of the run is recorded."""
         schedule = self.schedule()
         self.clock.advance(INTERVAL)
         closing = self.closed(schedule)

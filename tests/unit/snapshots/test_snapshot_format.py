@@ -175,7 +175,7 @@ def test_any_truncation_is_detected(step: int) -> None:
     ],
 )
 def test_each_fault_has_its_error_class(raw: bytes, kind: type[SnapshotError], text: str) -> None:
-    """What is wrong, and where, even with a true checksum."""
+    """The fault and its place, even with a correct checksum."""
     with pytest.raises(kind, match=text):
         read(raw)
 
@@ -213,7 +213,7 @@ def test_too_large_records_are_omitted() -> None:
 
 
 def test_a_header_has_bounds() -> None:
-    """What does not fit into it is refused when it's written."""
+    """A record that does not fit is refused when it is written."""
     for header in (Header("x" * 256, "k", 1), Header("o", "é" * 128, 1)):
         with pytest.raises(ValueError, match="longer than 255 bytes"):
             SnapshotWriter(header).finish()

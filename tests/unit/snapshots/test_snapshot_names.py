@@ -29,7 +29,7 @@ def test_format_of_a_name() -> None:
 
 @given(names)
 def test_names_round_trip(name: SnapshotName) -> None:
-    """What is written is understood."""
+    """Names are parsed as they were written."""
     assert SnapshotName.parse(name.text) == name
 
 

@@ -283,7 +283,7 @@ def test_a_secret_is_not_shown() -> None:
 
 
 def test_records_are_small() -> None:
-    """What is stored for a grant is a few hundred bytes."""
+    """The record of a grant has a few hundred bytes."""
     grant = Grant("ab" * 32, b'"%s"' % (b"c" * 64), None, None, 1.0, 2.0, principal="octocat")
     assert len(CODEC.seal(GRANT, NAME, grant)) < 200
 

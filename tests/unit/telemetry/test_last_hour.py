@@ -101,7 +101,7 @@ def test_elapsed_is_called_with_the_seconds_since_the_last_sample(scene: Scene) 
 
 
 def test_samples_after_a_clock_set_back_are_dropped(scene: Scene) -> None:
-    """What was noted after now is forgotten; nothing is counted twice, or below nothing."""
+    """Samples with a later time are removed; nothing is counted twice, or below zero."""
     scene.send(5)
     scene.clock.pump([60.0] * 3)
     scene.clock.rightNow -= 150.0

@@ -1,4 +1,4 @@
-"""What is written to the log: one event a line, and no credentials."""
+"""The lines of the log: one event a line, and no credentials."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_empty_event_is_a_line() -> None:
 
 
 def test_a_line_of_json() -> None:
-    """What the event is about has keys of its own; Twisted's are left out."""
+    """The values of the event have their own keys; Twisted's are omitted."""
     log = Log("json")
     values = {"count": 3, "ok": True, "none": None, "share": 0.5, "name": "octo", "raw": b"\xff"}
     log.observer(event(count_all=0, **values, system="-", isError=0))
@@ -94,7 +94,7 @@ def test_a_line_of_json() -> None:
 
 
 def test_all_values_are_written_as_json() -> None:
-    """What JSON has no word for is described."""
+    """Values that JSON cannot express are described."""
     log = Log("json")
     log.log.warn(  # noqa: G010 - it is no logger of the standard library
         "{a}", a=float("nan"), b=[1, "x"], c=Unprintable(), d=float("inf")
@@ -290,7 +290,7 @@ class Flood:
 
     @property
     def lines(self) -> list[str]:
-        """What was written, without the times."""
+        """The written lines, without the times."""
         return [line.partition(" ")[2] for line in self.stream.getvalue().splitlines()]
 
 

@@ -47,7 +47,7 @@ def value(metrics: Metrics, name: str, **labels: str) -> float | None:
 
 
 def everything(metrics: Metrics) -> None:
-    """Let each metric have something to show."""
+    """Set each metric."""
     metrics.request(b"GET", 200, "shared", 0.02)
     metrics.upstream(b"GET", 304, 0.1)
     metrics.store("redis", "look_up", "hit", 0.0004)

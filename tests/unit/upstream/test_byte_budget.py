@@ -34,7 +34,7 @@ def result(turn: Deferred[Reservation]) -> Any:
 
 
 def turn(clock: Clock) -> None:
-    """Let the reactor turn once."""
+    """Wait for one turn of the reactor."""
     clock.advance(0)
 
 

@@ -33,7 +33,7 @@ class BreakerScene:
         self.breaker.note_response(limited=limited, now=self.now)
 
     def fail(self, times: int = 1, *, sent_at: float | None = None) -> None:
-        """Let requests fail, each for another path and operation than the one before."""
+        """Report failed requests, each with another path and operation than the one before."""
         for _ in range(times):
             self.now += 1
             self.number += 1

@@ -420,7 +420,7 @@ class MayUseTests(SynchronousTestCase):
     ],
 )
 def test_the_login_in_a_response(content: bytes, login: str | None) -> None:
-    """What isn't a login is none."""
+    """An invalid login is ignored."""
     assert parse_login(content) == login
 
 

@@ -50,7 +50,7 @@ ALL: dict[str, Any] = {
 
 
 def test_line_begins_with_method_path_status_outcome_time_and_user() -> None:
-    """What is unknown is left out in the text, and null in JSON."""
+    """An unknown value is omitted in the text, and null in JSON."""
     (event,) = logged()
     assert formatEvent(event) == "GET /user 200 shared 12.3 ms octocat bytes=0"
     shown = json.loads(as_json(event))

@@ -183,7 +183,7 @@ class Enterprise(TestCase):
 
 
 class Uploads(TestCase):
-    """What clients of GitHub Enterprise Server send to /api/uploads."""
+    """Requests of clients of GitHub Enterprise Server to /api/uploads."""
 
     async def test_upload_urls_lead_to_the_mirror(self) -> None:
         """In every shape; uploads reach GitHub whole, with their credential."""

@@ -83,7 +83,7 @@ class Plain(Request):
     audience: Audience
 
     def process(self) -> None:
-        """Have it seen."""
+        """Record the request."""
         self.audience.render(self)
 
 
