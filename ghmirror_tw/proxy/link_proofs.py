@@ -10,11 +10,13 @@ hold their connections stay with one replica.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Awaitable, Callable, Hashable
 from typing import Final
 
 from attrs import define, field, frozen
 
+from ghmirror_tw.caching.key import length_prefixed
 from ghmirror_tw.github.link_conditions import LinkConditions, next_page
 from ghmirror_tw.github.page_parameters import list_identity, page_number, page_size, with_page
 from ghmirror_tw.runtime.recent_cache import RecentCache
@@ -24,6 +26,8 @@ WALK_S: Final = 10.0
 #: How long it is stored that a page, or numbered pages, do not exist, in seconds.
 _ABSENT_S: Final = 3600.0
 _MOST: Final = 5_000
+#: The longest target, and the longest fields, in the name of an entry, in bytes.
+_MOST_NAME_BYTES: Final = 256
 
 
 class NoPagesError(Exception):
@@ -55,11 +59,19 @@ class Walk:
 
     def at(self, target: bytes) -> Hashable:
         """Return the name of the proof of a page, for this generation of requests."""
-        return (self.credential, self.fields, self.generation, target)
+        return (self.credential, _short(*self.fields), self.generation, _short(target))
 
     def page_name(self, target: bytes) -> Hashable:
         """Return the name of a page, or of a list, as it is for all generations of requests."""
-        return (self.credential, self.fields, target)
+        return (self.credential, _short(*self.fields), _short(target))
+
+
+def _short(*parts: bytes | None) -> Hashable:
+    """Return the parts, or a digest where they are long: the tables are bounded by entries only."""
+    if sum([len(part) for part in parts if part]) <= _MOST_NAME_BYTES:
+        return parts
+    encoded = b"".join(map(length_prefixed, parts))
+    return hashlib.sha256(encoded).digest()
 
 
 @define(eq=False)
