@@ -17,9 +17,8 @@ from ghmirror_tw.http.targets import check_request_line
 from ghmirror_tw.runtime.whole_numbers import MAX_DIGITS, whole_number
 from ghmirror_tw.upstream.byte_budget import Reservation
 
-#: The largest number of field lines in a head; a folded line counts as one. Apache and Envoy have
-#: the same limit by default, HAProxy 101. Twisted takes 2 microseconds for a field. A head of 16 kB
-#: with 4,000 folded lines took 4 ms, and thousands of such heads delayed other clients by seconds.
+#: The largest number of field lines in a head. Apache and Envoy have the same limit by default,
+#: HAProxy 101. Twisted takes 2 microseconds for a field.
 MOST_FIELD_LINES: Final = 100
 #: The memory that a field line takes besides its bytes.
 FIELD_BYTES: Final = 256
@@ -121,6 +120,9 @@ class HeadLimitingChannel(HTTPChannel):
             or self._field_lines > MOST_FIELD_LINES
         ):
             return self._refuse_large_head()
+        if has_request_line and line[:1] in {b" ", b"\t"}:
+            # Another parser before the mirror may ignore it (RFC 9112, section 5.2).
+            return self.refuse(error_responses.malformed("Field lines must not be folded"))
         if not has_request_line:
             try:
                 check_request_line(line)

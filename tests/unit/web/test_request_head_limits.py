@@ -20,15 +20,25 @@ def response_to(fields: bytes) -> bytes:
     return received
 
 
-@pytest.mark.parametrize("line", [b"X: 1\r\n", b" folded\r\n"])
-def test_number_of_field_lines_is_limited(line: bytes) -> None:
-    """Folded lines count, since each costs as much time as a field."""
-    host = b"Host: x\r\n"
+def test_number_of_field_lines_is_limited() -> None:
+    """Each costs time, however short it is."""
+    host, line = b"Host: x\r\n", b"X: 1\r\n"
     most = (MOST_FIELD_LINES - 1) * line
     assert response_to(host + most).startswith(b"HTTP/1.1 204 ")
     refused = response_to(host + most + line)
     assert refused.startswith(b"HTTP/1.1 431 ")
     assert b"there may be 100 of them" in refused
+
+
+@pytest.mark.parametrize(
+    "folded", [b"X: a\r\n b", b"Transfer-Encoding:\r\n\tchunked", b"X: a\r\n ", b" X: a"]
+)
+def test_folded_lines_are_refused(folded: bytes) -> None:
+    """A proxy before the mirror may read another request (RFC 9112, section 5.2)."""
+    for fields in (b"Host: x\r\n" + folded, folded):
+        received = response_to(fields + b"\r\n\r\nGET /hidden HTTP/1.1\r\nHost: x\r\n")
+        assert received.startswith(b"HTTP/1.1 400 ")
+        assert received.count(b"HTTP/1.1 ") == 1
 
 
 def test_limit_applies_to_each_request_of_a_connection() -> None:
