@@ -10,7 +10,7 @@ from ghmirror_tw.cli.inspect_snapshots import snapshot_fields
 from ghmirror_tw.cli.snapshot_context import SnapshotContext
 from ghmirror_tw.snapshots.lease import LEASE_S, RESTORE, release, run_with_lease
 from ghmirror_tw.snapshots.restorer import restore_records
-from ghmirror_tw.snapshots.snapshot_repository import CheckedSnapshot
+from ghmirror_tw.snapshots.snapshot_repository import CheckedSnapshot, SavedSnapshot
 from ghmirror_tw.wiring.snapshot_parts import build_saver, snapshot_owner
 
 
@@ -37,25 +37,27 @@ async def save(context: SnapshotContext) -> Status:
         raise CommandError("no-records", "the store has no records; no snapshot was written")
     if saved is None:
         raise _not_restored() if unfilled else await _lease_error(context)
+    _show(context, saved, context.reactor.seconds() - began)
+    return Status.OK
+
+
+def _show(context: SnapshotContext, saved: SavedSnapshot, took_s: float) -> None:
+    records = value_formatting.count(saved.records, "record")
     if saved.left_out:
-        context.out.warn(
-            f"{value_formatting.count(saved.left_out, 'record')} too large for a snapshot"
-        )
+        left_out = value_formatting.count(saved.left_out, "record")
+        context.out.warn(f"{left_out} too large for a snapshot")
     size = value_formatting.size(saved.size_bytes)
-    context.out.line(
-        f"Saved {value_formatting.count(saved.records, 'record')} ({size}) as {saved.name.text}"
-    )
+    context.out.line(f"Saved {records} ({size}) as {saved.name.text}")
     context.out.document(
         {
             "target": context.target.where,
             **snapshot_fields(saved.name, saved.size_bytes),
             "records": saved.records,
             "left_out": saved.left_out,
-            "seconds": round(context.reactor.seconds() - began, 3),
+            "seconds": round(took_s, 3),
             "warnings": context.out.warnings,
         }
     )
-    return Status.OK
 
 
 def _memory_store(reason: str) -> CommandError:
