@@ -41,7 +41,7 @@ from ghmirror_tw.redis_store.redis_archive import RedisArchive
 from ghmirror_tw.runtime.garbage_collection import freeze_objects
 from ghmirror_tw.snapshots.aws_service import load_boto3
 from ghmirror_tw.store.memory_archive import MemoryArchive
-from ghmirror_tw.store.named_records import NamedRecords
+from ghmirror_tw.store.memory_records_by_name import NamedRecords
 from ghmirror_tw.store.record_sealing import Codec
 from ghmirror_tw.web.client_connections import MirrorSite
 from ghmirror_tw.web.mirror_request import MirrorRequest

@@ -34,7 +34,7 @@ from ghmirror_tw.caching.freshness import is_fresh
 from ghmirror_tw.caching.negative_responses import may_repeat
 from ghmirror_tw.caching.records import Known
 from ghmirror_tw.caching.timeout_backoff import TimeoutBackoff
-from ghmirror_tw.github.rate_limit import LimitKind
+from ghmirror_tw.github.reported_limit import LimitKind
 from ghmirror_tw.runtime.frozen_values import frozen_value
 
 

@@ -14,7 +14,7 @@ from typing import Final
 from attrs import evolve, field
 
 from ghmirror_tw.caching.key import length_prefixed
-from ghmirror_tw.github.rate_limit import Limit, latest_of_each_scope
+from ghmirror_tw.github.reported_limit import Limit, latest_of_each_scope
 from ghmirror_tw.http.fields import CONTENT_FIELDS, Fields
 from ghmirror_tw.runtime.frozen_values import frozen_value
 

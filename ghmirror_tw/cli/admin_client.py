@@ -23,7 +23,7 @@ from ghmirror_tw.config.settings import Settings
 from ghmirror_tw.runtime.certificate_authorities import trust_root
 from ghmirror_tw.runtime.single_flight import Wait
 from ghmirror_tw.runtime.verified_tls import VerifiedTLS
-from ghmirror_tw.telemetry.logs import scrub
+from ghmirror_tw.telemetry.secret_scrubbing import scrub
 
 #: The timeout of a response, in seconds.
 TIMEOUT_S: Final = 10.0

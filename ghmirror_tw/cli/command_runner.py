@@ -34,7 +34,8 @@ from ghmirror_tw.snapshots.snapshot_errors import (
     TargetError,
     TruncatedError,
 )
-from ghmirror_tw.telemetry.logs import observer, scrub
+from ghmirror_tw.telemetry.logs import observer
+from ghmirror_tw.telemetry.secret_scrubbing import scrub
 
 T = TypeVar("T")
 

@@ -5,20 +5,16 @@ from __future__ import annotations
 import json
 import os
 import sys
-import time
-from collections.abc import Callable
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import click
 from attrs import define, field
 
-from ghmirror_tw.cli import value_formatting
 from ghmirror_tw.cli.command_errors import CommandError
+from ghmirror_tw.cli.progress import NoProgress, Progress, ProgressLines
 
 #: The colours of verdicts on a terminal.
 _COLOURS: Final = {"whole": "green", "damaged": "red", "fault": "red", "warning": "yellow"}
-#: The interval of lines that show progress where no bar can be drawn, in seconds.
-_PROGRESS_INTERVAL_S: Final = 10.0
 
 
 #: What to do about an error, by its code; the messages of others contain it.
@@ -36,78 +32,6 @@ _HINTS: Final = {
     "other-secret": "use the [cache] credential_secret of the mirror that has written it",
     "internal": "run the command again with --verbose, and report what it prints",
 }
-
-
-class Progress(Protocol):
-    """Shows the progress of one task at a time."""
-
-    def begin(self, task: str, size_bytes: int | None) -> None:
-        """Show the start of *task*, which has so many bytes; None if that is unknown."""
-
-    def advance(self, size_bytes: int) -> None:
-        """Add processed bytes."""
-
-    def count(self, records: int) -> None:
-        """Add processed records."""
-
-    def end(self) -> None:
-        """End the task; may be called twice."""
-
-
-class NoProgress:
-    """Shows nothing."""
-
-    def begin(self, task: str, size_bytes: int | None) -> None:
-        """Do nothing."""
-
-    def advance(self, size_bytes: int) -> None:
-        """Do nothing."""
-
-    def count(self, records: int) -> None:
-        """Do nothing."""
-
-    def end(self) -> None:
-        """Do nothing."""
-
-
-@define(eq=False)
-class ProgressLines:
-    """Writes a line at the start of a task, and one from time to time."""
-
-    write: Callable[[str], object]
-    clock: Callable[[], float] = time.monotonic
-    _task: str = field(init=False, default="")
-    _total_bytes: int | None = field(init=False, default=None)
-    _bytes: int = field(init=False, default=0)
-    _records: int = field(init=False, default=0)
-    _written_at: float = field(init=False, default=0.0)
-
-    def begin(self, task: str, size_bytes: int | None) -> None:
-        """Write the first line."""
-        self._task, self._total_bytes = task, size_bytes
-        self._bytes = self._records = 0
-        self._written_at = self.clock()
-        self.write(task if size_bytes is None else f"{task} ({value_formatting.size(size_bytes)})")
-
-    def advance(self, size_bytes: int) -> None:
-        """Add processed bytes, and write a line if the last one is old."""
-        self._bytes += size_bytes
-        if self.clock() - self._written_at >= _PROGRESS_INTERVAL_S:
-            self._written_at = self.clock()
-            self.write(f"{self._task}: {self._amount()}")
-
-    def _amount(self) -> str:
-        if self._total_bytes:
-            return f"{100 * self._bytes // self._total_bytes} %"
-        records = value_formatting.count(self._records, "record")
-        return f"{records}, {value_formatting.size(self._bytes)}"
-
-    def count(self, records: int) -> None:
-        """Add records, which the next line shows."""
-        self._records += records
-
-    def end(self) -> None:
-        """Write nothing, since the result follows."""
 
 
 def _use_colours() -> bool | None:

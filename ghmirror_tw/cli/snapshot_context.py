@@ -15,7 +15,8 @@ from zope.interface import implementer
 
 from ghmirror_tw.cli.command_errors import CommandError, Status
 from ghmirror_tw.cli.command_runner import command_errors, run_in_reactor
-from ghmirror_tw.cli.output import Output, Progress
+from ghmirror_tw.cli.output import Output
+from ghmirror_tw.cli.progress import Progress
 from ghmirror_tw.config.settings import Settings
 from ghmirror_tw.config.settings_loader import read_settings
 from ghmirror_tw.redis_store.redis_archive import RedisArchive

@@ -18,14 +18,14 @@ from typing import Final
 
 from attrs import frozen
 
-from ghmirror_tw.github.rate_limit import (
+from ghmirror_tw.github.rate_limit_resources import named_resource, resource_of
+from ghmirror_tw.github.reported_limit import (
     CONTENT_CREATION,
     EVERYTHING,
     LONGEST_S,
     Limit,
     LimitKind,
 )
-from ghmirror_tw.github.rate_limit_resources import named_resource, resource_of
 from ghmirror_tw.http.fields import Fields
 from ghmirror_tw.http.request import Request
 from ghmirror_tw.runtime.whole_numbers import whole_number

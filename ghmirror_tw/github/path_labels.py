@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from ghmirror_tw.github.path_credentials import without_credentials
+from ghmirror_tw.github.path_redaction import without_credentials
 
 #: A word of the API itself; any other segment is a name.
 _WORD: Final = re.compile(rb"[a-z][a-z_-]{0,39}")

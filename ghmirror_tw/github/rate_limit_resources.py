@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from ghmirror_tw.github.rate_limit import CONTENT_CREATION, EVERYTHING
+from ghmirror_tw.github.reported_limit import CONTENT_CREATION, EVERYTHING
 from ghmirror_tw.http.fields import Fields
 from ghmirror_tw.http.request import Request
 from ghmirror_tw.http.target_memo import memoised_by_target

@@ -1,34 +1,12 @@
-"""The outcome of a request, and the fields that show it: `Cache-Status` (RFC 9211), older ones."""
+"""The fields that show the outcome of a request: `Cache-Status` (RFC 9211) and older ones."""
 
 from __future__ import annotations
 
 import re
-from enum import StrEnum
 from functools import lru_cache
 from typing import Final
 
-
-class Outcome(StrEnum):
-    """The outcome of a request; the values are those of metrics and logs.
-
-    REVALIDATED, SHARED, EMPTY: a 304 of GitHub to the credential's own validator, to a computed
-    entity-tag, to that of `[]`. MISS, CHANGED: a 200, without or with an earlier stored response.
-    FRESH, STALE: from the store without validation, since the response is recent, or since GitHub
-    is unavailable or limits the credential. NEGATIVE: a recent 404, 410 or 301, repeated. PASS:
-    forwarded and not stored. ERROR: the mirror's.
-    """
-
-    REVALIDATED = "revalidated"
-    SHARED = "shared"
-    EMPTY = "empty"
-    MISS = "miss"
-    CHANGED = "changed"
-    FRESH = "fresh"
-    NEGATIVE = "negative"
-    STALE = "stale"
-    PASS = "pass"  # noqa: S105 - no password
-    ERROR = "error"
-
+from ghmirror_tw.http.outcomes import Outcome
 
 #: The whole values of outcomes whose parameters are always the same.
 _FIXED: Final = {

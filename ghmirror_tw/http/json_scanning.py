@@ -1,4 +1,4 @@
-"""Finds strings in JSON as bytes, without parsing it; each byte is read once."""
+"""Patterns and steps to scan JSON as bytes, without parsing it; each byte is read once."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ from ghmirror_tw.proxy.mirror_response import CodedContent, Response
 from ghmirror_tw.proxy.unstored_responses import passed_on
 from ghmirror_tw.runtime.single_flight import SingleFlight
 from ghmirror_tw.telemetry.metrics import Metrics
-from ghmirror_tw.upstream.accepted_credentials import CredentialRegistry
+from ghmirror_tw.upstream.credential_registry import CredentialRegistry
 from ghmirror_tw.upstream.github_breaker import GitHubBreaker
 from ghmirror_tw.upstream.limited_sender import Sender
 from ghmirror_tw.upstream.login_responses import is_app_jwt

@@ -13,13 +13,13 @@ from twisted.internet.defer import Deferred, gatherResults
 
 from ghmirror_tw.caching.epochs import new_epoch
 from ghmirror_tw.caching.hybrid_clock import HybridClock
-from ghmirror_tw.caching.invalidation import Generations
 from ghmirror_tw.caching.records import Known
 from ghmirror_tw.caching.refused_scope import RefusedScope, refused_scope
+from ghmirror_tw.caching.token_generations import Generations
 from ghmirror_tw.http.request import Request
 from ghmirror_tw.proxy.request_context import Lookup
 from ghmirror_tw.store.store_interface import IStore
-from ghmirror_tw.upstream.accepted_credentials import CredentialRegistry
+from ghmirror_tw.upstream.credential_registry import CredentialRegistry
 from ghmirror_tw.upstream.logins import LoginCache
 from ghmirror_tw.upstream.request_to_send import Requester
 

@@ -1,4 +1,4 @@
-"""Proofs that a stored `Link` is current, by requests for the last page or the one after it.
+"""Proofs that a stored `Link` is current: the last page is unchanged, or no page follows it.
 
 An entity-tag of GitHub's does not cover `Link`, and a 304 does not contain it (GitHub: pagination).
 

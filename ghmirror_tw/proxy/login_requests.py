@@ -13,15 +13,15 @@ from twisted.web.iweb import IBodyProducer
 from ghmirror_tw.http.error_responses import MirrorError
 from ghmirror_tw.http.fields import Fields
 from ghmirror_tw.http.request import Request
+from ghmirror_tw.proxy.limit_responses import usual_limit_response
 from ghmirror_tw.proxy.mirror_options import MirrorOptions
 from ghmirror_tw.proxy.mirror_response import CodedContent, NoUpstreamResponseError, Response
 from ghmirror_tw.proxy.passthrough import Passthrough
 from ghmirror_tw.proxy.storable_requests import StorableRequests
-from ghmirror_tw.proxy.unstored_responses import usual_limit_response
 from ghmirror_tw.proxy.upstream_failures import error_response, log_failure
 from ghmirror_tw.proxy.whole_content import whole_content
 from ghmirror_tw.runtime.content_threads import ContentThreads
-from ghmirror_tw.upstream.accepted_credentials import CredentialRegistry
+from ghmirror_tw.upstream.credential_registry import CredentialRegistry
 from ghmirror_tw.upstream.login_responses import (
     VIEWER_QUERY,
     is_app_jwt,

@@ -17,7 +17,7 @@ from twisted.internet.interfaces import IDelayedCall
 
 from ghmirror_tw.caching.bypass import bypass_reason
 from ghmirror_tw.github.sharing_circuit_breakers import Sharing
-from ghmirror_tw.http.cache_status import Outcome
+from ghmirror_tw.http.outcomes import Outcome
 from ghmirror_tw.http.request import Request
 from ghmirror_tw.proxy.allowed_users import AccessControl
 from ghmirror_tw.proxy.collapsed_requests import CollapsedRequests
@@ -25,6 +25,7 @@ from ghmirror_tw.proxy.credential_check import CredentialChecks
 from ghmirror_tw.proxy.epoch_tracking import EpochTracker
 from ghmirror_tw.proxy.first_request_lock import unique_names
 from ghmirror_tw.proxy.grant_metadata_builder import GrantMetadataBuilder
+from ghmirror_tw.proxy.limit_responses import usual_limit_response
 from ghmirror_tw.proxy.link_proofs import LinkProofs
 from ghmirror_tw.proxy.link_prover import LinkProver, RequestPage
 from ghmirror_tw.proxy.login_requests import LoginRequests
@@ -37,15 +38,14 @@ from ghmirror_tw.proxy.revalidation import Revalidation, ValidatorChoice
 from ghmirror_tw.proxy.stale_fallback import StaleFallback
 from ghmirror_tw.proxy.storable_requests import StorableRequests
 from ghmirror_tw.proxy.stored_responses import StoredResponses
-from ghmirror_tw.proxy.unstored_responses import usual_limit_response
 from ghmirror_tw.proxy.upstream_failures import error_response, log_failure
 from ghmirror_tw.runtime.content_threads import ContentThreads
 from ghmirror_tw.runtime.restore_barrier import RestoreBarrier
 from ghmirror_tw.runtime.single_flight import SingleFlight
 from ghmirror_tw.store.store_interface import IStore
 from ghmirror_tw.telemetry.metrics import Metrics
-from ghmirror_tw.upstream.accepted_credentials import CredentialRegistry
 from ghmirror_tw.upstream.byte_budget import ByteBudgets
+from ghmirror_tw.upstream.credential_registry import CredentialRegistry
 from ghmirror_tw.upstream.github_breaker import GitHubBreaker
 from ghmirror_tw.upstream.limited_sender import Sender
 from ghmirror_tw.upstream.logins import LoginCache

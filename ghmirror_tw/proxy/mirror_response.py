@@ -9,9 +9,9 @@ from __future__ import annotations
 from attrs import field
 
 from ghmirror_tw.caching.records import Representation
-from ghmirror_tw.http.cache_status import Outcome
 from ghmirror_tw.http.error_responses import MirrorError
 from ghmirror_tw.http.fields import Fields
+from ghmirror_tw.http.outcomes import Outcome
 from ghmirror_tw.runtime.frozen_values import frozen_value
 from ghmirror_tw.upstream.upstream_interface import IncomingContent
 

@@ -6,14 +6,14 @@ from attrs import define
 
 from ghmirror_tw.caching.negative_responses import found_by_others, is_repeatable, repeated_fields
 from ghmirror_tw.caching.records import Known, NegativeResponse
-from ghmirror_tw.http.cache_status import Outcome
+from ghmirror_tw.http.outcomes import Outcome
 from ghmirror_tw.proxy.epoch_tracking import EpochTracker
 from ghmirror_tw.proxy.mirror_options import MirrorOptions
 from ghmirror_tw.proxy.mirror_response import CodedContent, Response
 from ghmirror_tw.proxy.request_context import Exchange
 from ghmirror_tw.proxy.unstored_responses import coding_of
 from ghmirror_tw.store.store_interface import IStore
-from ghmirror_tw.upstream.accepted_credentials import CredentialRegistry
+from ghmirror_tw.upstream.credential_registry import CredentialRegistry
 
 
 @define(eq=False)

@@ -12,7 +12,7 @@ from typing import Final
 from attrs import define, evolve
 from twisted.internet.defer import Deferred
 
-from ghmirror_tw.caching.invalidation import is_write
+from ghmirror_tw.caching.token_generations import is_write
 from ghmirror_tw.github.graphql import is_graphql, is_mutation
 from ghmirror_tw.http.content_codings import accepts_gzip
 from ghmirror_tw.http.request import Request
@@ -21,8 +21,8 @@ from ghmirror_tw.proxy.epoch_tracking import EpochTracker
 from ghmirror_tw.proxy.mirror_options import MirrorOptions
 from ghmirror_tw.proxy.mirror_response import Response
 from ghmirror_tw.proxy.unstored_responses import passed_on
-from ghmirror_tw.upstream.accepted_credentials import CredentialRegistry
 from ghmirror_tw.upstream.byte_budget import FREE_BYTES, ByteBudgets
+from ghmirror_tw.upstream.credential_registry import CredentialRegistry
 from ghmirror_tw.upstream.limited_sender import Sender
 from ghmirror_tw.upstream.request_to_send import OutgoingRequest, Requester, Upload
 from ghmirror_tw.upstream.upload_shares import UploadShares

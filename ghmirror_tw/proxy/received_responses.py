@@ -23,19 +23,20 @@ from ghmirror_tw.github.operation_paging import most_items_of_page
 from ghmirror_tw.github.path_labels import path_pattern
 from ghmirror_tw.github.sharing_circuit_breakers import Sharing
 from ghmirror_tw.http import entity_tags, error_responses
-from ghmirror_tw.http.cache_status import Outcome
 from ghmirror_tw.http.content_codings import ContentTooLargeError, UndecodableError, estimated_size
 from ghmirror_tw.http.error_responses import MirrorError
 from ghmirror_tw.http.fields import Fields
+from ghmirror_tw.http.outcomes import Outcome
 from ghmirror_tw.http.request import Request
 from ghmirror_tw.proxy.epoch_tracking import EpochTracker
 from ghmirror_tw.proxy.grant_metadata_builder import GrantMetadataBuilder
+from ghmirror_tw.proxy.limit_responses import limited_response
 from ghmirror_tw.proxy.link_prover import LinkProver
 from ghmirror_tw.proxy.mirror_options import MirrorOptions
 from ghmirror_tw.proxy.mirror_response import CodedContent, NoUpstreamResponseError, Response
 from ghmirror_tw.proxy.negative_storage import NegativeStorage
 from ghmirror_tw.proxy.request_context import Exchange
-from ghmirror_tw.proxy.unstored_responses import coding_of, limited_response, passed_on
+from ghmirror_tw.proxy.unstored_responses import coding_of, passed_on
 from ghmirror_tw.runtime.content_threads import ContentThreads
 from ghmirror_tw.runtime.quantity_formatting import size
 from ghmirror_tw.store.store_interface import IStore

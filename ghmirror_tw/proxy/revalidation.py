@@ -27,18 +27,18 @@ from ghmirror_tw.github import entity_tag_rule
 from ghmirror_tw.github.link_conditions import NO_CONDITIONS, LinkConditions
 from ghmirror_tw.github.page_parameters import page_number
 from ghmirror_tw.github.sharing_circuit_breakers import Sharing
-from ghmirror_tw.http.cache_status import Outcome
 from ghmirror_tw.http.content_codings import compress
 from ghmirror_tw.http.fields import Fields
 from ghmirror_tw.http.links import has_foreign_page
+from ghmirror_tw.http.outcomes import Outcome
 from ghmirror_tw.http.request import Request
 from ghmirror_tw.proxy.grant_metadata_builder import GrantMetadataBuilder
+from ghmirror_tw.proxy.limit_responses import usual_limit_response
 from ghmirror_tw.proxy.link_prover import LinkProver, cancel_proof
 from ghmirror_tw.proxy.mirror_response import NoUpstreamResponseError, Response
 from ghmirror_tw.proxy.received_responses import ReceivedResponses
 from ghmirror_tw.proxy.request_context import Exchange, Lookup
 from ghmirror_tw.proxy.stored_responses import StoredResponses
-from ghmirror_tw.proxy.unstored_responses import usual_limit_response
 from ghmirror_tw.proxy.upstream_failures import error_response
 from ghmirror_tw.runtime.content_threads import ContentThreads
 from ghmirror_tw.runtime.restore_barrier import RestoreBarrier

@@ -29,7 +29,7 @@ from ghmirror_tw.caching.decision import (
 from ghmirror_tw.caching.freshness import requires_validation
 from ghmirror_tw.caching.records import Known, Representation
 from ghmirror_tw.http import error_responses
-from ghmirror_tw.http.cache_status import Outcome
+from ghmirror_tw.http.outcomes import Outcome
 from ghmirror_tw.http.request import Request
 from ghmirror_tw.proxy.collapsed_requests import CollapsedRequests
 from ghmirror_tw.proxy.credential_check import CredentialChecks

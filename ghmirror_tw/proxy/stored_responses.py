@@ -16,15 +16,15 @@ from ghmirror_tw.caching.records import Known, Representation
 from ghmirror_tw.caching.vary import may_be_reused, without_other_variant
 from ghmirror_tw.github.credentials import is_validated
 from ghmirror_tw.github.rate_limit_resources import resource_of_path
-from ghmirror_tw.http.cache_status import Outcome
+from ghmirror_tw.http.outcomes import Outcome
 from ghmirror_tw.proxy.epoch_tracking import EpochTracker
 from ghmirror_tw.proxy.mirror_options import MirrorOptions
 from ghmirror_tw.proxy.mirror_response import Response
 from ghmirror_tw.proxy.request_context import Lookup
 from ghmirror_tw.store.store_interface import Deadline, IStore
 from ghmirror_tw.telemetry.metrics import Metrics
-from ghmirror_tw.upstream.accepted_credentials import CredentialRegistry
 from ghmirror_tw.upstream.byte_budget import FREE_BYTES, ByteBudgets
+from ghmirror_tw.upstream.credential_registry import CredentialRegistry
 from ghmirror_tw.upstream.limited_sender import Sender
 
 #: Reasons for which no request is sent to GitHub.

@@ -1,4 +1,4 @@
-"""The whole content of a small response, for logins and for responses that are sent many times."""
+"""Reads a small response whole, for logins and for responses that are sent many times."""
 
 from __future__ import annotations
 

@@ -4,7 +4,7 @@ Other packages use only the names below. `IServers` is the interface of all four
 """
 
 from ghmirror_tw.redis.cluster import Cluster
-from ghmirror_tw.redis.cluster_topology import Shards
+from ghmirror_tw.redis.cluster_shards import Shards
 from ghmirror_tw.redis.iam_tokens import IamSigner, IamTokens, load_botocore
 from ghmirror_tw.redis.redis_node import RedisNode
 from ghmirror_tw.redis.sentinel_queries import PrimaryFinder

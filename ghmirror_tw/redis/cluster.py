@@ -16,8 +16,8 @@ from twisted.internet.task import deferLater
 from txredisapi import ResponseError
 from zope.interface import implementer
 
+from ghmirror_tw.redis.cluster_shards import Shards
 from ghmirror_tw.redis.cluster_slots import read_redirection, slot_of_tag
-from ghmirror_tw.redis.cluster_topology import Shards
 from ghmirror_tw.redis.error_codes import code_of
 from ghmirror_tw.redis.redis_node import RedisNode
 from ghmirror_tw.redis.server_endpoint import Address

@@ -1,4 +1,4 @@
-"""Renewals: confirmations that would change only the times of records in Redis.
+"""Decides which confirmations need no write to Redis: those that would change only times.
 
 A resource that is polled all the time is confirmed all the time. Its records in Redis are renewed
 only after an interval, which saves Redis a script for each request.

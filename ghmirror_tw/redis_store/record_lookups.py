@@ -14,8 +14,8 @@ from twisted.python.failure import Failure
 from ghmirror_tw.caching.hybrid_clock import clamped
 from ghmirror_tw.caching.key import CacheKey
 from ghmirror_tw.caching.records import Entry, Grant, Known, Representation, recency_list
-from ghmirror_tw.github.rate_limit import Limit
 from ghmirror_tw.github.rate_limit_resources import scopes_of_read
+from ghmirror_tw.github.reported_limit import Limit
 from ghmirror_tw.redis import Command, Purpose, Reply
 from ghmirror_tw.redis_store.needless_renewals import is_recent
 from ghmirror_tw.redis_store.prepared_lookup import PreparedLookup

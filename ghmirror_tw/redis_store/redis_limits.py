@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from attrs import define, evolve
 
-from ghmirror_tw.github.rate_limit import Limit
+from ghmirror_tw.github.reported_limit import Limit
 from ghmirror_tw.redis import Command, Purpose, RedisUnavailableError, Reply
 from ghmirror_tw.redis_store import scripts
 from ghmirror_tw.redis_store.redis_access import RedisAccess

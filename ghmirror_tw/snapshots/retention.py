@@ -1,4 +1,4 @@
-"""Which snapshots are superseded by newer ones."""
+"""Retention: which snapshots may be deleted, since newer ones supersede them."""
 
 from __future__ import annotations
 

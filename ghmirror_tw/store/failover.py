@@ -19,7 +19,7 @@ from zope.interface import implementer
 
 from ghmirror_tw.caching.key import CacheKey
 from ghmirror_tw.caching.records import Entry, Grant, Known, NegativeResponse, Representation
-from ghmirror_tw.github.rate_limit import Limit
+from ghmirror_tw.github.reported_limit import Limit
 from ghmirror_tw.redis import ServerStatistics
 from ghmirror_tw.runtime.reactor_lag import ReactorLag
 from ghmirror_tw.store.failover_reads import DeadlineReads, FailoverReads

@@ -15,7 +15,7 @@ from twisted.python.failure import Failure
 
 from ghmirror_tw.caching.key import CacheKey
 from ghmirror_tw.caching.records import Known, Representation
-from ghmirror_tw.github.rate_limit import Limit, latest_of_each_scope
+from ghmirror_tw.github.reported_limit import Limit, latest_of_each_scope
 from ghmirror_tw.redis import RedisUnavailableError
 from ghmirror_tw.runtime.reactor_lag import ReactorLag
 from ghmirror_tw.store.memory_store import MemoryStore

@@ -7,7 +7,7 @@ from typing import Final
 
 from attrs import define, field
 
-from ghmirror_tw.github.rate_limit import Limit
+from ghmirror_tw.github.reported_limit import Limit
 from ghmirror_tw.runtime.bounded_tables import store_recent
 
 _MOST_LIMITS: Final = 10_000

@@ -12,7 +12,7 @@ from zope.interface import implementer
 
 from ghmirror_tw.runtime.content_threads import ContentThreads
 from ghmirror_tw.store.compact_records import Record
-from ghmirror_tw.store.named_records import NamedRecords
+from ghmirror_tw.store.memory_records_by_name import NamedRecords
 from ghmirror_tw.store.record_kinds import ENTRY, GRANT, REPRESENTATION
 from ghmirror_tw.store.record_names import RecordName, parse
 from ghmirror_tw.store.record_sealing import Codec

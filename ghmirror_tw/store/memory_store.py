@@ -20,8 +20,8 @@ from ghmirror_tw.caching.records import (
     Representation,
     with_entry,
 )
-from ghmirror_tw.github.rate_limit import Limit
 from ghmirror_tw.github.rate_limit_resources import scopes_of_read
+from ghmirror_tw.github.reported_limit import Limit
 from ghmirror_tw.runtime.bounded_tables import store_recent
 from ghmirror_tw.store.compact_records import (
     entries_of,

@@ -26,7 +26,7 @@ from ghmirror_tw.caching.records import (
     Representation,
     digest_of,
 )
-from ghmirror_tw.github.rate_limit import EVERYTHING, Limit, LimitKind
+from ghmirror_tw.github.reported_limit import EVERYTHING, Limit, LimitKind
 from ghmirror_tw.http.content_codings import ContentTooLargeError, UndecodableError, decompress
 from ghmirror_tw.http.entity_tags import is_entity_tag
 from ghmirror_tw.http.fields import Fields

@@ -22,7 +22,7 @@ from typing import Any, Final, TypeAlias, TypeVar
 from attrs import field, frozen
 
 from ghmirror_tw.caching.records import Representation
-from ghmirror_tw.github.rate_limit import Limit
+from ghmirror_tw.github.reported_limit import Limit
 from ghmirror_tw.runtime.recent_cache import RecentCache
 from ghmirror_tw.store.record_kinds import (
     KINDS,

@@ -1,4 +1,4 @@
-"""The availability of Redis: each change leads to a look-up of its history."""
+"""The availability of Redis: after each change the history of its content is looked up."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from twisted.internet.defer import Deferred
 
 from ghmirror_tw.caching.key import CacheKey
 from ghmirror_tw.caching.records import Entry, Grant, Known, NegativeResponse, Representation
-from ghmirror_tw.github.rate_limit import Limit
+from ghmirror_tw.github.reported_limit import Limit
 from ghmirror_tw.redis import Command, Reply
 from ghmirror_tw.store.store_interface import LockName, LockOutcome
 

@@ -14,7 +14,7 @@ from twisted.python.failure import Failure
 
 from ghmirror_tw.caching.key import CacheKey
 from ghmirror_tw.caching.records import Entry, Grant, NegativeResponse, Representation
-from ghmirror_tw.github.rate_limit import Limit
+from ghmirror_tw.github.reported_limit import Limit
 from ghmirror_tw.redis import Command, RedisUnavailableError, Reply
 from ghmirror_tw.store.memory_store import MemoryStore
 from ghmirror_tw.store.remote_interface import IRemoteRecords

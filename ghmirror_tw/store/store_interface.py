@@ -13,7 +13,7 @@ from zope.interface import Attribute, Interface
 
 from ghmirror_tw.caching.key import CacheKey
 from ghmirror_tw.caching.records import Entry, Grant, Known, NegativeResponse, Representation
-from ghmirror_tw.github.rate_limit import Limit
+from ghmirror_tw.github.reported_limit import Limit
 
 
 class LockOutcome(Enum):

@@ -11,7 +11,7 @@ from attrs import define, field, frozen
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 
-from ghmirror_tw.telemetry.metric_readings import RequestTotals, outcomes_between
+from ghmirror_tw.telemetry.metric_totals import RequestTotals, outcomes_between
 
 MINUTE_S: Final = 60.0
 #: The number of minutes shown; the last one is not complete.

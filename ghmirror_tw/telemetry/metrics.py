@@ -20,9 +20,9 @@ from prometheus_client.exposition import choose_encoder
 from ghmirror_tw import __version__
 from ghmirror_tw.telemetry.busiest import Busiest
 from ghmirror_tw.telemetry.histograms import LabelledHistogram, ObservationCounter
-from ghmirror_tw.telemetry.logs import scrub
 from ghmirror_tw.telemetry.metric_catalogue import BUCKETS, CATALOGUE, StoreFigures
 from ghmirror_tw.telemetry.metric_collectors import BudgetCollector, StoreCollector, WithoutCreated
+from ghmirror_tw.telemetry.secret_scrubbing import scrub
 from ghmirror_tw.telemetry.user_series import USER_SERIES, RecentSeries
 from ghmirror_tw.upstream.byte_budget import ByteBudget
 

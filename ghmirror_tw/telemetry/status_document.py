@@ -11,7 +11,7 @@ from attrs import define
 from ghmirror_tw.github.rate_limit_resources import CORE
 from ghmirror_tw.telemetry.busiest import HALF_LIFE_S, Busiest
 from ghmirror_tw.telemetry.last_hour import LastHour, TotalsSample
-from ghmirror_tw.telemetry.metric_readings import MetricReadings, RequestTotals
+from ghmirror_tw.telemetry.metric_totals import MetricReadings, RequestTotals
 from ghmirror_tw.telemetry.metrics import Metrics
 
 #: The windows of latencies, in seconds.

@@ -12,7 +12,7 @@ from typing import Final
 from attrs import define
 from twisted.internet.interfaces import IDelayedCall
 
-from ghmirror_tw.github.rate_limit import Limit
+from ghmirror_tw.github.reported_limit import Limit
 from ghmirror_tw.store.store_interface import Deadline, IStore, LockName, LockOutcome
 from ghmirror_tw.upstream.rate_limit_table import LimitCheck, RateLimitedError, RateLimitTable
 

@@ -25,15 +25,15 @@ from ghmirror_tw.caching.timeout_backoff import TimeoutBackoffs
 from ghmirror_tw.github.limited_responses import MAY_BE_LIMITED
 from ghmirror_tw.github.media_types import is_as_accepted
 from ghmirror_tw.github.path_labels import operation_of
-from ghmirror_tw.github.rate_limit import LimitKind
 from ghmirror_tw.github.rate_limit_resources import is_quota_request, scopes_of_read
+from ghmirror_tw.github.reported_limit import LimitKind
 from ghmirror_tw.http.error_responses import MirrorError
 from ghmirror_tw.http.request import READ_METHODS, Request
 from ghmirror_tw.runtime.independent_evidence import Observation
 from ghmirror_tw.store.store_interface import IStore
-from ghmirror_tw.upstream.accepted_credentials import CredentialRegistry
+from ghmirror_tw.upstream.credential_registry import CredentialRegistry
 from ghmirror_tw.upstream.github_breaker import GitHubBreaker
-from ghmirror_tw.upstream.limit_in_response import with_limit
+from ghmirror_tw.upstream.limit_detection import with_limit
 from ghmirror_tw.upstream.limit_probes import LimitProbe, LimitProbes
 from ghmirror_tw.upstream.quota_accounting import QuotaAccounting, QuotaMetrics
 from ghmirror_tw.upstream.rate_limit_table import LimitCheck, RateLimitedError, RateLimitTable

@@ -1,4 +1,4 @@
-"""The login of a credential: in the content of GitHub's responses, and the credentials of Apps."""
+"""Parses the login of a credential in GitHub's responses, and recognises the tokens of Apps."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from typing import Final
 
 from attrs import define, field, frozen
 
-from ghmirror_tw.github.rate_limit import Limit, LimitKind
+from ghmirror_tw.github.reported_limit import Limit, LimitKind
 from ghmirror_tw.runtime.bounded_tables import CredentialTable
 
 #: How long requests are rejected while another replica probes, in seconds.

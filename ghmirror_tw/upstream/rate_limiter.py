@@ -24,7 +24,7 @@ from ghmirror_tw.runtime.semaphore import Semaphore
 from ghmirror_tw.store.fleet_semaphore import FleetSemaphore
 from ghmirror_tw.store.permit_lease_interface import IFleetSemaphores
 from ghmirror_tw.upstream.points_limit import COUNTED_S, PointsLimit
-from ghmirror_tw.upstream.quotas import QuotaReserve
+from ghmirror_tw.upstream.quota_reserve import QuotaReserve
 from ghmirror_tw.upstream.request_cost import READ_POINTS
 from ghmirror_tw.upstream.request_queue import (
     GRAPHQL,

@@ -9,7 +9,7 @@ from twisted.internet.defer import Deferred
 from twisted.web.iweb import IBodyProducer
 from zope.interface import Interface
 
-from ghmirror_tw.github.rate_limit import Limit
+from ghmirror_tw.github.reported_limit import Limit
 from ghmirror_tw.http.fields import Fields
 from ghmirror_tw.http.request import Request
 from ghmirror_tw.runtime.frozen_values import frozen_value

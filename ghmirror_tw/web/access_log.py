@@ -10,10 +10,10 @@ from attrs import define, field
 from twisted.logger import Logger
 
 from ghmirror_tw.github.credentials import hashed_token
-from ghmirror_tw.github.path_credentials import without_credentials
+from ghmirror_tw.github.path_redaction import without_credentials
 from ghmirror_tw.http.fields import Fields
 from ghmirror_tw.http.target_memo import memoised_by_target
-from ghmirror_tw.telemetry.logs import scrub
+from ghmirror_tw.telemetry.secret_scrubbing import scrub
 
 #: The longest path, method, `X-GitHub-Request-Id` and `User-Agent` in the log.
 _PATH_LENGTH: Final = 2048

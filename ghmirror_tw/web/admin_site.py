@@ -24,11 +24,11 @@ from ghmirror_tw.http import error_responses
 from ghmirror_tw.http.dns_rebinding import is_expected_host
 from ghmirror_tw.http.error_responses import MirrorError
 from ghmirror_tw.telemetry.metrics import Metrics
-from ghmirror_tw.web import health, own_pages
+from ghmirror_tw.web import health, own_page
 from ghmirror_tw.web.client_connections import MirrorSite
 from ghmirror_tw.web.health import Health, Readiness
 from ghmirror_tw.web.mirror_request import MirrorRequest
-from ghmirror_tw.web.own_pages import JSON, Page
+from ghmirror_tw.web.own_page import JSON, Page
 
 #: A browser opens six connections, Prometheus and a health check one each.
 ADMIN_CONNECTIONS: Final = 64
@@ -111,7 +111,7 @@ class AdminResource:
             content = self._content(request)
         except Exception:  # noqa: BLE001 - the client receives an error response to any
             self._log.failure("Admin request failed")
-            content = own_pages.prepare(request, _error(error_responses.internal()))
+            content = own_page.prepare(request, _error(error_responses.internal()))
         request.write(content)
         request.finish()
         return NOT_DONE_YET
@@ -122,7 +122,7 @@ class AdminResource:
         unnamed = not hosts and request.clientproto == b"HTTP/1.0"
         if unnamed or health.is_health(request.uri) or is_expected_host(hosts, self.hosts):
             return self.pages.render(request)
-        return own_pages.prepare(request, _error(error_responses.unexpected_host()))
+        return own_page.prepare(request, _error(error_responses.unexpected_host()))
 
 
 def _error(error: MirrorError) -> Page:

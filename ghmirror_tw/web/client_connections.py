@@ -13,8 +13,8 @@ from twisted.web.server import Site
 from ghmirror_tw.http.error_responses import MirrorError
 from ghmirror_tw.runtime.socket_writes import Outbox
 from ghmirror_tw.upstream.byte_budget import ByteBudget, ByteBudgets
-from ghmirror_tw.web.client_channel import STALLED_S, MirrorChannel
 from ghmirror_tw.web.exchange_channel import CLIENT_TIMEOUT_S, PIECE_BYTES
+from ghmirror_tw.web.mirror_channel import STALLED_S, MirrorChannel
 
 #: The bytes that wait in memory for a client that does not read: two pieces at most.
 UNREAD_EACH_BYTES: Final = 2 * PIECE_BYTES

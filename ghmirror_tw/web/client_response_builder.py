@@ -7,7 +7,7 @@ from typing import Final
 from attrs import evolve, frozen
 
 from ghmirror_tw.caching.records import Representation
-from ghmirror_tw.github import enterprise_version
+from ghmirror_tw.github import claimed_enterprise_version
 from ghmirror_tw.github.media_types import is_json
 from ghmirror_tw.github.url_rewriting import Rewriter
 from ghmirror_tw.http.content_codings import GzipDecompressor
@@ -122,7 +122,7 @@ class ClientResponseBuilder:
                 if content is not None:
                     body = CodedContent(content, response.coding)
                     self.budgets.track(body, content)
-        fields = enterprise_version.versioned_fields(response.fields, view.version)
+        fields = claimed_enterprise_version.versioned_fields(response.fields, view.version)
         return evolve(response, body=body, fields=fields)
 
     def _fields(

@@ -9,7 +9,7 @@ from attrs import define
 from twisted.web.resource import Resource
 
 from ghmirror_tw.http.targets import path_of
-from ghmirror_tw.web.own_pages import NOT_FOUND, TEXT, Page, prepare
+from ghmirror_tw.web.own_page import NOT_FOUND, TEXT, Page, prepare
 
 _HEALTH: Final = frozenset({b"/healthz", b"/readyz"})
 

@@ -14,18 +14,18 @@ from twisted.web.server import NOT_DONE_YET
 from zope.interface import implementer
 
 from ghmirror_tw.caching.forwarded_fields import forwarded_request_fields
+from ghmirror_tw.github.claimed_enterprise_version import VERSION_FIELD, holds_version
 from ghmirror_tw.github.client_base_urls import BaseUrlSelector
 from ghmirror_tw.github.cors import is_preflight
-from ghmirror_tw.github.enterprise_version import VERSION_FIELD, holds_version
 from ghmirror_tw.github.json_indenting import gets_indented_json, indented
 from ghmirror_tw.github.path_labels import path_pattern
 from ghmirror_tw.github.url_rewriting import BaseUrls
 from ghmirror_tw.http import error_responses
-from ghmirror_tw.http.cache_status import Outcome
 from ghmirror_tw.http.error_responses import MirrorError
 from ghmirror_tw.http.fields import Fields
 from ghmirror_tw.http.host import parse_host
 from ghmirror_tw.http.loop_detection import has_passed
+from ghmirror_tw.http.outcomes import Outcome
 from ghmirror_tw.http.preconditions import PRECONDITIONS
 from ghmirror_tw.http.request import Request
 from ghmirror_tw.http.targets import Target, parse_target, path_of
@@ -37,7 +37,7 @@ from ghmirror_tw.telemetry.metrics import Metrics
 from ghmirror_tw.upstream.byte_budget import ByteBudgets
 from ghmirror_tw.upstream.request_to_send import Requester
 from ghmirror_tw.upstream.upstream_interface import UpstreamError
-from ghmirror_tw.web import health, own_pages
+from ghmirror_tw.web import health, own_page
 from ghmirror_tw.web.access_log import AccessLog, LoggedRequest, shown_path
 from ghmirror_tw.web.client_address import client_address, is_trusted, peer_of
 from ghmirror_tw.web.client_response import ClientResponse, ClientView
@@ -137,7 +137,7 @@ class MirrorResource:
         """Begin the response to *request*."""
         page = health.health_page(path_of(request.uri), self.readiness)
         if page is not None:
-            request.write(own_pages.prepare(request, page))
+            request.write(own_page.prepare(request, page))
             request.finish()
             return NOT_DONE_YET
         record = _RequestRecord(self.reactor.seconds())

@@ -6,9 +6,10 @@ from email.utils import formatdate
 
 from ghmirror_tw.github import cors
 from ghmirror_tw.http import error_responses
-from ghmirror_tw.http.cache_status import Outcome, cache_status_fields
+from ghmirror_tw.http.cache_status import cache_status_fields
 from ghmirror_tw.http.error_responses import MirrorError
 from ghmirror_tw.http.fields import Fields
+from ghmirror_tw.http.outcomes import Outcome
 from ghmirror_tw.http.request import BadRequestError
 from ghmirror_tw.http.targets import NoSuchPathError
 from ghmirror_tw.upstream.upstream_interface import UpstreamError

@@ -5,7 +5,7 @@ from __future__ import annotations
 from attrs import field, frozen
 
 from ghmirror_tw.caching.records import Representation
-from ghmirror_tw.github import enterprise_version
+from ghmirror_tw.github import claimed_enterprise_version
 from ghmirror_tw.github.json_indenting import IndentingStream, indented
 from ghmirror_tw.github.url_rewriting import Rewriter
 from ghmirror_tw.http.content_codings import (
@@ -119,7 +119,7 @@ class VariantMaker:
     def _rewritten(self, plain: bytes, view: ClientView) -> bytes:
         content = self.rewriter.content(plain, view.base, view.path)
         if view.version:
-            content = enterprise_version.with_installed_version(content, view.version)
+            content = claimed_enterprise_version.with_installed_version(content, view.version)
         return indented(content) if view.indents else content
 
     async def _make_large(self, key: VariantKey, body: Representation, view: ClientView) -> Variant:

@@ -23,8 +23,8 @@ from ghmirror_tw.store.failover import FailoverStore
 from ghmirror_tw.store.memory_store import MemoryStore
 from ghmirror_tw.telemetry.metrics import Metrics
 from ghmirror_tw.telemetry.status_document import StatusDocument
-from ghmirror_tw.upstream.accepted_credentials import CredentialRegistry
 from ghmirror_tw.upstream.byte_budget import ByteBudgets
+from ghmirror_tw.upstream.credential_registry import CredentialRegistry
 from ghmirror_tw.upstream.github_breaker import GitHubBreaker
 from ghmirror_tw.upstream.http_client import Origin, UpstreamClient
 from ghmirror_tw.upstream.logins import LoginCache

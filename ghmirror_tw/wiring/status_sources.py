@@ -10,11 +10,11 @@ from attrs import frozen
 
 from ghmirror_tw import __version__
 from ghmirror_tw.config.settings import Settings
-from ghmirror_tw.github.rate_limit import Limit
+from ghmirror_tw.github.reported_limit import Limit
 from ghmirror_tw.proxy.mirror import Mirror
 from ghmirror_tw.telemetry.busiest import Busiest
 from ghmirror_tw.telemetry.last_hour import LastHour
-from ghmirror_tw.telemetry.metric_readings import RequestTotals
+from ghmirror_tw.telemetry.metric_totals import RequestTotals
 from ghmirror_tw.telemetry.metrics import Metrics
 from ghmirror_tw.telemetry.status_document import StatusDocument
 from ghmirror_tw.web.health import Readiness

@@ -19,8 +19,8 @@ from ghmirror_tw.runtime.restore_barrier import RestoreBarrier
 from ghmirror_tw.store.failover import FailoverStore, Sizes
 from ghmirror_tw.store.measured_store import measured
 from ghmirror_tw.store.memory_archive import MemoryArchive
+from ghmirror_tw.store.memory_records_by_name import NamedRecords
 from ghmirror_tw.store.memory_store import MemoryStore
-from ghmirror_tw.store.named_records import NamedRecords
 from ghmirror_tw.store.permit_lease_interface import IFleetSemaphores
 from ghmirror_tw.telemetry.metric_catalogue import StoreFigures
 from ghmirror_tw.telemetry.metrics import Metrics

@@ -15,7 +15,7 @@ from ghmirror_tw.caching.storability import (
     reason_in_content,
     reason_in_length,
 )
-from ghmirror_tw.github.enterprise_version import with_installed_version
+from ghmirror_tw.github.claimed_enterprise_version import with_installed_version
 from ghmirror_tw.github.graphql import is_mutation
 from ghmirror_tw.github.item_count import count_items
 from ghmirror_tw.github.json_indenting import IndentingStream, indented

@@ -16,12 +16,12 @@ from ghmirror_tw.caching import (
     epochs,
     forwarded_fields,
     freshness,
-    invalidation,
     key,
     negative_responses,
     records_from_responses,
     refused_scope,
     storability,
+    token_generations,
     validators,
 )
 from ghmirror_tw.caching import vary as varying
@@ -29,8 +29,8 @@ from ghmirror_tw.caching.credential_names import CredentialNames
 from ghmirror_tw.caching.forwarded_fields import canonical_request_fields, forwarded_request_fields
 from ghmirror_tw.caching.key import CacheKey
 from ghmirror_tw.github import (
+    claimed_enterprise_version,
     cors,
-    enterprise_version,
     entity_tag_rule,
     graphql,
     json_indenting,
@@ -40,23 +40,25 @@ from ghmirror_tw.github import (
     operation_paging,
     origin,
     page_parameters,
-    path_credentials,
     path_labels,
-    rate_limit,
+    path_redaction,
     rate_limit_resources,
+    reported_limit,
 )
 from ghmirror_tw.github.client_base_urls import BaseUrlSelector
 from ghmirror_tw.github.credentials import hashed_token, is_validated, token_in
 from ghmirror_tw.github.url_rewriting import BaseUrls, Rewriter
 from ghmirror_tw.http import content_codings, dns_rebinding, loop_detection, preconditions, targets
 from ghmirror_tw.http import entity_tags as tags
-from ghmirror_tw.http.cache_status import Outcome, cache_status
+from ghmirror_tw.http.cache_status import cache_status
 from ghmirror_tw.http.fields import Fields, serialised, tokens
 from ghmirror_tw.http.host import parse_host
 from ghmirror_tw.http.links import has_foreign_page, parse_links
+from ghmirror_tw.http.outcomes import Outcome
 from ghmirror_tw.http.request import BadRequestError, Request
 from ghmirror_tw.runtime.whole_numbers import MAX_DIGITS, whole_number
-from ghmirror_tw.telemetry.logs import as_json, as_text, scrub
+from ghmirror_tw.telemetry.logs import as_json, as_text
+from ghmirror_tw.telemetry.secret_scrubbing import scrub
 from ghmirror_tw.web.access_log import shown_path
 from tests.fuzz.input_values import fields_of
 
@@ -114,8 +116,8 @@ def _facts_of(target: bytes) -> None:
     assert re.fullmatch(r"/[a-z_*/-]*", pattern), pattern
     assert len(pattern) < 600
     assert path_labels.operation_of(b"HEAD", path) == f"GET {pattern}"
-    hidden = path_credentials.without_credentials(path)
-    assert path_credentials.without_credentials(hidden) == hidden
+    hidden = path_redaction.without_credentials(path)
+    assert path_redaction.without_credentials(hidden) == hidden
     request = Request(b"GET", target, Fields())
     scopes = rate_limit_resources.scopes_of(path, b"GET", creates=False)
     rate_limit_resources.scopes_of_read(path)
@@ -129,8 +131,8 @@ def _facts_of(target: bytes) -> None:
         rate_limit_resources.creates_content(
             method, graphql=graphql.is_graphql(request), mutates=False
         )
-        invalidation.is_write(Request(method, target, Fields()))
-        enterprise_version.holds_version(method, path)
+        token_generations.is_write(Request(method, target, Fields()))
+        claimed_enterprise_version.holds_version(method, path)
     assert bypass.bypass_reason(request) == (
         "bypass"
         if rate_limit_resources.is_quota_request(request) or targets.has_secret_in_query(target)
@@ -281,7 +283,7 @@ def response_fields(raw: bytes) -> None:
         assert etag is None
     repeated = {name for name, _ in negative_responses.repeated_fields(valid)}
     assert not {name for name in repeated if name.startswith(b"x-ratelimit-")}
-    received = enterprise_version.versioned_fields(valid, b"3.17.0")
+    received = claimed_enterprise_version.versioned_fields(valid, b"3.17.0")
     if etag is not None:
         changed = received.get(b"etag")
         assert changed is not None
@@ -314,7 +316,7 @@ def limited(raw: bytes) -> None:
     head, _, content = raw.partition(b"\n\n")
     fields = fields_of(head)
     pause_s = limited_responses.retry_after(fields, _NOW)
-    assert pause_s is None or 1.0 <= pause_s <= rate_limit.LONGEST_S
+    assert pause_s is None or 1.0 <= pause_s <= reported_limit.LONGEST_S
     for method, target in ((b"GET", b"/repos/o/r"), (b"POST", b"/graphql")):
         request = Request(method, target, Fields())
         resource = rate_limit_resources.resource_of(request, fields)
@@ -325,10 +327,10 @@ def limited(raw: bytes) -> None:
             assert meaning.refuses or limit is not None or status == 200
             if limit is None:
                 continue
-            assert 1.0 <= round(limit.until - _NOW, 3) <= rate_limit.LONGEST_S
+            assert 1.0 <= round(limit.until - _NOW, 3) <= reported_limit.LONGEST_S
             assert limit.scope in {
-                rate_limit.EVERYTHING,
-                rate_limit.CONTENT_CREATION,
+                reported_limit.EVERYTHING,
+                reported_limit.CONTENT_CREATION,
                 resource,
             }
             for now in (_NOW, limit.until, limit.until + 100):
@@ -340,7 +342,7 @@ def limited(raw: bytes) -> None:
                     fields.get(b"retry-after") is None
                     or len(fields.get(b"retry-after") or b"") > 512
                 )
-                assert after is None or 1 <= int(after) <= rate_limit.LONGEST_S + 1
+                assert after is None or 1 <= int(after) <= reported_limit.LONGEST_S + 1
                 assert body == content or json.loads(body)["message"]
 
 

@@ -17,8 +17,8 @@ from ghmirror_tw.http.fields import Fields, serialised
 from ghmirror_tw.http.response_parser import MalformedResponseError, ResponseHead, ResponseParser
 from ghmirror_tw.http.tunnels import OutboundProxy, TunnelError
 from ghmirror_tw.upstream.http_connection import HTTPConnection
-from ghmirror_tw.web.client_channel import MirrorChannel
 from ghmirror_tw.web.client_connections import MirrorSite
+from ghmirror_tw.web.mirror_channel import MirrorChannel
 from ghmirror_tw.web.mirror_request import MirrorRequest
 from ghmirror_tw.web.response_head import head_of
 from tests.fakes.in_memory_connections import HOST, ClientTransport, ContentCollector

@@ -15,7 +15,7 @@ from attrs import fields as attributes
 from txredisapi import ResponseError
 
 from ghmirror_tw.caching.records import Entry, Grant, NegativeResponse, Representation, digest_of
-from ghmirror_tw.github.rate_limit import EVERYTHING, Limit, LimitKind
+from ghmirror_tw.github.reported_limit import EVERYTHING, Limit, LimitKind
 from ghmirror_tw.http.content_codings import compress
 from ghmirror_tw.http.fields import Fields
 from ghmirror_tw.redis.cluster_slots import SLOTS, read_redirection, read_slots

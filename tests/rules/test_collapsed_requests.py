@@ -10,7 +10,7 @@ from twisted.trial.unittest import TestCase
 
 from ghmirror_tw.caching.records import Known
 from ghmirror_tw.proxy.collapsed_requests import JOIN_WINDOW_S
-from ghmirror_tw.store.named_records import NamedRecords
+from ghmirror_tw.store.memory_records_by_name import NamedRecords
 from ghmirror_tw.store.record_kinds import REPRESENTATION
 from tests.fakes.github import Gate
 from tests.harness.home import Home, Received, open_github, open_home, start, until

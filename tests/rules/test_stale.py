@@ -13,7 +13,7 @@ from twisted.trial.unittest import TestCase
 from ghmirror_tw.caching.records import Grant
 from ghmirror_tw.proxy.stored_responses import StoredResponses
 from ghmirror_tw.runtime.bounded_tables import CredentialTable
-from ghmirror_tw.store.named_records import NamedRecords
+from ghmirror_tw.store.memory_records_by_name import NamedRecords
 from ghmirror_tw.wiring.settings_reload import SettingsReload
 from tests.fakes.github import GitHub
 from tests.harness.home import (

@@ -8,7 +8,7 @@ from twisted.internet.protocol import Factory, Protocol
 from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import TestCase
 
-from ghmirror_tw.store.named_records import NamedRecords
+from ghmirror_tw.store.memory_records_by_name import NamedRecords
 from ghmirror_tw.store.record_kinds import EPOCH, REFUSAL
 from tests.harness.home import Home, open_home, reactor
 

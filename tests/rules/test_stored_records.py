@@ -11,7 +11,7 @@ from typing import Any
 from twisted.trial.unittest import TestCase
 
 from ghmirror_tw.caching.records import Representation
-from ghmirror_tw.store.named_records import NamedRecords
+from ghmirror_tw.store.memory_records_by_name import NamedRecords
 from tests.harness.home import Home, Received, fetch, open_github, open_home, start
 
 NO_CACHE = {"Cache-Control": "no-cache"}

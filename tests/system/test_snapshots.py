@@ -24,7 +24,7 @@ from ghmirror_tw.redis_store.redis_archive import RedisArchive
 from ghmirror_tw.snapshots.directory_target import TemporaryFile
 from ghmirror_tw.snapshots.snapshot_errors import FullTargetError
 from ghmirror_tw.snapshots.snapshot_names import owner_of
-from ghmirror_tw.store.named_records import NamedRecords
+from ghmirror_tw.store.memory_records_by_name import NamedRecords
 from ghmirror_tw.store.record_kinds import REPRESENTATION
 from ghmirror_tw.store.record_sealing import Codec
 from ghmirror_tw.store.store_interface import Pair

@@ -27,7 +27,7 @@ from ghmirror_tw.caching.decision import (
 )
 from ghmirror_tw.caching.records import Known, NegativeResponse
 from ghmirror_tw.caching.timeout_backoff import TimeoutBackoff
-from ghmirror_tw.github.rate_limit import LimitKind
+from ghmirror_tw.github.reported_limit import LimitKind
 from ghmirror_tw.http.fields import Fields
 from tests.unit.caching.decision_inputs import (
     EPOCH,

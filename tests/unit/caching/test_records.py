@@ -19,7 +19,7 @@ from ghmirror_tw.caching.records import (
     recency_list,
     with_entry,
 )
-from ghmirror_tw.github.rate_limit import Limit, LimitKind
+from ghmirror_tw.github.reported_limit import Limit, LimitKind
 from ghmirror_tw.http.fields import CONTENT_FIELDS, Fields
 
 field_lines = st.lists(

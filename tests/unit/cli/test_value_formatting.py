@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ghmirror_tw.cli import value_formatting
-from ghmirror_tw.cli.output import ProgressLines
+from ghmirror_tw.cli.progress import ProgressLines
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ from ghmirror_tw.config import value_kinds as kinds
 from ghmirror_tw.config.option import ConfigError, Option
 from ghmirror_tw.config.settings import OPTIONS, Settings
 from ghmirror_tw.config.settings_loader import load
-from ghmirror_tw.telemetry.logs import scrub
+from ghmirror_tw.telemetry.secret_scrubbing import scrub
 from tests.harness.running import ROOT
 
 SHIPPED = ROOT / "conf" / "ghmirror.ini"

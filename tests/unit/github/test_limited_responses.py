@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ghmirror_tw.github.limited_responses import Interpretation, interpretation_of
-from ghmirror_tw.github.rate_limit import (
+from ghmirror_tw.github.reported_limit import (
     CONTENT_CREATION,
     EVERYTHING,
     LONGEST_S,

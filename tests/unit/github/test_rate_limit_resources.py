@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from ghmirror_tw.github.rate_limit import (
-    CONTENT_CREATION,
-)
 from ghmirror_tw.github.rate_limit_resources import (
     creates_content,
     resource_of,
     resource_of_path,
     scopes_of,
     scopes_of_read,
+)
+from ghmirror_tw.github.reported_limit import (
+    CONTENT_CREATION,
 )
 from ghmirror_tw.http.fields import Fields
 from ghmirror_tw.http.request import Request

@@ -6,13 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ghmirror_tw.http.cache_status import (
-    Outcome,
-    cache_status,
-    cache_status_fields,
-    x_cache,
-    x_cache_mode,
-)
+from ghmirror_tw.http.cache_status import cache_status, cache_status_fields, x_cache, x_cache_mode
+from ghmirror_tw.http.outcomes import Outcome
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,9 @@ from http import HTTPStatus
 import pytest
 
 from ghmirror_tw.http import error_responses
-from ghmirror_tw.http.cache_status import Outcome, cache_status
+from ghmirror_tw.http.cache_status import cache_status
 from ghmirror_tw.http.error_responses import MirrorError
+from ghmirror_tw.http.outcomes import Outcome
 
 ALL = [
     (error_responses.malformed("The Host field names no host"), 400, "malformed"),

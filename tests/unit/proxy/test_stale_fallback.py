@@ -13,9 +13,9 @@ from twisted.trial.unittest import SynchronousTestCase
 from ghmirror_tw.caching.decision import ServeStale, Validate
 from ghmirror_tw.caching.key import CacheKey
 from ghmirror_tw.caching.records import Known
-from ghmirror_tw.http.cache_status import Outcome
 from ghmirror_tw.http.error_responses import overloaded
 from ghmirror_tw.http.fields import Fields
+from ghmirror_tw.http.outcomes import Outcome
 from ghmirror_tw.http.request import Request
 from ghmirror_tw.proxy.collapsed_requests import new_flights
 from ghmirror_tw.proxy.mirror_response import NoUpstreamResponseError, Response

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from ghmirror_tw.github.rate_limit import Limit, LimitKind
-from ghmirror_tw.http.cache_status import Outcome
+from ghmirror_tw.github.reported_limit import Limit, LimitKind
+from ghmirror_tw.http.outcomes import Outcome
+from ghmirror_tw.proxy.limit_responses import usual_limit_response
 from ghmirror_tw.proxy.mirror_response import CodedContent
-from ghmirror_tw.proxy.unstored_responses import usual_limit_response
 
 
 def test_limited_response_is_repeated() -> None:

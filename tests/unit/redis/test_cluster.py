@@ -12,8 +12,8 @@ from twisted.trial.unittest import TestCase
 from zope.interface.verify import verifyObject
 
 from ghmirror_tw.redis.cluster import Cluster
+from ghmirror_tw.redis.cluster_shards import Shards
 from ghmirror_tw.redis.cluster_slots import slot_of_tag
-from ghmirror_tw.redis.cluster_topology import Shards
 from ghmirror_tw.redis.server_endpoint import Address, Credentials
 from ghmirror_tw.redis.servers_interface import IServers, Purpose, RedisUnavailableError
 from ghmirror_tw.runtime.certificate_authorities import trust_root

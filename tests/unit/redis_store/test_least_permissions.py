@@ -14,8 +14,8 @@ from twisted.trial.unittest import TestCase
 
 from ghmirror_tw.caching.records import RECENCY_LENGTH
 from ghmirror_tw.redis.cluster import Cluster
+from ghmirror_tw.redis.cluster_shards import Shards
 from ghmirror_tw.redis.cluster_slots import slot_of_tag
-from ghmirror_tw.redis.cluster_topology import Shards
 from ghmirror_tw.redis.sentinel_queries import PrimaryFinder
 from ghmirror_tw.redis.sentinel_servers import Sentinels
 from ghmirror_tw.redis.server_endpoint import Address, Credentials

@@ -7,7 +7,7 @@ from typing import Any
 from twisted.trial.unittest import TestCase
 
 from ghmirror_tw.caching.key import CacheKey
-from ghmirror_tw.github.rate_limit import EVERYTHING, Limit, LimitKind
+from ghmirror_tw.github.reported_limit import EVERYTHING, Limit, LimitKind
 from ghmirror_tw.redis.unsharded_servers import PrimaryAndReader, SingleServer
 from ghmirror_tw.store import record_names
 from ghmirror_tw.store import write_behind_queue as write_behind_module

@@ -9,7 +9,7 @@ from attrs import evolve
 from twisted.trial.unittest import TestCase
 
 from ghmirror_tw.caching.records import RECENCY_LENGTH
-from ghmirror_tw.github.rate_limit import Limit, LimitKind
+from ghmirror_tw.github.reported_limit import Limit, LimitKind
 from ghmirror_tw.redis.cluster_slots import slot_of_tag
 from ghmirror_tw.redis.unsharded_servers import SingleServer
 from ghmirror_tw.redis_store.redis_archive import RedisArchive

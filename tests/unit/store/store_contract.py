@@ -19,7 +19,7 @@ from ghmirror_tw.caching.records import (
     Representation,
 )
 from ghmirror_tw.caching.representation_from_response import representation_of
-from ghmirror_tw.github.rate_limit import CONTENT_CREATION, EVERYTHING, Limit, LimitKind
+from ghmirror_tw.github.reported_limit import CONTENT_CREATION, EVERYTHING, Limit, LimitKind
 from ghmirror_tw.http.fields import Fields
 from ghmirror_tw.store.store_interface import Deadline, LockName, LockOutcome
 from tests.harness.home import reactor

@@ -17,8 +17,8 @@ from ghmirror_tw.redis_store.redis_archive import RedisArchive
 from ghmirror_tw.runtime.content_threads import ContentThreads
 from ghmirror_tw.store import record_names
 from ghmirror_tw.store.memory_archive import MemoryArchive
+from ghmirror_tw.store.memory_records_by_name import NamedRecords
 from ghmirror_tw.store.memory_store import MemoryStore
-from ghmirror_tw.store.named_records import NamedRecords
 from ghmirror_tw.store.record_kinds import ENTRY, GRANT, REFUSAL, REPRESENTATION
 from ghmirror_tw.store.record_names import RecordName, parse
 from ghmirror_tw.store.record_sealing import VERSION, Codec

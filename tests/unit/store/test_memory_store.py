@@ -14,8 +14,8 @@ from ghmirror_tw.caching.records import Known
 from ghmirror_tw.store import local_token_epochs
 from ghmirror_tw.store.compact_records import short
 from ghmirror_tw.store.measured_store import measured
+from ghmirror_tw.store.memory_records_by_name import NamedRecords
 from ghmirror_tw.store.memory_store import UNSTORABLE_S, MemoryStore
-from ghmirror_tw.store.named_records import NamedRecords
 from ghmirror_tw.store.record_kinds import ENTRY, GRANT, NEGATIVE, REFUSAL, REPRESENTATION
 from ghmirror_tw.store.record_names import RecordName
 from ghmirror_tw.store.store_interface import Deadline, IStore, LockOutcome

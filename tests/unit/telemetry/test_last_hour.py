@@ -8,7 +8,7 @@ from twisted.logger import ILogObserver, LogEvent, globalLogPublisher
 from zope.interface import implementer
 
 from ghmirror_tw.telemetry.last_hour import MINUTES, LastHour, TotalsSample
-from ghmirror_tw.telemetry.metric_readings import RequestTotals
+from ghmirror_tw.telemetry.metric_totals import RequestTotals
 from ghmirror_tw.telemetry.metrics import Metrics
 
 

@@ -14,8 +14,9 @@ from twisted.logger import ILogObserver, Logger
 from twisted.python.failure import Failure
 from zope.interface.verify import verifyObject
 
-from ghmirror_tw.telemetry.logs import as_text, escape, observer, scrub
+from ghmirror_tw.telemetry.logs import as_text, escape, observer
 from ghmirror_tw.telemetry.repeated_messages import MOST, PERIOD_S
+from ghmirror_tw.telemetry.secret_scrubbing import scrub
 
 
 class Log:

@@ -10,7 +10,7 @@ from typing import Any
 from twisted.trial.unittest import TestCase
 
 from ghmirror_tw import __version__
-from ghmirror_tw.github.rate_limit import Limit, LimitKind
+from ghmirror_tw.github.reported_limit import Limit, LimitKind
 from ghmirror_tw.runtime.independent_evidence import Observation
 from ghmirror_tw.upstream.rate_limit_table import LimitCheck
 from tests.harness.home import Home, open_github, open_home, until

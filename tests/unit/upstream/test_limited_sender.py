@@ -14,12 +14,12 @@ from zope.interface import implementer
 
 from ghmirror_tw.caching.credential_names import CredentialNames
 from ghmirror_tw.caching.decision import AVAILABLE, UpstreamState
-from ghmirror_tw.github.rate_limit import LimitKind
+from ghmirror_tw.github.reported_limit import LimitKind
 from ghmirror_tw.http.fields import Fields
 from ghmirror_tw.http.request import Request
 from ghmirror_tw.proxy.first_request_lock import unique_names
 from ghmirror_tw.store.memory_store import MemoryStore
-from ghmirror_tw.upstream.accepted_credentials import CredentialRegistry
+from ghmirror_tw.upstream.credential_registry import CredentialRegistry
 from ghmirror_tw.upstream.github_breaker import GitHubBreaker
 from ghmirror_tw.upstream.in_memory_content import InMemoryContent
 from ghmirror_tw.upstream.limited_sender import Sender

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ghmirror_tw.github.rate_limit import CONTENT_CREATION, EVERYTHING, Limit, LimitKind
+from ghmirror_tw.github.reported_limit import CONTENT_CREATION, EVERYTHING, Limit, LimitKind
 from ghmirror_tw.upstream.rate_limit_table import RateLimitedError, RateLimitTable
 
 CORE, SEARCH = (EVERYTHING, "core"), (EVERYTHING, "search")

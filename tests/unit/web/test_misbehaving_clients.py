@@ -33,9 +33,9 @@ from zope.interface import implementer
 from ghmirror_tw.runtime.certificate_authorities import trust_root
 from ghmirror_tw.runtime.socket_writes import SEVERAL
 from ghmirror_tw.upstream import http_client
-from ghmirror_tw.web.client_channel import MirrorChannel
 from ghmirror_tw.web.client_connections import RESERVED_CONNECTIONS
 from ghmirror_tw.web.exchange_channel import CLIENT_TIMEOUT_S, CLOSE_TIMEOUT_S, PIECE_BYTES
+from ghmirror_tw.web.mirror_channel import MirrorChannel
 from ghmirror_tw.web.mirror_request import MirrorRequest
 from tests.harness.certificates import Authority
 from tests.harness.home import Home, Raw, Received, open_home, start, until

@@ -11,8 +11,8 @@ from typing import Any
 from twisted.internet.task import Clock
 from twisted.trial.unittest import TestCase
 
-from ghmirror_tw.web.client_channel import MirrorChannel
 from ghmirror_tw.web.exchange_channel import CLIENT_TIMEOUT_S, CLOSE_TIMEOUT_S, PIECE_BYTES
+from ghmirror_tw.web.mirror_channel import MirrorChannel
 from ghmirror_tw.web.mirror_request import MOST_DROPPED
 from ghmirror_tw.web.request_content import RequestContent
 from tests.fakes.scripted_server import Connection, Server, raw_response

@@ -17,8 +17,8 @@ from twisted.web.http import HTTPChannel, HTTPFactory, Request
 from twisted.web.http_headers import Headers
 
 from ghmirror_tw.http.fields import Fields
-from ghmirror_tw.web.client_channel import MirrorChannel
 from ghmirror_tw.web.client_connections import MirrorSite
+from ghmirror_tw.web.mirror_channel import MirrorChannel
 from ghmirror_tw.web.mirror_request import MirrorRequest
 from ghmirror_tw.web.request_content import RequestContent
 from ghmirror_tw.web.request_head_cache import LONGEST_BYTES, CachedHeaderBlock, LoneRequest

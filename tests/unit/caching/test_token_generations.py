@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from ghmirror_tw.caching import (
-    invalidation,
+    token_generations,
 )
-from ghmirror_tw.caching.invalidation import Generations
+from ghmirror_tw.caching.token_generations import Generations
 from ghmirror_tw.github import graphql
 from ghmirror_tw.http.fields import Fields
 from ghmirror_tw.http.request import Request
@@ -73,8 +73,8 @@ def lines(*pairs: tuple[bytes, bytes]) -> Fields:
 
 def test_unsafe_methods_are_writes() -> None:
     """For GraphQL, path and content decide."""
-    assert invalidation.is_write(Request(b"DELETE", b"/x", lines()))
-    assert not invalidation.is_write(Request(b"OPTIONS", b"/x", lines()))
+    assert token_generations.is_write(Request(b"DELETE", b"/x", lines()))
+    assert not token_generations.is_write(Request(b"OPTIONS", b"/x", lines()))
     assert graphql.is_graphql(Request(b"POST", b"/graphql?x", lines()))
     assert not graphql.is_graphql(Request(b"POST", b"/graphqlx", lines()))
     assert graphql.is_mutation(b'{"query":"mutation {x}"}', lines())

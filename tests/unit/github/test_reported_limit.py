@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ghmirror_tw.github.rate_limit import (
+from ghmirror_tw.github.reported_limit import (
     Limit,
     LimitKind,
     latest_of_each_scope,

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ghmirror_tw.github.enterprise_version import (
+from ghmirror_tw.github.claimed_enterprise_version import (
     holds_version,
     versioned_fields,
     with_installed_version,

@@ -1,4 +1,4 @@
-"""The connection of a client."""
+"""A client's connection, at its outermost layer: whole requests, and those whose head is cached."""
 
 from __future__ import annotations
 

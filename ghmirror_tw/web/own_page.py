@@ -1,4 +1,4 @@
-"""Pages of the mirror's own: health checks, metrics, the status page."""
+"""A page of the mirror's own, and how it is sent."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ghmirror_tw.telemetry.metric_readings import quantile
+from ghmirror_tw.telemetry.metric_totals import quantile
 
 BOUNDS = (0.1, 0.5, 1.0, inf)
 
