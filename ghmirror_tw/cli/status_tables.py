@@ -130,16 +130,10 @@ def _headline(status: StatusFields) -> str:
     sharing = "on" if status["sharing"]["enabled"] else "off"
     up = value_formatting.period(status["at"] - status["started_at"])
     return (
-        f"{_word(status['replica'])}: {_word(_state_in_short(status))}, version "
+        f"{_word(status['replica'])}: {_word(status['state'])}, version "
         f"{_word(status['version'])}, up {up}, {_count(status['in_flight'])} in flight, "
         f"sharing {sharing}"
     )
-
-
-def _state_in_short(status: StatusFields) -> str:
-    """Return the state in the words of the status page."""
-    available = status["github"]["available"] and status["store"]["available"]
-    return status["state"] if status["state"] != "ready" or available else "degraded"
 
 
 def _quota(status: StatusFields) -> Section:
@@ -181,7 +175,7 @@ def _state(status: StatusFields) -> Section:
         parts.append(f"{value_formatting.count(failures, 'failure')} in a row")
     if page is not None:
         parts.append(f"status page: {_word(page['status'] or 'not fetched yet')}")
-    rows: list[Row] = [("GitHub", "; ".join(parts)), ("store", _store_state(status["store"]))]
+    rows: list[Row] = [("GitHub", "; ".join(parts)), ("store", _store_state(status))]
     limits = [" ".join(row) for row in _limits(status).rows]
     rows.append(
         ("rate limits", f"{len(limits):,} in force: {'; '.join(limits)}" if limits else "none")
@@ -204,17 +198,22 @@ def _snapshot_problems(snapshots: Mapping[str, Any] | None) -> Iterator[str]:
         )
 
 
-def _store_state(store: Mapping[str, Any]) -> str:
+def _store_state(status: StatusFields) -> str:
+    store, now = status["store"], status["at"]
     breaker = store["breaker"]
     if breaker is None:
         return f"{_word(store['backend'])}, {'available' if store['available'] else 'unavailable'}"
     if breaker["reading"] and breaker["writing"]:
         return "Redis in use"
     if not breaker["fallback"]:
-        return "Redis unavailable, nothing is stored"
-    if breaker["reading"]:
-        return "Redis read only, memory stands in for writing"
-    return "Redis unavailable, memory stands in"
+        effect = "Redis unavailable, nothing is stored"
+    elif breaker["reading"]:
+        effect = "Redis read only, memory stands in for writing"
+    else:
+        effect = "Redis unavailable, memory stands in"
+    reason = ": ".join(_word(breaker[each]) for each in ("address", "reason") if breaker[each])
+    since = breaker["since"]
+    return "; ".join([effect, reason, *([] if since is None else [_ago(since, now)])])
 
 
 def _store(status: StatusFields) -> Section:

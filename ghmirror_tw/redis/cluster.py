@@ -27,6 +27,7 @@ from ghmirror_tw.redis.servers_interface import (
     Purpose,
     RedisUnavailableError,
     Reply,
+    ServerFault,
 )
 
 #: So many redirections are followed, so that a loop ends.
@@ -64,6 +65,11 @@ class Cluster:
     def writing(self) -> bool:
         """Whether all slots have an owner that can be written."""
         return self.shards.writing
+
+    @property
+    def fault(self) -> ServerFault | None:
+        """Why a slot has no owner that can be read and written; None: all have."""
+        return self.shards.fault
 
     @property
     def return_count(self) -> int:

@@ -13,7 +13,12 @@ from twisted.logger import Logger
 from ghmirror_tw.redis.cluster_slots import SlotMap, read_slots
 from ghmirror_tw.redis.redis_node import RedisNode
 from ghmirror_tw.redis.server_endpoint import Address
-from ghmirror_tw.redis.servers_interface import Command, Purpose, RedisUnavailableError
+from ghmirror_tw.redis.servers_interface import (
+    Command,
+    Purpose,
+    RedisUnavailableError,
+    ServerFault,
+)
 from ghmirror_tw.runtime.event import Event
 from ghmirror_tw.runtime.periodic_task import PeriodicTask
 
@@ -83,6 +88,14 @@ class Shards:
     def writing(self) -> bool:
         """Whether all slots have an owner that can be written."""
         return self._all(lambda node: node.writing)
+
+    @property
+    def fault(self) -> ServerFault | None:
+        """Why a slot has no owner that can be read and written; None: all have."""
+        if not self._complete:
+            return ServerFault(str(self.seed), self._logged or "its shards are not known yet")
+        faults = (self.nodes[address].fault for address in sorted(self.primaries, key=str))
+        return next((fault for fault in faults if fault is not None), None)
 
     @property
     def return_count(self) -> int:

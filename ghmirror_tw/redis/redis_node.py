@@ -19,7 +19,13 @@ from ghmirror_tw.redis.redis_pool import RedisPool
 from ghmirror_tw.redis.resp import LARGEST_BYTES
 from ghmirror_tw.redis.server_endpoint import Address, ReadCredentials
 from ghmirror_tw.redis.server_health import ServerHealth
-from ghmirror_tw.redis.servers_interface import Command, Purpose, RedisUnavailableError, Reply
+from ghmirror_tw.redis.servers_interface import (
+    Command,
+    Purpose,
+    RedisUnavailableError,
+    Reply,
+    ServerFault,
+)
 from ghmirror_tw.runtime.event import Event
 
 #: A connection without a reply is aborted after so many seconds at least, and so many timeouts.
@@ -119,6 +125,13 @@ class RedisNode:
     def reason(self) -> str:
         """Why it cannot be read, or else not written: a sentence without secrets."""
         return (self.health.writes if self.reading else self.health.reads).reason
+
+    @property
+    def fault(self) -> ServerFault | None:
+        """Why it cannot be read or, if it accepts writes, not written; None: it can."""
+        if self.reading and (self.writing or not self.primary):
+            return None
+        return ServerFault(str(self.address), self.reason)
 
     def own_key(self, name: bytes) -> bytes:
         """Return a key for data about this server as a whole."""

@@ -20,6 +20,7 @@ from ghmirror_tw.redis.servers_interface import (
     Purpose,
     RedisUnavailableError,
     Reply,
+    ServerFault,
 )
 from ghmirror_tw.runtime.event import Event
 from ghmirror_tw.runtime.periodic_task import PeriodicTask
@@ -30,6 +31,7 @@ _CHECK_S: Final = 10.0
 _TIMEOUT_S: Final = 2.0
 
 _ROLE: Final = Command((b"ROLE",))
+_UNKNOWN_PRIMARY: Final = "the primary is not known yet"
 
 
 @implementer(IServers)
@@ -83,6 +85,13 @@ class Sentinels:
     def writing(self) -> bool:
         """Whether the primary can be written."""
         return self._node is not None and self._node.writing
+
+    @property
+    def fault(self) -> ServerFault | None:
+        """Why the primary cannot be read or written, or has not been found; None: it can."""
+        if self._node is None:
+            return ServerFault("", self.logged_reason or _UNKNOWN_PRIMARY)
+        return self._node.fault
 
     @property
     def return_count(self) -> int:
@@ -187,4 +196,4 @@ class Sentinels:
 
 
 def _unknown_primary() -> RedisUnavailableError:
-    return RedisUnavailableError("unconnected", "Redis: the primary is not known yet")
+    return RedisUnavailableError("unconnected", f"Redis: {_UNKNOWN_PRIMARY}")

@@ -28,6 +28,14 @@ class RedisUnavailableError(Exception):
         return self.why
 
 
+@frozen
+class ServerFault:
+    """Why servers are unavailable: a sentence without secrets; *address*: empty if unknown."""
+
+    address: str
+    reason: str
+
+
 class Purpose(Enum):
     """The purpose of commands, which decides about the server.
 
@@ -68,6 +76,7 @@ class IServers(Interface):
     reads_primary: bool = Attribute("Whether the primary replies to READ as well.")
     reading: bool = Attribute("Whether all servers that are needed for reading can be read.")
     writing: bool = Attribute("Whether all servers that are needed for writing can be written.")
+    fault: ServerFault | None = Attribute("Why they are not; None: they can be read and written.")
     return_count: int = Attribute("Rises when a primary is available again, or is replaced.")
 
     def open() -> None:

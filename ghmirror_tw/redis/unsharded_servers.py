@@ -17,6 +17,7 @@ from ghmirror_tw.redis.servers_interface import (
     Purpose,
     RedisUnavailableError,
     Reply,
+    ServerFault,
 )
 
 #: After these failures the server may have executed the commands.
@@ -41,6 +42,11 @@ class SingleServer:
     def writing(self) -> bool:
         """Whether the primary can be written."""
         return self.primary.writing
+
+    @property
+    def fault(self) -> ServerFault | None:
+        """Why the primary cannot be read or written; None: it can."""
+        return self.primary.fault
 
     @property
     def return_count(self) -> int:

@@ -27,6 +27,8 @@ class RemoteAvailability:
     look_up_s: float
     on_settled: Callable[[], object]
     is_settled: bool = field(init=False, default=False)
+    #: Since when Redis is unavailable, by the reactor's clock; None: it is available.
+    unavailable_since: float | None = field(init=False, default=None)
     _closed: bool = field(init=False, default=False)
     _return_count: int | None = field(init=False, default=None)
     _waiters: list[Deferred[None]] = field(init=False, factory=list)
@@ -38,6 +40,7 @@ class RemoteAvailability:
 
     def open(self) -> None:
         """Connect to the servers, and look up the history."""
+        self.unavailable_since = self.reactor.seconds()
         self.servers.open()
         self.servers.settled().addCallback(self._look_up_history)
 
@@ -64,6 +67,10 @@ class RemoteAvailability:
 
     def note_change(self) -> None:
         """Note a change of availability; a server that returned may have lost records."""
+        if self.available:
+            self.unavailable_since = None
+        elif self.unavailable_since is None:
+            self.unavailable_since = self.reactor.seconds()
         return_count = self.servers.return_count
         if self._return_count not in {None, return_count}:
             self.history.note_interruption()

@@ -42,7 +42,7 @@ def build_status_document(
         "started_at": round(now(), 3),
     }
     sections = {
-        "state": lambda: sources.readiness.reason,
+        "state": sources.state,
         "sharing": sources.sharing,
         "github": sources.github,
         "stops": sources.limits,
@@ -61,6 +61,13 @@ class StatusSources:
     readiness: Readiness
     mirror: Mirror
     stores: StoreParts
+
+    def state(self) -> str:
+        """Return ``ready``, ``degraded`` without GitHub or Redis, or why it is not ready."""
+        github_away, redis = self.mirror.github_breaker.is_open, self.stores.redis
+        if self.readiness.ready and (github_away or (redis is not None and not redis.available)):
+            return "degraded"
+        return self.readiness.reason
 
     def sharing(self) -> dict[str, Any]:
         """Return whether validators are computed for representations of other credentials."""
@@ -120,6 +127,7 @@ class StatusSources:
                 "breaker": None,
             }
         servers = redis.redis.servers
+        fault = servers.fault
         return {
             "backend": "redis",
             "available": redis.available,
@@ -128,6 +136,9 @@ class StatusSources:
                 "reading": bool(servers.reading),
                 "writing": bool(servers.writing),
                 "fallback": self.settings.redis.fallback,
+                "address": (fault and fault.address) or None,
+                "reason": fault and fault.reason,
+                "since": fault and redis.availability.unavailable_since,
             },
         }
 

@@ -402,13 +402,19 @@ def test_unavailable_redis_has_a_notice(browser: Browser, github: StandIn, fallb
             redis.kill()
             scene.get("/user")
             page.until("document.getElementById('state').textContent === 'degraded'")
+            shown = facts(page, "store")
+            assert shown["Address"] == [f"127.0.0.1:{redis.port}"]
+            assert "onnection" in shown["Reason"][0]
+            assert shown["Unavailable since"][0].endswith(" s ago")
+            why = rf"127\.0\.0\.1:{redis.port}: .*onnection.*\."
+            assert scene.figures["state"] == "degraded"
             if fallback:
-                assert notice_of(page) == "Redis is unavailable, memory stands in."
+                notice = rf"Redis is unavailable, memory stands in\. {why}"
+                assert re.fullmatch(notice, notice_of(page))
                 assert facts(page, "state-tiles")["Store"][0] == "memory"
             else:
-                assert notice_of(page) == (
-                    "Redis is unavailable, nothing is stored. Each request costs quota."
-                )
+                notice = r"Redis is unavailable, nothing is stored\. Each request costs quota\."
+                assert re.fullmatch(f"{notice} {why}", notice_of(page))
                 assert facts(page, "state-tiles")["Store"][0] == "none"
             page.close()
 

@@ -85,8 +85,13 @@ class OnCall(TestCase):
         await mirror.logged("Redis unreachable")
         for _ in range(3):
             assert await self.load(mirror) == [200] * 3
-        store = (await self.status(mirror))["store"]
-        assert (store["available"], store["breaker"]["reading"]) == (False, False)
+        shown = await self.status(mirror)
+        store = shown["store"]
+        assert (shown["state"], store["available"]) == ("degraded", False)
+        assert store["breaker"]["reading"] is False
+        assert store["breaker"]["address"] == f"127.0.0.1:{redis.port}"
+        assert "onnection" in store["breaker"]["reason"]
+        assert store["breaker"]["since"] > shown["started_at"]
         assert await self.metric(mirror, "ghmirror_store_available") == "0.0"
         (line,) = found(mirror, "GhmirrorRedisAway", "unreachable")
         assert f"memory store in use: address=127.0.0.1:{redis.port} reason=" in line
@@ -121,7 +126,9 @@ class OnCall(TestCase):
         assert await self.load(mirror, tokens=tokens) == [200] * 6
         assert await self.load(mirror, tokens=tokens) == [200] * 6
         assert await self.load(mirror, ["/repos/o/new"]) == [404]
-        shown = (await self.status(mirror))["github"]
+        status = await self.status(mirror)
+        shown = status["github"]
+        assert status["state"] == ("ready" if shown["available"] else "degraded")
         assert shown["failures"] == 0 or shown["available"] is False
         (opened,) = [
             line for line in found(mirror, "GhmirrorGitHubAway", "circuit") if " open" in line

@@ -156,16 +156,20 @@ function redisState({ breaker }) {
   return 'unavailable, memory stands in';
 }
 
+// Where Redis is, and why it is unavailable.
+const redisReason = ({ breaker }) => [breaker.address, breaker.reason].filter(Boolean).join(': ');
+
 // What an operator has to know first, a sentence each.
 function problems(figures) {
   const { state, github, store } = figures;
   const found = [];
-  if (state !== 'ready') found.push(`Not ready: ${state}.`);
+  if (!['ready', 'degraded'].includes(state)) found.push(`Not ready: ${state}.`);
   if (!github.available) {
     found.push('GitHub is unavailable. Stored responses are sent as stale ones; other requests fail.');
   }
   if (store.breaker && !(store.breaker.reading && store.breaker.writing)) {
     found.push(`Redis is ${redisState(store)}.${store.breaker.fallback ? '' : ' Each request costs quota.'}`);
+    found.push(`${redisReason(store)}.`);
   }
   return found;
 }
@@ -179,9 +183,7 @@ function showPill(text, className) {
 function showHead(figures) {
   setText(get('replica'), nameOf(figures));
   const { sharing, state } = figures;
-  const degraded = problems(figures).length;
-  if (state !== 'ready') showPill(state, 'bad');
-  else showPill(degraded ? 'degraded' : 'ready', degraded ? 'warn' : 'good');
+  showPill(state, { ready: 'good', degraded: 'warn' }[state] || 'bad');
   const shares = sharing.enabled ? 'sharing on' : sharing.wanted ? 'sharing suspended' : 'sharing off';
   setText(get('about'), [
     `version ${figures.version}`,
@@ -189,7 +191,7 @@ function showHead(figures) {
     shares + (sharing.enabled && !sharing.lists ? ', one entity-tag at a time' : ''),
     `${count(figures.in_flight)} in flight`,
   ].join(' · '));
-  document.title = `${degraded ? '! ' : ''}${nameOf(figures)} · ghmirror`;
+  document.title = `${state === 'ready' ? '' : '! '}${nameOf(figures)} · ghmirror`;
 }
 
 function githubTile({ github }) {
@@ -373,6 +375,10 @@ function showStore(figures) {
   if (breaker) {
     const well = breaker.reading && breaker.writing;
     rows.push(['Redis', { text: redisState(store), class: well ? 'good' : breaker.fallback ? 'warn' : 'bad' }]);
+    if (!well) {
+      if (breaker.address) rows.push(['Address', breaker.address]);
+      rows.push(['Reason', { text: breaker.reason, class: 'bad' }], ['Unavailable since', ago(breaker.since)]);
+    }
   }
   for (const each of store.stores) {
     const beside = store.stores.length > 1 ? `${each.store}: ` : '';
@@ -520,7 +526,7 @@ async function update() {
     const wrong = shown(figures);
     const found = wrong ? [] : problems(figures);
     if (wrong) showPill('not shown', 'bad');
-    notice(wrong || found.join(' '), wrong || figures.state !== 'ready' ? 'bad' : 'warn');
+    notice(wrong || found.join(' '), wrong || !['ready', 'degraded'].includes(figures.state) ? 'bad' : 'warn');
   } catch (error) {
     if (failedSince === null) failedSince = Date.now();
     console.warn(error);

@@ -306,6 +306,9 @@ class Troubled(TestCase):
         cluster.open()
         await cluster.settled()
         assert (cluster.reading, cluster.writing) == (False, False)
+        fault = cluster.fault
+        assert fault is not None
+        assert fault.address == str(address(away))
         load = Load.on(self, cluster, servers.tag(0), servers.tag(1), timeout_s=PATIENT_S)
         await load.continues()
         await refused(self, cluster, servers.tag(2))
@@ -326,8 +329,12 @@ class Troubled(TestCase):
         cluster.open()
         await cluster.settled()
         await refused(self, cluster, servers.tag(0))
+        fault = cluster.fault
+        assert fault is not None
+        assert fault.address == str(address(seed))
         await aside(seed.start)
         await until(lambda: cluster.reading and cluster.writing)
+        assert cluster.fault is None
         load = Load.on(self, cluster, *map(servers.tag, range(3)))
         await load.continues()
 

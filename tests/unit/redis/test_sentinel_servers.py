@@ -16,7 +16,12 @@ from zope.interface.verify import verifyObject
 from ghmirror_tw.redis.sentinel_queries import PrimaryFinder
 from ghmirror_tw.redis.sentinel_servers import Sentinels
 from ghmirror_tw.redis.server_endpoint import Address, Credentials
-from ghmirror_tw.redis.servers_interface import IServers, Purpose, RedisUnavailableError
+from ghmirror_tw.redis.servers_interface import (
+    IServers,
+    Purpose,
+    RedisUnavailableError,
+    ServerFault,
+)
 from ghmirror_tw.runtime.certificate_authorities import trust_root
 from tests.fakes.interposer import interpose
 from tests.harness.certificates import Authority
@@ -151,11 +156,15 @@ class Found(TestCase):
             await each.settled()
             with self.assertRaises(RedisUnavailableError):
                 await each.send(b"t", [command("PING")], Purpose.READ, TIMEOUT_S)
+            assert each.fault == ServerFault("", each.finder.reason)
         for sentinel in servers.sentinels:
             await aside(sentinel.start)
         await until(lambda: state(sentinels) == at(servers.servers[0]))
         await until(lambda: "knows no service" in other.finder.reason)
         assert other.primary is None
+        await until(lambda: sentinels.fault is None)
+        assert other.fault is not None
+        assert "knows no service" in other.fault.reason
 
     async def test_the_majority_of_sentinels_decides(self) -> None:
         """A single one that names another primary is outvoted."""

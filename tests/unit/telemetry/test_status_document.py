@@ -14,7 +14,7 @@ from ghmirror_tw.github.reported_limit import Limit, LimitKind
 from ghmirror_tw.runtime.independent_evidence import Observation
 from ghmirror_tw.upstream.rate_limit_table import LimitCheck
 from tests.harness.home import Home, open_github, open_home, until
-from tests.harness.redis_servers import start_redis
+from tests.harness.redis_servers import free_port, start_redis
 
 
 async def figures(home: Home) -> Any:
@@ -183,14 +183,43 @@ class FiguresTests(TestCase):
         await until(lambda: fields.used_bytes is not None)
         store = (await figures(home))["store"]
         assert (store["backend"], store["available"]) == ("redis", True)
-        assert store["breaker"] == {"reading": True, "writing": True, "fallback": True}
+        nothing = dict.fromkeys(("address", "reason", "since"))
+        working = {"reading": True, "writing": True, "fallback": True}
+        assert store["breaker"] == {**working, **nothing}
         assert [each["store"] for each in store["stores"]] == ["memory", "redis"]
         redis.kill()
         await home.get("/user", token="alice-1")
         await until(lambda: not failover.available)
-        store = (await figures(home))["store"]
+        shown = await figures(home)
+        store, breaker = shown["store"], shown["store"]["breaker"]
         assert store["available"] is False
-        assert not (store["breaker"]["reading"] and store["breaker"]["writing"])
+        assert not (breaker["reading"] and breaker["writing"])
+        assert breaker["address"] == f"127.0.0.1:{redis.port}"
+        assert "onnection" in breaker["reason"]
+        assert shown["started_at"] <= breaker["since"] <= shown["at"]
+        assert shown["state"] == "degraded"
+        assert (await home.admin("/readyz")).content == b"ready\n"
+
+    async def test_redis_that_was_never_reached(self) -> None:
+        """It is unavailable since the start; the URL's password is not shown."""
+        port = free_port()
+        url = f"redis://user:hunter2@127.0.0.1:{port}"
+        home = await open_home(self, cache={"backend": "redis"}, redis={"url": url})
+        shown = await figures(home)
+        breaker = shown["store"]["breaker"]
+        assert (breaker["address"], shown["state"]) == (f"127.0.0.1:{port}", "degraded")
+        assert "refused" in breaker["reason"]
+        assert breaker["since"] <= shown["at"]
+        assert "hunter2" not in json.dumps(shown)
+
+    async def test_mirror_that_is_not_ready(self) -> None:
+        """The reason comes before unavailable servers."""
+        home = await open_home(self)
+        home.parts.github_breaker.note_page_status("major_outage", 5.0)
+        home.parts.github_breaker.note_failure(Observation("/a", "alice"), 6.0, 6.0, 503)
+        assert (await figures(home))["state"] == "degraded"
+        home.parts.readiness.stopping = True
+        assert (await figures(home))["state"] == "stopping"
 
     async def test_snapshots(self) -> None:
         """Their targets, the last operations, and the time of the next one."""
