@@ -51,6 +51,11 @@ class _Content:
         return len(self.content)
 
     @property
+    def size(self) -> int:
+        """Its length in bytes."""
+        return len(self.content)
+
+    @property
     def complete(self) -> bool:
         """True."""
         return True

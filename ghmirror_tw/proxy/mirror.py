@@ -117,7 +117,7 @@ class Mirror:
             self.epochs,
             self._checks,
             self.budgets,
-            UploadShares(self.limiter.max_connections, self.call_later),
+            UploadShares(self.limiter.max_connections, self.reactor),
             self.options,
             self.now,
         )

@@ -89,11 +89,13 @@ class Passthrough:
         upload, token = outgoing.upload, outgoing.requester.token
         if upload is None or upload.complete or not self.credentials.is_accepted(token):
             return await self._send(outgoing)
-        acquiring = self.shares.acquire(token)
+        acquiring = self.shares.acquire(token, upload)
         if not acquiring.called:
             self.sender.github.reclaim_stalled()
         with await acquiring as share:
-            return await self._send(evolve(outgoing, is_contended=share.is_wanted))
+            return await self._send(
+                evolve(outgoing, is_contended=share.is_wanted, is_unfair=share.is_unfair)
+            )
 
     async def _send(self, outgoing: OutgoingRequest) -> UpstreamResponse:
         """Send a request; note a write and a refusal."""

@@ -25,6 +25,10 @@ class Upload(Protocol):
         """Its length in bytes, where known."""
 
     @property
+    def size(self) -> int:
+        """How many bytes were received."""
+
+    @property
     def complete(self) -> bool:
         """Whether all of it was received."""
 
@@ -55,7 +59,8 @@ class OutgoingRequest:
     *deadline*: until when its response must have begun, in seconds since the epoch. *writes*: the
     request may change later responses of GitHub. *sending* is called with the time just before the
     request is sent. *permit_holder* may hold the permit that it needs. *within_s*: the longest time
-    from then to the response. *is_contended* tells whether another request waits for its end.
+    from then to the response. *is_contended* tells whether another request waits for its end,
+    *is_unfair* whether it is a slow upload beyond the share of its credential.
     """
 
     request: Request
@@ -67,6 +72,7 @@ class OutgoingRequest:
     permit_holder: PermitHolder = field(factory=PermitHolder)
     within_s: float = inf
     is_contended: Callable[[], bool] = bool
+    is_unfair: Callable[[], bool] = bool
     #: The resource of GitHub's quota that it is charged to.
     resource: str = field(init=False)
 

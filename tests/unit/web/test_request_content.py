@@ -11,6 +11,7 @@ from typing import Any
 from twisted.internet.task import Clock
 from twisted.trial.unittest import TestCase
 
+from ghmirror_tw.upstream import upload_shares
 from ghmirror_tw.web.exchange_channel import CLIENT_TIMEOUT_S, CLOSE_TIMEOUT_S, PIECE_BYTES
 from ghmirror_tw.web.mirror_channel import MirrorChannel
 from ghmirror_tw.web.mirror_request import MOST_DROPPED
@@ -224,7 +225,7 @@ class Uploads(TestCase):
                 wires.append((await self.begin(head + b"slow"))[0])
         passthrough = self.home.parts.mirror._passthrough
         await until(lambda: sum(map(len, passthrough.shares.waiting.values())) == 14)
-        assert sorted(passthrough.shares.held.values()) == [2, 4]
+        assert sorted(map(len, passthrough.shares.under_way.values())) == [2, 4]
         await self.upstream(5)
         for number, sent in enumerate((get(b"/x"), post(b"/x", length(9)) + b"slow")):
             wires.append((await self.begin(sent))[0])
@@ -233,7 +234,37 @@ class Uploads(TestCase):
         for wire in wires:
             wire.socket.close()
         await self.quiet()
-        assert not passthrough.shares.held
+        assert not passthrough.shares.under_way
+
+    async def test_slow_uploads_of_many_credentials_are_aborted(self) -> None:
+        """While another one waits: their clients get a 503."""
+        github = {"api_url": self.server.url, "max_connections": 10}
+        self.home = await open_home(self, github=github)
+        self.home.accept("mallory-1", "mallory-2", "mallory-3", "mallory-4", "alice-1")
+        self.patch(upload_shares, "SLOW_AFTER_S", 0.0)
+        wires = []
+        for name, times in (
+            (b"mallory-1", 4),
+            (b"mallory-2", 2),
+            (b"mallory-3", 1),
+            (b"mallory-4", 1),
+        ):
+            for _ in range(times):
+                head = post(b"/x", length(9)).replace(b"alice-1", name)
+                number = len(self.server.connections)
+                wires.append((await self.begin(head + b"slow"))[0])
+                await self.upstream(number)
+        wires.append((await self.begin(post(b"/x", length(9)) + b"slow"))[0])
+        await self.upstream(8)
+        assert b"token alice-1" in self.server.connections[8].head
+        ended = [each for each in wires if each.read() or b" 503 " in each.received]
+        # A quarter of the six that two credentials have beyond an equal share.
+        assert len(ended) == 2
+        assert set(ended) <= set(wires[:6])
+        for wire in wires:
+            wire.socket.close()
+        await self.quiet()
+        assert not self.home.parts.mirror._passthrough.shares.under_way
 
     async def test_early_response(self) -> None:
         """It is forwarded at once; then the connection ends, though the client still sends."""
