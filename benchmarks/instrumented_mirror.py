@@ -159,6 +159,9 @@ class _SnapshotRecorder:
     def snapshot_failed(self, operation: str, error: str) -> None:  # noqa: ARG002
         self.done = True
 
+    def snapshot_recovered(self, operation: str) -> None:
+        pass
+
 
 @define(eq=False)
 class MirrorCommands:

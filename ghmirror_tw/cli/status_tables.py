@@ -190,7 +190,9 @@ def _snapshot_problems(snapshots: Mapping[str, Any] | None) -> Iterator[str]:
         return
     for operation in ("save", "restore"):
         if error := snapshots[operation]["error"]:
-            yield f"{operation} failed: {_word(error)}"
+            waits = operation == "restore" and snapshots["restoring"]
+            effect = "; nothing is saved until it succeeds" if waits else ""
+            yield f"{operation} failed: {_word(error)}{effect}"
     if foreign := snapshots["foreign"]:
         yield (
             f"{value_formatting.count(foreign, 'snapshot')} not used: of another credential_secret"
@@ -234,6 +236,8 @@ def _snapshots(status: StatusFields) -> list[Row]:
         return [("snapshots", "not configured")]
     due = snapshots["next_at"]
     upcoming = "in progress" if due is None else f"next {_left(due, now, 'now')}"
+    if snapshots["restoring"]:
+        upcoming = "next after the restore"
     failures = snapshots["save"]["failures"] + snapshots["restore"]["failures"]
     rows: list[Row] = [("saved", f"{_ago(snapshots['save']['at'], now)}, {upcoming}")]
     restored = "in progress" if snapshots["filling"] else _ago(snapshots["restore"]["at"], now)

@@ -78,6 +78,11 @@ class Restorer:
     _again: bool = field(init=False, default=False)
     _closed: bool = field(init=False, default=False)
 
+    @property
+    def is_running(self) -> bool:
+        """Whether the store is being restored, or a failed restore is retried."""
+        return self._running is not None
+
     def fill(self) -> None:
         """Restore the store, unless that is in progress; the barrier is closed meanwhile."""
         if self._running is not None or self._closed:
@@ -145,6 +150,7 @@ class Restorer:
             pause_s = _CHECK_S
             try:
                 if await self._attempt():
+                    self.metrics.snapshot_recovered(RESTORE)
                     return
             except CancelledError:
                 return

@@ -41,6 +41,9 @@ class SnapshotMetrics(Protocol):
     def snapshot_failed(self, operation: str, error: str) -> None:
         """Count a failure."""
 
+    def snapshot_recovered(self, operation: str) -> None:
+        """Show no failure any longer."""
+
 
 Save = Callable[[], Coroutine[Deferred[Any], Any, SnapshotSizes | None]]
 """Makes a snapshot; returns None if there was nothing to do, such as if another replica saves."""

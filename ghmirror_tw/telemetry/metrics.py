@@ -219,7 +219,7 @@ class Metrics:
         self, operation: str, *, at: float, seconds: float, size_bytes: int, records: int
     ) -> None:
         """Show the last snapshot; *operation* is ``save`` or ``restore``."""
-        self.snapshot_errors.pop(operation, None)
+        self.snapshot_recovered(operation)
         self._named["snapshot_timestamp_seconds"].labels(operation).set(at)
         self._named["snapshot_seconds"].labels(operation).set(seconds)
         self._named["snapshot_bytes"].labels(operation).set(size_bytes)
@@ -229,6 +229,10 @@ class Metrics:
         """Count a failed snapshot; *error* is shown until the next one that does not fail."""
         self.snapshot_errors[operation] = scrub(error)
         self._named["snapshot_failures"].labels(operation).inc()
+
+    def snapshot_recovered(self, operation: str) -> None:
+        """Show the error of the last failure no longer."""
+        self.snapshot_errors.pop(operation, None)
 
     def exposition(self, accept: bytes | None) -> tuple[bytes, bytes]:
         """Return media type and content for a scrape: OpenMetrics if *accept* names it."""

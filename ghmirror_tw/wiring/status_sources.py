@@ -152,5 +152,6 @@ class StatusSources:
             "interval": self.settings.snapshot.interval,
             "next_at": snapshots.next_at,
             "filling": snapshots.barrier.is_shut,
+            "restoring": snapshots.restorer.is_running,
             "foreign": snapshots.access.repository.foreign_count,
         }

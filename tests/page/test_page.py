@@ -441,15 +441,37 @@ def test_failed_snapshots_are_shown(browser: Browser, github: StandIn, tmp_path:
         (other,) = facts(page, "snapshots")["Not used"]
         assert re.fullmatch(r"\d of another credential_secret or api_url", other)
         tile = facts(page, "state-tiles")["Snapshots"]
-        assert re.fullmatch(r"\d of another secret or API not used", tile[1])
+        assert re.fullmatch(r"\d not used: of another credential_secret or api_url", tile[1])
         shutil.rmtree(tmp_path / "copies")
         (tmp_path / "copies").write_text("no folder")
         Scene(github, mirror).get("/user")
         page.until("document.getElementById('snapshots').textContent.includes('Save failed')")
         (error,) = facts(page, "snapshots")["Save failed"]
         assert f"file://{tmp_path}/copies cannot be written to" in error
-        assert facts(page, "state-tiles")["Snapshots"][1] == "the last save failed"
+        assert facts(page, "state-tiles")["Snapshots"][1].startswith("save failed: ")
         assert page.value(CONTRAST) >= 4.5
+        page.close()
+
+
+def test_failed_restore_is_shown(browser: Browser, github: StandIn, tmp_path: Path) -> None:
+    """The tile has the reason, and that nothing is saved until the restore succeeds."""
+    target = tmp_path / "copies"
+    target.write_text("no folder")
+    with mirror_of(
+        github, {"snapshot": {"target": f"file://{target}", "interval": "1s"}}
+    ) as mirror:
+        Scene(github, mirror).get("/user")
+        page = seen(browser.open(f"{mirror.admin_url}/", width=320))
+        page.until("document.getElementById('snapshots').textContent.includes('Restore failed')")
+        saved, beside = facts(page, "state-tiles")["Snapshots"]
+        assert saved == "none yet"
+        assert beside.startswith("restore failed: ")
+        assert beside.endswith("; nothing is saved until it succeeds")
+        assert facts(page, "snapshots")["Next"] == ["after the restore"]
+        assert page.value(WIDE) == []
+        target.unlink()
+        page.until("document.getElementById('snapshots').textContent.includes(' records in ')")
+        assert "failed" not in page.value("document.getElementById('state-tiles').textContent")
         page.close()
 
 

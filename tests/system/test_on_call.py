@@ -188,6 +188,7 @@ class OnCall(TestCase):
             shown = (await self.status(mirror))["snapshots"][operation]
             assert shown["failures"] > 0
             assert "access is denied" in shown["error"]
+            assert (await self.status(mirror))["snapshots"]["restoring"] == (mirror is restoring)
             assert f"s3://{bucket.name}/ghmirror: " in shown["error"]
             lines = found(mirror, "GhmirrorSnapshotFails", "failed")
             assert lines

@@ -221,16 +221,18 @@ function limitsTile({ stops }) {
 
 function snapshotsTile({ snapshots }) {
   if (snapshots === null) return ['Snapshots', 'none', 'a restart costs quota', ''];
-  const { save, restore, foreign } = snapshots;
+  const { save, restore, foreign, restoring, target } = snapshots;
   const saved = save.at === null ? 'none yet' : ago(save.at);
   const failed = [['save', save], ['restore', restore]].filter(([, each]) => each.error !== null);
   if (failed.length) {
-    return ['Snapshots', saved, `the last ${failed.map(([name]) => name).join(' and ')} failed`, 'warn'];
+    const reasons = failed.map(([name, { error }]) => `${name} failed: ${error.replace(`${target}: `, '')}`);
+    if (restoring) reasons.push('nothing is saved until it succeeds');
+    return ['Snapshots', saved, reasons.join('; '), 'warn'];
   }
   if (foreign && restore.at === null) {
-    return ['Snapshots', saved, `${count(foreign)} of another secret or API not used`, 'warn'];
+    return ['Snapshots', saved, `${count(foreign)} not used: of another credential_secret or api_url`, 'warn'];
   }
-  if (snapshots.filling) return ['Snapshots', saved, 'the store is being restored', 'warn'];
+  if (snapshots.filling || restoring) return ['Snapshots', saved, 'the store is being restored', 'warn'];
   return ['Snapshots', saved, snapshots.next_at === null ? 'being saved'
     : { until: snapshots.next_at, before: 'next ', over: 'next now' }, 'good'];
 }
@@ -422,7 +424,7 @@ function showSnapshots(figures) {
   const rows = [
     ['Target', snapshots.target],
     ['Last save', told(save)],
-    ['Next', snapshots.next_at === null ? 'in progress' : { until: snapshots.next_at, over: 'now' }],
+    ['Next', snapshots.restoring ? 'after the restore' : snapshots.next_at === null ? 'in progress' : { until: snapshots.next_at, over: 'now' }],
     ['Last restore', snapshots.filling ? 'in progress' : told(restore)],
     ['Failures', failures ? `${count(save.failures)} saving, ${count(restore.failures)} restoring, since the start` : 'none'],
   ];

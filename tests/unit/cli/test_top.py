@@ -402,6 +402,7 @@ def with_everything(scene: Scene) -> Any:
         "interval": 900.0,
         "next_at": at + 60,
         "filling": True,
+        "restoring": True,
         "foreign": 3,
         "save": {**done, "error": "file:///x: no space\x1b[31m"},
         "restore": {**done, "error": None},
@@ -446,7 +447,11 @@ def test_failures_are_shown(scene: Scene) -> None:
     assert snapshots_of(fields) == ["save failed: file:///x: no space\\x1b[31m", foreign]
     fields["snapshots"]["save"]["error"] = None
     fields["snapshots"]["restore"]["error"] = "access is denied"
+    failed = "restore failed: access is denied; nothing is saved until it succeeds"
+    assert snapshots_of(fields) == [failed, foreign]
+    fields["snapshots"]["restoring"] = False
     assert snapshots_of(fields) == ["restore failed: access is denied", foreign]
+    fields["snapshots"]["restoring"] = True
     fields["snapshots"]["restore"]["error"], fields["snapshots"]["foreign"] = None, 0
     state = state_of(fields)
     why = "redis.example:6379: error reply OOM\\x1b[31m; 2m5s ago"
@@ -455,7 +460,7 @@ def test_failures_are_shown(scene: Scene) -> None:
         "store": f"Redis read only, memory stands in for writing; {why}",
         "rate limits": state["rate limits"],
         "in redis": "-, - evicted",
-        "saved": "1m30s ago, next in 1m",
+        "saved": "1m30s ago, next after the restore",
         "restored": "in progress, 2 failures",
     }
     fields["store"]["breaker"] |= {"reading": False, "writing": False}
@@ -465,7 +470,9 @@ def test_failures_are_shown(scene: Scene) -> None:
     assert state_of(fields)["store"] == "Redis unavailable, nothing is stored; no primary"
     fields["store"]["breaker"] |= {"reading": True, "writing": True}
     fields["github"] |= {"failures": 2, "reason": "503"}
-    fields["snapshots"] |= {"next_at": None, "filling": False}
+    fields["snapshots"] |= {"filling": False, "restoring": False}
+    assert state_of(fields)["saved"] == "1m30s ago, next in 1m"
+    fields["snapshots"] |= {"next_at": None}
     state = state_of(fields)
     assert state["store"] == "Redis in use"
     assert "; 503; 2 failures in a row; " in state["GitHub"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
 from typing import Any
 
 from attrs import define, field
@@ -15,6 +14,7 @@ from ghmirror_tw.runtime.restore_barrier import RestoreBarrier
 from ghmirror_tw.snapshots.lease import LEASE_S, RESTORE, LeaseLostError, run_with_lease
 from ghmirror_tw.snapshots.restorer import Restorer
 from ghmirror_tw.snapshots.snapshot_errors import PermanentTargetError
+from ghmirror_tw.telemetry.metrics import Metrics
 
 
 @define
@@ -142,7 +142,7 @@ class Filling(SynchronousTestCase):
         self.clock = Clock()
         self.leases, self.repository = Leases(), Slow()
         self.barrier = RestoreBarrier(self.clock, 1000.0)
-        no_user: Any = None
+        self.metrics = Metrics(self.clock.seconds)
         repository: Any = self.repository
         self.restorer = Restorer(
             self.clock,
@@ -151,7 +151,7 @@ class Filling(SynchronousTestCase):
             self.barrier,
             "owner",
             "me",
-            no_user,
+            self.metrics,
             self.clock.seconds,
         )
 
@@ -182,18 +182,19 @@ class Filling(SynchronousTestCase):
 
     def test_requests_do_not_wait_after_a_permanent_failure(self) -> None:
         """The gate opens at once; the attempts go on beside the requests, and may succeed."""
-        failed: list[str] = []
-        report: Any = SimpleNamespace(snapshot_failed=lambda operation, _: failed.append(operation))
         denied: Any = Denied()
-        self.restorer.metrics, self.restorer.repository = report, denied
+        self.restorer.repository = denied
         self.restorer.fill()
-        assert failed == [RESTORE]
+        assert list(self.metrics.snapshot_errors) == [RESTORE]
+        assert self.restorer.is_running
         assert not self.barrier.is_shut
         working: Any = self.repository
         self.restorer.repository = working
         self.clock.advance(60.0)
         self.repository.listings[0].callback(None)
         assert self.leases.marked
+        assert not self.metrics.snapshot_errors
+        assert not self.restorer.is_running
 
     def requests_wait(self) -> bool:
         return self.barrier.is_shut

@@ -249,6 +249,28 @@ class FiguresTests(TestCase):
         assert shown["save"]["at"] <= home.parts.reactor.seconds()
         assert shown["next_at"] > home.parts.reactor.seconds() + 3000.0
 
+    async def test_nothing_is_saved_before_the_restore(self) -> None:
+        """The document has that, until the target can be read; then the error is over."""
+        made = tempfile.TemporaryDirectory()
+        self.addCleanup(made.cleanup)
+        folder = Path(made.name) / "copies"
+        folder.write_text("no folder")
+        home = await open_home(self, snapshot={"target": folder.as_uri(), "interval": 3600.0})
+        snapshots = home.parts.snapshots
+        assert snapshots is not None
+        await until(lambda: bool(home.parts.metrics.snapshot_errors))
+        shown = (await figures(home))["snapshots"]
+        assert shown["restoring"] is True
+        assert "copies" in shown["restore"]["error"]
+        await home.get("/user", token="alice-1")
+        assert await snapshots.saver.save() is None
+        folder.unlink()
+        await until(lambda: not snapshots.restorer.is_running)
+        shown = (await figures(home))["snapshots"]
+        assert shown["restoring"] is False
+        assert (shown["restore"]["failures"], shown["restore"]["error"]) == (1, None)
+        assert await snapshots.saver.save() is not None
+
     async def test_mirrors_of_one_github_have_separate_figures(self) -> None:
         """Each mirror has its own figures, independent of other clients of that GitHub."""
         github = await open_github(self)
