@@ -602,6 +602,8 @@ class Conversation:
     @_take.register
     async def _(self, step: parsing.SecondsPass) -> None:
         await self.clock.pass_(step.seconds, self.redis.pass_time, self._after_timers)
+        if self.store == "redis" and self.redis.runs:
+            await self._redis_is(available=True)
 
     async def _after_timers(self) -> None:
         if not await self._calm.looks_calm():
@@ -618,7 +620,8 @@ class Conversation:
     async def _redis_is(self, available: bool) -> None:
         def holds(replica: Replica) -> bool:
             store = replica.parts.redis
-            return store is None or store.available is available
+            # a response is repeated only while the history is known
+            return store is None or (store.available and store.history.is_known) is available
 
         while not all(map(holds, self.replicas.values())):
             await turn()
