@@ -14,6 +14,7 @@ import pytest
 
 from ghmirror_tw import __version__
 from tests.harness.redis_servers import RedisServer, free_port
+from tests.harness.runbook import sections_for
 from tests.harness.running import Sections
 from tests.page.browser import Browser, Page
 from tests.page.scene import Scene, StandIn, busy, mirror_of, send
@@ -373,6 +374,7 @@ def test_unavailable_github_has_a_notice(browser: Browser, github: StandIn) -> N
         assert notice_of(page) == (
             "GitHub is unavailable. Stored responses are sent as stale ones; other requests fail."
         )
+        assert sections_for(notice_of(page)) == {"GhmirrorGitHubAway"}
         assert page.value("document.getElementById('state').textContent") == "degraded"
         tile = facts(page, "state-tiles")["GitHub"]
         assert tile[0] == "unavailable"
@@ -409,6 +411,7 @@ def test_unavailable_redis_has_a_notice(browser: Browser, github: StandIn, fallb
             why = rf"127\.0\.0\.1:{redis.port}: .*onnection.*\."
             assert scene.figures["state"] == "degraded"
             if fallback:
+                assert sections_for(notice_of(page)) == {"GhmirrorRedisAway"}
                 notice = rf"Redis is unavailable, memory stands in\. {why}"
                 assert re.fullmatch(notice, notice_of(page))
                 assert facts(page, "state-tiles")["Store"][0] == "memory"
@@ -442,6 +445,7 @@ def test_failed_snapshots_are_shown(browser: Browser, github: StandIn, tmp_path:
         assert re.fullmatch(r"\d of another credential_secret or api_url", other)
         tile = facts(page, "state-tiles")["Snapshots"]
         assert re.fullmatch(r"\d not used: of another credential_secret or api_url", tile[1])
+        assert sections_for(tile[1]) == {"GhmirrorSavesLess"}
         shutil.rmtree(tmp_path / "copies")
         (tmp_path / "copies").write_text("no folder")
         Scene(github, mirror).get("/user")
@@ -467,6 +471,7 @@ def test_failed_restore_is_shown(browser: Browser, github: StandIn, tmp_path: Pa
         assert saved == "none yet"
         assert beside.startswith("restore failed: ")
         assert beside.endswith("; nothing is saved until it succeeds")
+        assert sections_for(beside) == {"GhmirrorSnapshotFails"}
         assert facts(page, "snapshots")["Next"] == ["after the restore"]
         assert page.value(WIDE) == []
         target.unlink()

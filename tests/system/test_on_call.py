@@ -12,13 +12,14 @@ from typing import Any
 import pytest
 from twisted.trial.unittest import TestCase
 
+from ghmirror_tw.cli.status_tables import status_view
 from tests.fakes.github import GitHub
 from tests.fakes.s3 import ENVIRONMENT, Fault, open_bucket
 from tests.harness.home import fetch, open_github
 from tests.harness.redis_servers import start_redis
-from tests.harness.running import ROOT, Mirror, start_mirror
+from tests.harness.runbook import RUNBOOK, sections_for
+from tests.harness.running import Mirror, start_mirror
 
-RUNBOOK = (ROOT / "docs" / "runbook.rst").read_text()
 PATHS = ("/repos/o/a", "/repos/o/b", "/repos/o/c")
 
 
@@ -63,6 +64,11 @@ class OnCall(TestCase):
         port = int(mirror.admin_url.rpartition(":")[2])
         return (await fetch("GET", port, "/status.json")).json
 
+    async def sections(self, mirror: Mirror) -> set[str]:
+        """Return the sections of the runbook to which the first lines of `top` lead."""
+        rows = status_view(await self.status(mirror)).state.rows
+        return sections_for("\n".join(" ".join(row) for row in rows))
+
     async def metric(self, mirror: Mirror, series: str) -> str:
         """Return the value of a series, as it is exposed."""
         port = int(mirror.admin_url.rpartition(":")[2])
@@ -92,6 +98,7 @@ class OnCall(TestCase):
         assert store["breaker"]["address"] == f"127.0.0.1:{redis.port}"
         assert "onnection" in store["breaker"]["reason"]
         assert store["breaker"]["since"] > shown["started_at"]
+        assert await self.sections(mirror) == {"GhmirrorRedisAway"}
         assert await self.metric(mirror, "ghmirror_store_available") == "0.0"
         (line,) = found(mirror, "GhmirrorRedisAway", "unreachable")
         assert f"memory store in use: address=127.0.0.1:{redis.port} reason=" in line
@@ -129,6 +136,7 @@ class OnCall(TestCase):
         status = await self.status(mirror)
         shown = status["github"]
         assert status["state"] == ("ready" if shown["available"] else "degraded")
+        assert shown["available"] or await self.sections(mirror) == {"GhmirrorGitHubAway"}
         assert shown["failures"] == 0 or shown["available"] is False
         (opened,) = [
             line for line in found(mirror, "GhmirrorGitHubAway", "circuit") if " open" in line
@@ -140,6 +148,28 @@ class OnCall(TestCase):
             r" 200 stale .*upstream_status=503 upstream_ms=.*request_id=\S+", failed[0]
         )
         assert any("detail=offline" in line for line in requests)
+
+    async def test_a_restart_while_github_is_unavailable(self) -> None:
+        """Stale responses outlast it with Redis; a snapshot of a memory store is not enough."""
+        folder = tempfile.mkdtemp(prefix="ghmirror-")
+        self.addCleanup(shutil.rmtree, folder)
+        redis = {"url": f"redis://127.0.0.1:{start_redis(self).port}"}
+        snapshot = {"target": f"file://{folder}"}
+        in_redis: Any = {"cache": {"backend": "redis"}, "redis": redis}
+        for store, statuses in (
+            (in_redis, [200] * 3),
+            ({"snapshot": snapshot}, [503] * 3),
+        ):
+            github = await self.github()
+            sections = {"github": {"api_url": github.api_url}, **store}
+            mirror = await start_mirror(self, sections)
+            for _ in range(2):
+                assert await self.load(mirror) == [200] * 3
+            github.fault(None, 503)
+            assert await self.load(mirror) == [200] * 3
+            await mirror.stop()
+            mirror = await start_mirror(self, sections)
+            assert await self.load(mirror) == statuses
 
     async def test_the_secret_has_changed(self) -> None:
         """Records and snapshots of the former secret are named, and counted."""
@@ -162,6 +192,9 @@ class OnCall(TestCase):
         await mirror.logged("Records of other mirrors in the store are not used")
         assert len(found(mirror, "GhmirrorSavesLess", "another")) == 2
         assert (await self.status(mirror))["snapshots"]["foreign"] > 0
+        assert await self.sections(mirror) == {"GhmirrorSavesLess"}
+        (line,) = [each for each in mirror.log_text.splitlines() if "Snapshots of another" in each]
+        assert "its records are sealed with another" in line
         assert await self.load(mirror) == [200] * 3
         assert (await self.status(mirror))["requests"]["outcomes"] == {"miss": 3}
 
@@ -189,6 +222,7 @@ class OnCall(TestCase):
             assert shown["failures"] > 0
             assert "access is denied" in shown["error"]
             assert (await self.status(mirror))["snapshots"]["restoring"] == (mirror is restoring)
+            assert await self.sections(mirror) == {"GhmirrorSnapshotFails"}
             assert f"s3://{bucket.name}/ghmirror: " in shown["error"]
             lines = found(mirror, "GhmirrorSnapshotFails", "failed")
             assert lines
@@ -212,6 +246,7 @@ class OnCall(TestCase):
         labels = '{kind="primary",resource="core",user="alice"}'
         assert await self.metric(mirror, f"ghmirror_limited{labels}") == "1.0"
         assert shown["paths"]["paid"][0]["operation"] == "GET /repos/*/*"
+        assert "GhmirrorQuotaUsedUp" in await self.sections(mirror)
         lines = [json.loads(each) for each in mirror.log_text.splitlines() if each[:1] == "{"]
         (limited,) = [each for each in lines if "Rate limited by GitHub" in each["message"]]
         assert (limited["user"], limited["resource"]) == ("alice", "core")
