@@ -131,7 +131,7 @@ class RedisNode:
         """Why it cannot be read or, if it accepts writes, not written; None: it can."""
         if self.reading and (self.writing or not self.primary):
             return None
-        return ServerFault(str(self.address), self.reason)
+        return ServerFault(str(self.address), self.reason.rstrip("."))
 
     def own_key(self, name: bytes) -> bytes:
         """Return a key for data about this server as a whole."""

@@ -454,7 +454,7 @@ def test_failures_are_shown(scene: Scene) -> None:
     fields["snapshots"]["restoring"] = True
     fields["snapshots"]["restore"]["error"], fields["snapshots"]["foreign"] = None, 0
     state = state_of(fields)
-    why = "redis.example:6379: error reply OOM\\x1b[31m; 2m5s ago"
+    why = "redis.example:6379: error reply OOM\\x1b[31m; for 2m5s"
     assert state == {
         "GitHub": "unavailable, stale responses are sent; status page: major_outage",
         "store": f"Redis read only, memory stands in for writing; {why}",
