@@ -215,13 +215,8 @@ def _store_state(status: StatusFields) -> str:
         effect = "Redis unavailable, memory stands in"
     reason = ": ".join(_word(breaker[each]) for each in ("address", "reason") if breaker[each])
     since = breaker["since"]
-    return "; ".join(
-        [
-            effect,
-            reason,
-            *([] if since is None else [f"for {value_formatting.period(now - since)}"]),
-        ]
-    )
+    lasting = "" if since is None else f"; for {value_formatting.period(now - since)}"
+    return f"{effect}; {reason}{lasting}"
 
 
 def _store(status: StatusFields) -> Section:
