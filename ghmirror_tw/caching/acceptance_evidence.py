@@ -16,7 +16,7 @@ _NOT_MODIFIED: Final = 304
 
 
 def response_shows_acceptance(status: int, authorization: bytes | None) -> bool:
-    """Tell whether a response with *status* shows that GitHub has accepted a credential.
+    """Return whether a response with *status* shows that GitHub has accepted a credential.
 
     GitHub responds with 401 to an invalid credential, for every target. It ignores `Authorization`
     with an unknown scheme, and such a response shows nothing.
@@ -27,7 +27,7 @@ def response_shows_acceptance(status: int, authorization: bytes | None) -> bool:
 
 
 def lookup_shows_acceptance(known: Known) -> bool | None:
-    """Tell whether a look-up shows that GitHub has accepted the credential; None: undecided.
+    """Return whether a look-up shows that GitHub has accepted the credential; None: undecided.
 
     A grant of the current epoch shows it, and so does an epoch that began after a successful
     response. It is undecided if the primary did not respond, or if the grant has another epoch,

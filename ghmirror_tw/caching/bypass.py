@@ -35,7 +35,7 @@ def bypass_reason(request: Request, *, has_content: bool = False) -> str | None:
 
 
 def has_bypass_fields(fields: Fields) -> bool:
-    """Tell whether a request with these fields bypasses the cache, for every target."""
+    """Return whether a request with these fields bypasses the cache, for every target."""
     return (
         any(fields.get(name) is not None for name in _BYPASS_FIELDS)
         or b"no-store" in fields.listed(b"cache-control")
@@ -44,6 +44,6 @@ def has_bypass_fields(fields: Fields) -> bool:
 
 
 def _repeats_key_fields(fields: Fields) -> bool:
-    """Tell whether a field of the cache key, or `Authorization`, occurs more than once."""
+    """Return whether a field of the cache key, or `Authorization`, occurs more than once."""
     names = [name for name, _ in fields.lines if name == b"authorization" or is_key_field(name)]
     return len(names) > len(set(names))

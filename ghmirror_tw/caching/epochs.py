@@ -6,7 +6,7 @@ of a refusal is no permission.
 - **Epoch.** A random number for each token, in the store that all replicas share. A grant
   has the epoch that was current when its request was sent. It permits a response while that epoch
   is the current one. A write by the token and a 401 replace the epoch. So they end the
-  permission of all earlier grants at once, whatever any clock shows. A lost epoch ends it as well.
+  permission of all earlier grants at once, independent of any clock. A lost epoch ends it as well.
   An epoch is written at once or never: after a failure another one is generated, since other
   replicas may have replaced the epoch meanwhile.
 - **History.** A random number for the content of the shared store (see `loss_detection`). An epoch
@@ -46,7 +46,7 @@ def new_epoch(*, accepted: bool = True) -> bytes:
 
 
 def epoch_shows_acceptance(epoch: bytes) -> bool:
-    """Tell whether GitHub had accepted the token when its epoch began.
+    """Return whether GitHub had accepted the token when its epoch began.
 
     A write with an invented token begins an epoch, too, if its response is lost.
     """

@@ -41,7 +41,7 @@ def forwarded_request_fields(fields: Fields) -> Fields:
 
 
 def _is_withheld(name: bytes) -> bool:
-    """Tell whether a request field is for the mirror alone, or could override a request.
+    """Return whether a request field is for the mirror alone, or could override a request.
 
     Servers that pass fields as CGI does (RFC 3875, section 4.1.18) make no difference between
     hyphens and underscores.

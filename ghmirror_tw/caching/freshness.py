@@ -7,7 +7,7 @@ from ghmirror_tw.http.fields import Fields
 
 
 def is_fresh(known: Known, now: float, fresh_for_s: float, *, validate: bool) -> bool:
-    """Tell whether the stored response is fresh for the credential.
+    """Return whether the stored response is fresh for the credential.
 
     It is for *fresh_for_s* after the last validation by this credential, where its grant permits
     that (see `epochs`). *validate*: the request wants a validation (`requires_validation`).
@@ -22,7 +22,7 @@ def is_fresh(known: Known, now: float, fresh_for_s: float, *, validate: bool) ->
 
 
 def requires_validation(fields: Fields) -> bool:
-    """Tell whether a request has `no-cache` (section 5.2.1.4), also by `Pragma` (section 5.4)."""
+    """Return whether a request has `no-cache` (section 5.2.1.4), also by `Pragma` (section 5.4)."""
     return fields.memoised(_requires_validation)
 
 

@@ -32,7 +32,7 @@ def server_id(api_url: str) -> bytes:
 
 
 def is_key_field(name: bytes) -> bool:
-    """Tell whether a request field (lower case) is part of the cache key."""
+    """Return whether a request field (lower case) is part of the cache key."""
     return name in KEY_FIELDS or (name.startswith(_PREFIX) and name != _OTP)
 
 

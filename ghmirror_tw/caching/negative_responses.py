@@ -28,7 +28,7 @@ _REPEATED_FIELDS: Final = CONTENT_FIELDS | {
 
 
 def is_repeatable(status: int, fields: Fields, content: bytes, coding: bytes) -> bool:
-    """Tell whether a response of GitHub may be repeated: one without a validator.
+    """Return whether a response of GitHub may be repeated: one without a validator.
 
     What has a validator could be validated, and GitHub sends none with these.
     """
@@ -56,7 +56,7 @@ def found_by_others(known: Known) -> tuple[tuple[str, float], ...]:
 
 
 def may_repeat(known: Known, now: float, negative_for_s: float, *, validate: bool) -> bool:
-    """Tell whether the stored negative response may be repeated to the credential.
+    """Return whether the stored negative response may be repeated to the credential.
 
     It may for *negative_for_s* after it was received, under the epoch of that time, and while the
     recency list shows no 200 that was not known then. A list that Redis has evicted shows none: the

@@ -76,7 +76,7 @@ def reason_in_content(fields: Fields, plain: bytes, *, covered: bool) -> Unstora
 
 
 def has_short_lived_urls(content: bytes) -> bool:
-    """Tell whether JSON holds URLs with tokens, such as the `download_url` of a private file.
+    """Return whether JSON holds URLs with tokens, such as the `download_url` of a private file.
 
     The entity-tag may not cover the tokens. A 304 would then confirm expired ones.
     """

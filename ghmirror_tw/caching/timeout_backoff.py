@@ -41,7 +41,7 @@ class TimeoutBackoff:
         return self.times > 1
 
     def concerns(self, credential: str) -> bool:
-        """Tell whether it delays requests of a credential."""
+        """Return whether it delays requests of a credential."""
         return len(self.credentials) > 1 or credential in self.credentials
 
 

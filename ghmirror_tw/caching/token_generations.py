@@ -20,7 +20,7 @@ _MOST: Final = 10_000
 
 
 def is_write(request: Request) -> bool:
-    """Tell whether a request is unsafe (RFC 9110, section 9.2.1): it may change responses.
+    """Return whether a request is unsafe (RFC 9110, section 9.2.1): it may change responses.
 
     For GraphQL, `is_mutation` decides by the content instead.
     """

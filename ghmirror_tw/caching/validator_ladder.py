@@ -135,7 +135,7 @@ def first_rung(  # noqa: PLR0913, PLR0917 - each is a fact of its own
 
 
 def _may_be_empty(request: Request, facts: DecisionFacts, known: Known) -> bool:
-    """Tell whether the entity-tag of an empty list is worth sending.
+    """Return whether the entity-tag of an empty list is worth sending.
 
     A 304 to it is a guess at the client's response, except for the mirror's own proofs.
     """

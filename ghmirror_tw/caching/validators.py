@@ -59,7 +59,7 @@ EMPTY_DIGEST: Final = digest_of(EMPTY_LIST, EMPTY_FIELDS)
 
 
 def may_have_candidates(known: Known) -> bool:
-    """Tell whether `candidates` may return any; a quick test that mostly fails."""
+    """Return whether `candidates` may return any; a quick test that mostly fails."""
     grant, entries = known.grant, known.entries
     if grant is None or len(entries) != 1:
         return bool(entries)
@@ -113,7 +113,7 @@ def client_validators(request: Request) -> tuple[Validator, ...]:
 
 
 def may_be_empty_list(request: Request) -> bool:
-    """Tell whether the content of an empty list, in response to *request*, is `[]`."""
+    """Return whether the content of an empty list, in response to *request*, is `[]`."""
     return accepts_only_json_or_any(request.fields.get(b"accept"))
 
 
@@ -154,7 +154,7 @@ _MINUTE_S: Final = 60
 
 
 def validating_date(known: Known, grant: Grant) -> bool:
-    """Tell whether the date of *grant* may validate its content without an entity-tag.
+    """Return whether the date of *grant* may validate its content without an entity-tag.
 
     Content can change while its date stays, so there are three conditions. GitHub has
     sent the date to this very credential. The credential has not written since, as its epoch shows:
@@ -184,5 +184,5 @@ def confirmed_validator(validators: Sequence[Validator], etag: bytes | None) -> 
 
 
 def was_ignored(validators: Sequence[Validator], etag: bytes | None) -> bool:
-    """Tell whether a 200 has the tag of a sent validator, so that it should have been a 304."""
+    """Return whether a 200 has the tag of a sent validator, so that it should have been a 304."""
     return etag is not None and any(weakly_equal(item.tag, etag) for item in validators)

@@ -63,5 +63,5 @@ def without_other_variant(sent: Fields, known: Known) -> Known:
 
 
 def may_be_reused(stored: Representation) -> bool:
-    """Tell whether a representation may be sent without validation: not with `Vary: *`."""
+    """Return whether a representation may be sent without validation: not with `Vary: *`."""
     return b"*" not in stored.fields.listed(b"vary")

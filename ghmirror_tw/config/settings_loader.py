@@ -154,13 +154,13 @@ class _Texts:
 
 
 def _similar_variable(name: str, variables: Iterable[str]) -> str:
-    """Return a question with the most similar variable, or nothing."""
+    """Return a suggestion with the most similar variable, or nothing."""
     endings = [each.removeprefix(PREFIX) for each in variables]
     similar = difflib.get_close_matches(name.removeprefix(PREFIX), endings, 1, _SIMILAR)
     return f"; did you mean {PREFIX}{similar[0]}?" if similar else ""
 
 
 def _hint(name: str, choices: Iterable[str]) -> str:
-    """Return a question with the most similar choice, or else a list of all choices."""
+    """Return a suggestion with the most similar choice, or else a list of all choices."""
     similar = difflib.get_close_matches(name, choices, 1)
     return f"did you mean {similar[0]}?" if similar else f"expected one of {', '.join(choices)}"

@@ -68,13 +68,13 @@ class ChargeDetector:
             return False
         return before[:2] == (remaining + 1, reset)
 
-    def note_end(self, token: str, *, answered: bool) -> None:
-        """Note that a request has ended; if not *answered*, it may have been charged."""
+    def note_end(self, token: str, *, responded: bool) -> None:
+        """Note that a request has ended; if not *responded*, it may have been charged."""
         state = self.tokens.get(token)
         if state is None or not state.under_way:
             return  # its record was evicted meanwhile
         state.under_way -= 1
-        if state.mixed or not answered:
+        if state.mixed or not responded:
             state.remaining.clear()
         if not state.under_way:
             state.mixed = False

@@ -21,7 +21,7 @@ _META: Final = b"/meta"
 
 
 def holds_version(method: bytes, path: bytes) -> bool:
-    """Tell whether the response to a request holds the version; *path* is without `/api/v3`."""
+    """Return whether the response to a request holds the version; *path* is without `/api/v3`."""
     return method in READ_METHODS and path == _META
 
 

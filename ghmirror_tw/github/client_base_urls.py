@@ -95,11 +95,11 @@ class BaseUrlSelector:
         return BaseUrls(root + prefix, root + UPLOADS_PREFIX)
 
     def ignores(self, fields: Fields, *, trusted: bool) -> bool:
-        """Tell whether `X-Forwarded-Proto` is ignored, since no option for proxies is set."""
+        """Return whether `X-Forwarded-Proto` is ignored, since no option for proxies is set."""
         return not (trusted or self.public_url) and fields.get(b"x-forwarded-proto") is not None
 
     def _is_github(self, name: bytes, port: int | None) -> bool:
-        """Tell whether the host is GitHub's own, as through a transparent proxy."""
+        """Return whether the host is GitHub's own, as through a transparent proxy."""
         if name != self._api.host:
             return False
         return port == self._api.port or (
@@ -107,7 +107,7 @@ class BaseUrlSelector:
         )
 
     def _is_public(self, name: bytes, port: int | None, trusted: bool) -> bool:
-        """Tell whether `public_url` is for this client; many proxies drop the port from `Host`."""
+        """Return whether `public_url` is for this client; proxies may drop the port from `Host`."""
         if self._public is None:
             return False
         return trusted or (name == self._public.host and port in {None, self._public.port})

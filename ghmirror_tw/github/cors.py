@@ -41,5 +41,5 @@ ON_PREFLIGHT: Final = (
 
 
 def is_preflight(method: bytes, fields: Fields) -> bool:
-    """Tell whether a request is a CORS preflight; browsers send it without a credential."""
+    """Return whether a request is a CORS preflight; browsers send it without a credential."""
     return method == b"OPTIONS" and fields.get(b"access-control-request-method") is not None

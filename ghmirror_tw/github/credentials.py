@@ -72,7 +72,7 @@ def app_in(token: bytes) -> str:
 
 
 def is_validated(authorization: bytes) -> bool:
-    """Tell whether GitHub validates a credential with the scheme of *authorization*."""
+    """Return whether GitHub validates a credential with the scheme of *authorization*."""
     return authorization.partition(b" ")[0].lower() in _VALIDATED_SCHEMES
 
 

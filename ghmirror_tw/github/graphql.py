@@ -17,13 +17,13 @@ _FORM: Final = re.compile(rb"application/x-www-form-urlencoded[ \t]*+(?:;.*)?", 
 
 
 def is_graphql(request: Request) -> bool:
-    """Tell whether the target of a request is GraphQL."""
+    """Return whether the target of a request is GraphQL."""
     target = request.target
     return target.startswith(b"/graphql") and request.path.rstrip(b"/") == b"/graphql"
 
 
 def is_mutation(content: bytes, fields: Fields) -> bool:
-    r"""Tell whether a GraphQL request with *content* and *fields* may be a mutation.
+    r"""Return whether a GraphQL request with *content* and *fields* may be a mutation.
 
     In doubt it is one. Content without mutation is JSON in UTF-8 that does not contain the word,
     and no encoding that could hide it: `\u006d` for a letter, UTF-16 (which has NULs), a form, a
@@ -43,7 +43,7 @@ def is_mutation(content: bytes, fields: Fields) -> bool:
 
 
 def _may_be_parsed_otherwise(content: bytes, fields: Fields) -> bool:
-    """Tell whether a server may parse content by rules other than those of JSON in UTF-8."""
+    """Return whether a server may parse content by rules other than those of JSON in UTF-8."""
     types = fields.get_all(b"content-type")
     if len(types) > 1 or fields.get(b"content-encoding") is not None:
         return True

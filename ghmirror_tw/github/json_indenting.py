@@ -112,14 +112,14 @@ _NAMES: Final = re.compile(rb"(?i)(c)(url)|(w)(get)|(s)(afari)|(f)(irefox)")
 def without_indenting_names(user_agent: bytes) -> bytes:
     """Return *user_agent* with those names split for which GitHub indents JSON.
 
-    Indented content has the same entity-tag as other content, so a validator could not tell them
-    apart.
+    Indented content has the same entity-tag as other content, so that a validator could not
+    distinguish them.
     """
     return _NAMES.sub(lambda found: b"_".join(part for part in found.groups() if part), user_agent)
 
 
 def gets_indented_json(fields: Fields) -> bool:
-    """Tell whether GitHub indents JSON for the `User-Agent` in *fields*."""
+    """Return whether GitHub indents JSON for the `User-Agent` in *fields*."""
     return fields.memoised(_is_indented)
 
 

@@ -148,7 +148,7 @@ def _kind(
 
 
 def _requires_sso(fields: Fields) -> bool:
-    """Tell whether an organization refuses a credential without single sign-on (GitHub: SAML)."""
+    """Return whether an organization refuses a credential without single sign-on (GitHub: SAML)."""
     return (fields.get(b"x-github-sso") or b"").startswith(b"required")
 
 

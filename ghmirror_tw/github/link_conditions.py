@@ -47,7 +47,7 @@ UNPROVABLE: Final = LinkConditions(unprovable=True)
 
 
 def _may_have_grown(target: bytes, items: int, sent: Links) -> bool:
-    """Tell whether a page is full and without a next page, in a list that may have pages."""
+    """Return whether a page is full and without a next page, in a list that may have pages."""
     if items < page_size(target) or sent.target(b"next") is not None:
         return False
     if sent.page_targets():
@@ -59,7 +59,7 @@ def _may_have_grown(target: bytes, items: int, sent: Links) -> bool:
 
 
 def _has_numbers(target: bytes, sent: Links) -> bool:
-    """Tell whether the pages of a list are numbered, by its links or else by the table."""
+    """Return whether the pages of a list are numbered, by its links or else by the table."""
     pages = sent.page_targets()
     if any(map(has_cursor, (target, *pages))):
         return False
@@ -69,7 +69,7 @@ def _has_numbers(target: bytes, sent: Links) -> bool:
 
 
 def _has_total(target: bytes) -> bool:
-    """Tell whether an object that contains a page contains a total: unless pages have cursors."""
+    """Return whether an object that contains a page contains a total: unless pages have cursors."""
     return page_limits_of(target).paging is not Paging.CURSORS
 
 

@@ -24,7 +24,7 @@ _GITHUB: Final = b"vnd.github"
 
 @lru_cache(64)
 def is_json(content_type: bytes | None) -> bool:
-    """Tell whether content is JSON that GitHub made, by its media type (RFC 6839, section 3.1).
+    """Return whether content is JSON that GitHub made, by its media type (RFC 6839, section 3.1).
 
     `application/vnd.github.raw+json` and similar types are not: the content is a user's file.
     """
@@ -37,17 +37,17 @@ def is_json(content_type: bytes | None) -> bool:
 
 
 def accepts_only_json(accept: bytes | None) -> bool:
-    """Tell whether an `Accept` value names JSON and no other media type."""
+    """Return whether an `Accept` value names JSON and no other media type."""
     return accept is not None and _media_types(accept) <= _JSON
 
 
 def accepts_only_json_or_any(accept: bytes | None) -> bool:
-    """Tell whether an `Accept` value names only JSON and `*/*`, or is absent: GitHub sends JSON."""
+    """Return whether GitHub sends JSON: `Accept` names only JSON and `*/*`, or is absent."""
     return accept is None or _media_types(accept) <= _JSON_OR_ANY
 
 
 def _names_github_html(accept: bytes) -> bool:
-    """Tell whether an `Accept` value names a media type of GitHub's for HTML."""
+    """Return whether an `Accept` value names a media type of GitHub's for HTML."""
     return any(
         b"html" in part.partition(_GITHUB)[2] for part in _NOT_IN_MEDIA_TYPE.split(accept.lower())
     )
@@ -58,7 +58,7 @@ def _media_types(accept: bytes) -> frozenset[bytes]:
 
 
 def is_as_accepted(accept: bytes | None, content_type: bytes | None) -> bool:
-    """Tell whether GitHub sends content of this media type for *accept*.
+    """Return whether GitHub sends content of this media type for *accept*.
 
     HTML comes from GitHub only if *accept* names one of its media types for HTML. Else it is the
     maintenance page of a load balancer. If *accept* names only JSON, so is any other media type.

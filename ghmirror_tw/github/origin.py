@@ -19,7 +19,7 @@ _ASSETS: Final = re.compile(
 
 
 def is_asset_upload(request: Request) -> bool:
-    """Tell whether a request uploads the asset of a release without the prefix for uploads."""
+    """Return whether a request uploads the asset of a release without the prefix for uploads."""
     return request.method == b"POST" and _ASSETS.fullmatch(request.path) is not None
 
 

@@ -93,12 +93,12 @@ def page_size(target: bytes) -> int:
 
 
 def has_page_parameter(target: bytes) -> bool:
-    """Tell whether *target* has a parameter for the page, or for the size of pages."""
+    """Return whether *target* has a parameter for the page, or for the size of pages."""
     return any(name in {b"page", b"per_page"} for name, _ in _parameters(target))
 
 
 def has_cursor(target: bytes) -> bool:
-    """Tell whether *target* names its position in a list by a cursor instead of a page number.
+    """Return whether *target* names its position in a list by a cursor instead of a page number.
 
     `before` and `after` are filters where they hold a date, as on notifications, and so is
     `since`. A `since` that is a number is a cursor (`GET /users`).

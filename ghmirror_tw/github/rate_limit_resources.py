@@ -54,7 +54,7 @@ def scopes_of_read(path: bytes) -> tuple[str, ...]:
 
 
 def creates_content(method: bytes, *, graphql: bool, mutates: bool) -> bool:
-    """Tell whether a request creates content (GitHub: secondary rate limits).
+    """Return whether a request creates content (GitHub: secondary rate limits).
 
     GraphQL is always sent as POST, and creates content only where it *mutates*.
     """
@@ -89,6 +89,6 @@ def named_resource(fields: Fields) -> str | None:
 
 
 def is_quota_request(request: Request) -> bool:
-    """Tell whether a request is for the remaining quota, which costs nothing."""
+    """Return whether a request is for the remaining quota, which costs nothing."""
     target = request.target
     return target.startswith(b"/rate_limit") and request.path.rstrip(b"/") == b"/rate_limit"

@@ -24,7 +24,7 @@ EVERYTHING: Final = ""
 CONTENT_CREATION: Final = "content-creation"
 _DOCUMENTATION: Final = "https://docs.github.com"
 
-#: The links in GitHub's own limited responses. Clients tell the two apart by the end of the URL.
+#: The links in GitHub's own limited responses. Clients distinguish the two by the end of the URL.
 _PRIMARY_URL: Final = f"{_DOCUMENTATION}/rest/overview/rate-limits-for-the-rest-api"
 _SECONDARY_URL: Final = (
     f"{_DOCUMENTATION}/free-pro-team@latest/rest/overview/rate-limits-for-the-rest-api"

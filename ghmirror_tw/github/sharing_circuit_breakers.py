@@ -28,7 +28,7 @@ class SharingBreaker:
     _evidence: Evidence = field(factory=lambda: Evidence(_AGAINST))
 
     def is_on(self, now: float) -> bool:
-        """Tell whether it is on at *now*; it is on again an hour after it went off."""
+        """Return whether it is on at *now*; it is on again an hour after it went off."""
         if self.off_at is not None and now >= self.off_at + RETRY_S:
             self.off_at = None
             self._evidence.clear()
@@ -57,11 +57,11 @@ class Sharing:
     proven: bool = False
 
     def enabled(self, now: float) -> bool:
-        """Tell whether computed tags are sent at all."""
+        """Return whether computed tags are sent at all."""
         return self.configured and self.single.is_on(now)
 
     def lists_enabled(self, now: float) -> bool:
-        """Tell whether more than one tag may be sent at once."""
+        """Return whether more than one tag may be sent at once."""
         return self.enabled(now) and self.lists.is_on(now)
 
     def note_confirmed(self, sent: int) -> None:

@@ -115,7 +115,7 @@ class Rewriter:
         object.__setattr__(self, "_hosts", tuple({url.split(b"/")[2] for url in urls}))
 
     def changes(self, base: BaseUrls, path: bytes = b"") -> bool:
-        """Tell whether rewriting can change JSON for *path* at all."""
+        """Return whether rewriting can change JSON for *path* at all."""
         return base.api != self.api_url and opaque_names(path) is not None
 
     def content(self, body: bytes, base: BaseUrls, path: bytes = b"") -> bytes:
@@ -293,7 +293,7 @@ class RewritingStream:
         return at + 1
 
     def _is_short(self, buffer: bytes, at: int) -> bool:
-        """Tell whether too little of *buffer* is left behind *at* to match a URL there."""
+        """Return whether too little of *buffer* is left behind *at* to match a URL there."""
         return len(buffer) - at < self._window
 
     def _replace(self, buffer: bytes, at: int) -> int:

@@ -15,5 +15,5 @@ _CONTENT_PER_BYTE: Final = 4
 
 
 def is_mostly_framing(wire_bytes: int, content_bytes: int) -> bool:
-    """Tell whether chunked content has too much framing: it has *wire_bytes* with framing."""
+    """Return whether chunked content has too much framing: it has *wire_bytes* with framing."""
     return wire_bytes - content_bytes > FREE_BYTES + content_bytes // _CONTENT_PER_BYTE

@@ -151,7 +151,7 @@ def _weight(parameters: list[bytes]) -> float:
 
 
 def accepts_gzip(fields: Fields) -> bool:
-    """Tell whether gzip is acceptable, and weighs no less than no coding."""
+    """Return whether gzip is acceptable, and weighs no less than no coding."""
     return fields.memoised(_accepts_gzip)
 
 

@@ -15,7 +15,7 @@ from ghmirror_tw.http.request import BadRequestError
 
 
 def is_expected_host(values: Sequence[bytes], names: frozenset[str]) -> bool:
-    """Tell whether the values of `Host` are one address, localhost, or one of *names*.
+    """Return whether the values of `Host` are one address, localhost, or one of *names*.
 
     *names* are in lower case. Ports do not matter, since the page chooses them.
     """

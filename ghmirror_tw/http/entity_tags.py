@@ -16,7 +16,7 @@ _SPACES: Final = re.compile(rb"[ \t]*+")
 
 
 def is_entity_tag(tag: bytes) -> bool:
-    """Tell whether *tag* is one entity-tag, weak or strong (RFC 9110, section 8.8.3)."""
+    """Return whether *tag* is one entity-tag, weak or strong (RFC 9110, section 8.8.3)."""
     return _ENTITY_TAG.fullmatch(tag) is not None
 
 
@@ -68,7 +68,7 @@ def parse_entity_tags(value: bytes) -> tuple[bytes, ...]:
 
 
 def if_none_match_matches(if_none_match: bytes, tag: bytes | None) -> bool:
-    """Tell whether an `If-None-Match` value matches a representation with *tag*.
+    """Return whether an `If-None-Match` value matches a representation with *tag*.
 
     `*` matches any representation, even without a tag (None). A list matches by weak comparison
     (RFC 9110, section 13.1.2).

@@ -58,7 +58,7 @@ def _server(url: bytes) -> tuple[bytes, bytes]:
 
 
 def has_foreign_page(link: bytes | None, api_url: bytes) -> bool:
-    """Tell whether *link* names a page of a list at a server other than *api_url*'s.
+    """Return whether *link* names a page of a list at a server other than *api_url*'s.
 
     A server may derive its name from a field of one client's request. Such a response must not be
     sent to other clients. Links with other relations, as to documentation, may lead anywhere.

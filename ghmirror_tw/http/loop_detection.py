@@ -21,7 +21,7 @@ def _without_comments(value: bytes) -> bytes:
 
 
 def has_passed(via: Sequence[bytes], pseudonym: bytes) -> bool:
-    """Tell whether a request has passed the proxy *pseudonym*, by its `Via` values.
+    """Return whether a request has passed the proxy *pseudonym*, by its `Via` values.
 
     Comments are ignored.
     """

@@ -56,5 +56,5 @@ class PathGlobs:
         object.__setattr__(self, "_expression", _compiled(self.patterns))
 
     def match(self, path: bytes) -> bool:
-        """Tell whether a pattern matches *path*, which has no query."""
+        """Return whether a pattern matches *path*, which has no query."""
         return self._expression is not None and self._expression.fullmatch(path) is not None

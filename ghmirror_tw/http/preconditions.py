@@ -57,7 +57,7 @@ def parse_http_date(value: bytes) -> int | None:
 
 
 def is_not_modified(fields: Fields, etag: bytes | None, last_modified: bytes | None) -> bool:
-    """Tell whether the response to a GET or HEAD with *fields* is 304 (RFC 9110, section 13.2.2).
+    """Return whether the response to a GET or HEAD with *fields* is 304 (RFC 9110, section 13.2.2).
 
     *etag* and *last_modified* are those of the current representation. `If-None-Match`, all its
     lines as one list, takes precedence. `If-Modified-Since` counts only as a single valid date, and

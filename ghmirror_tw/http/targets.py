@@ -90,7 +90,7 @@ def parse_target(uri: bytes) -> Target:
 
 
 def is_sendable(target: bytes) -> bool:
-    """Tell whether *target* can be sent to GitHub, unchanged."""
+    """Return whether *target* can be sent to GitHub, unchanged."""
     try:
         return target.startswith(b"/") and parse_target(target).target == target
     except BadRequestError:
@@ -160,12 +160,12 @@ def _check_base(path: bytes, split: Target) -> None:
 
 
 def is_upload(target: bytes) -> bool:
-    """Tell whether a target is one for uploads."""
+    """Return whether a target is one for uploads."""
     return target.startswith(UPLOADS_PREFIX + b"/")
 
 
 def has_secret_in_query(target: bytes) -> bool:
-    """Tell whether the query holds a credential, as that of some old clients does."""
+    """Return whether the query holds a credential, as that of some old clients does."""
     query = target.partition(b"?")[2]
     if not query:
         return False

@@ -69,7 +69,7 @@ class OutboundProxy:
         return b"\r\n".join((*lines, b"", b""))
 
     def is_open(self, received: bytes, *, sealed: bool) -> bool:
-        """Tell whether the tunnel is open, by the bytes *received*; False: more bytes are needed.
+        """Return whether the tunnel is open, by the bytes *received*; False: more bytes are needed.
 
         The origin sends nothing before a request, so bytes after the response are the proxy's, and
         an error. Content that is only announced is ignored, as RFC 9110 requires, if TLS separates

@@ -1,4 +1,4 @@
-"""Who may use the mirror: only known users of GitHub, where the configuration names them."""
+"""The permitted users of the mirror: known users of GitHub, where the configuration names them."""
 
 from __future__ import annotations
 

@@ -136,7 +136,7 @@ class CollapsedRequests:
 
 
 def _must_not_share(lookup: Lookup, response: Response) -> bool:
-    """Tell whether the response to another request must not be used for this one.
+    """Return whether the response to another request must not be used for this one.
 
     It varies by a field in which the two may differ. Or it is a 304 for an entity-tag that the
     client has not sent.

@@ -78,7 +78,7 @@ class CredentialChecks:
         return refused
 
     def _may_check(self, request: Request, requester: Requester) -> bool:
-        """Tell whether a check is needed, and can show anything.
+        """Return whether a check is needed, and can show anything.
 
         The JSON Web Token of a GitHub App is valid for few targets, and not for this one.
         """
@@ -135,7 +135,7 @@ def _fields_of_check(request: Request) -> Fields:
 
 
 def _may_be_app(authorization: bytes) -> bool:
-    """Tell whether a credential may be the ID and secret of an App, valid for its own targets."""
+    """Return whether a credential may be the ID and secret of an App, valid for its own targets."""
     return authorization[:6].lower() == b"basic "
 
 

@@ -90,7 +90,7 @@ class FirstRequestLock:
         )
 
     def _is_limited(self) -> bool:
-        """Tell whether a rate limit is in force, so that nothing will be sent."""
+        """Return whether a rate limit is in force, so that nothing will be sent."""
         limits, lookup = self.stored.sender.limits, self.lookup
         return limits.applying(lookup.requester.token, lookup.scopes, self.stored.now()) is not None
 

@@ -96,7 +96,7 @@ class LinkProofs:
     _linked: RecentCache[Hashable, float] = field(factory=lambda: RecentCache(_MOST))
 
     def lacks_numbered_pages(self, walk: Walk) -> bool:
-        """Tell whether GitHub has recently refused numbered pages of the list."""
+        """Return whether GitHub has recently refused numbered pages of the list."""
         return self._is_absent(walk, list_identity(walk.target))
 
     def note_sent(self, walk: Walk) -> None:
@@ -115,7 +115,7 @@ class LinkProofs:
         self._empty.put(name, is_empty)
 
     def leads_nowhere(self, walk: Walk, link: bytes | None, api_url: bytes) -> bool:
-        """Tell whether the next page by a stored *link* has been empty since."""
+        """Return whether the next page by a stored *link* has been empty since."""
         if not self.any_empty:
             return False
         following = next_page(link, api_url)
@@ -131,7 +131,7 @@ class LinkProofs:
     async def prove(
         self, walk: Walk, conditions: LinkConditions, request: RequestPage
     ) -> bool | None:
-        """Tell whether *conditions* hold for the list of *walk*; None where no response shows it.
+        """Return whether *conditions* hold for the list of *walk*; None where no response shows it.
 
         The page of the walk itself is validated by the caller, and not requested here.
         """
@@ -161,7 +161,7 @@ class LinkProofs:
         try:
             items = await self._items(walk, page, request)
         except NoPagesError:
-            # Of a cursor, this tells nothing about pages with numbers.
+            # For a cursor, this proves nothing about pages with numbers.
             return False
         return None if items is None else items > 0
 

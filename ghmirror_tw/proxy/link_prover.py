@@ -110,7 +110,7 @@ class LinkProver:
     def _is_unprovable(
         self, lookup: Lookup, known: Known, conditional: ConditionalRequest, own: LinkConditions
     ) -> bool:
-        """Tell whether the likely 304 could not be used, since its link could not be proved."""
+        """Return whether the likely 304 could not be used, since its link could not be proved."""
         if known.grant is not None or lookup.request.authorization is not None:
             return own.unprovable
         return any(
@@ -120,7 +120,7 @@ class LinkProver:
         )
 
     async def prove(self, lookup: Lookup, known: Known, conditions: LinkConditions) -> bool | None:
-        """Tell whether *conditions* hold; None where no response shows it."""
+        """Return whether *conditions* hold; None where no response shows it."""
         return await self.proofs.prove(
             lookup.walk(known), conditions, lambda target: self._items_of(lookup, target)
         )

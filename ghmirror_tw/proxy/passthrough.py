@@ -143,7 +143,7 @@ async def _until_stored(stored: Deferred[list[None]], response: UpstreamResponse
 
 
 async def _mutates(request: Request, upload: Upload | None, budgets: ByteBudgets) -> bool:
-    """Tell whether a request may change later responses; for GraphQL, its content is read.
+    """Return whether a request may change later responses; for GraphQL, its content is read.
 
     Where the content is large and there is no room for it, the request counts as a mutation.
     """

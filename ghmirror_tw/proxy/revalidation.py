@@ -225,7 +225,7 @@ class Revalidation:
         conditions: LinkConditions,
         proof: Deferred[bool | None] | None,
     ) -> bool:
-        """Tell whether the stored `Link` is proved to be current, by *proof* or by another one."""
+        """Return whether the stored `Link` is proved current, by *proof* or by another one."""
         if proof is not None and validator.kind in {ValidatorKind.OWN, ValidatorKind.DATED}:
             return bool(await proof)
         return bool(await self.links.prove(exchange.lookup, exchange.known, conditions))

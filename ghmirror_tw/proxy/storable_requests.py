@@ -212,5 +212,5 @@ class StorableRequests:
 
 
 def _is_cold(known: Known) -> bool:
-    """Tell whether nothing is known of a key."""
+    """Return whether nothing is known of a key."""
     return known.grant is None and not known.entries and not known.unstorable

@@ -36,7 +36,7 @@ class CircuitBreaker:
     """The circuit of one kind of requests to one server; it is open at first.
 
     *probe* sends a request, and fires with the reason of its failure or with None. *may_probe*
-    tells whether it can be sent now. *on_probed* is called with the breaker after each probe.
+    returns whether it can be sent now. *on_probed* is called with the breaker after each probe.
     *random* gives numbers from 0 to 1.
     """
 

@@ -70,7 +70,7 @@ class RedisAccess:
             self._sealed = RecentCache(_CACHED_SEALS)
 
     def is_resealed(self, key: CacheKey, digest: str) -> bool:
-        """Tell whether a representation is known not to have the seal of an older secret."""
+        """Return whether a representation is known not to have the seal of an older secret."""
         return not self.codec.older or self._sealed.get((key.name, digest)) is not None
 
     def note_sealed(self, key: CacheKey, digest: str) -> None:

@@ -120,7 +120,7 @@ class RedisArchive:
             yield self._sealed(names, blobs)
 
     def _sealed(self, names: Sequence[bytes], blobs: Sequence[Reply]) -> list[Pair]:
-        """Return names with records that the current secret has sealed, as the header tells."""
+        """Return names with records that the current secret has sealed, by their headers."""
         reseal = self.records.codec.resealed
         return [
             (name, reseal(name, blob))

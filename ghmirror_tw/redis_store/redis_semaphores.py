@@ -158,13 +158,13 @@ class RedisSemaphores:
         numbers = (request.number, *sizes, lease_ms, self.turn_ms)
         owner = request.owner.encode("ascii")
         command = RENEW_PERMITS.call(keys, owner, *(b"%d" % each for each in numbers))
-        held, target, replicas, contended, limited_ms = await self._ask(
+        held, target, replicas, contended, limited_ms = await self._execute(
             capacity.credential, command
         )
         self._responded_at = self.records.now()
         return PermitLease(held, target, replicas, bool(contended), limited_ms / 1000)
 
-    async def _ask(self, credential: str, command: Command) -> list[int]:
+    async def _execute(self, credential: str, command: Command) -> list[int]:
         hash_tag = record_names.hash_tag_of_credential(credential)
         servers = self.records.servers
         (reply,) = await servers.send(hash_tag, (command,), Purpose.WRITE, self.timeout_s)

@@ -69,11 +69,11 @@ return cmsgpack.pack(
 _PUT_GRANT: Final = (
     b"""
 local function put_grant(key, refusal, grant, life)
-  local _, asked_at = read(grant)
+  local _, requested_at = read(grant)
   local old = redis.pcall('GET', key)
   local version, known = read(old)
   local _, refused = read(redis.pcall('GET', refusal))
-  if version > %d or as_late(known, asked_at) or as_late(refused, asked_at) then
+  if version > %d or as_late(known, requested_at) or as_late(refused, requested_at) then
     return 0
   end
   redis.call('SET', key, grant, 'PX', life)
@@ -200,8 +200,8 @@ if not newer(old) and not as_late(known, at) then
   put = 1
 end
 local grant = redis.pcall('GET', KEYS[2])
-local _, asked_at = read(grant)
-if asked_at and not newer(grant) and (asked_at <= at or not as_late(asked_at, at))
+local _, requested_at = read(grant)
+if requested_at and not newer(grant) and (requested_at <= at or not as_late(requested_at, at))
 then redis.call('DEL', KEYS[2]) end
 if KEYS[3] then end_negative(KEYS[3], at) end
 return put

@@ -68,7 +68,7 @@ class Evidence:
             del self.seen[next(each for each in self.seen if each.credential == busiest)]
 
     def is_enough(self, now: float) -> bool:
-        """Tell whether the quorum is reached at *now*."""
+        """Return whether the quorum is reached at *now*."""
         if not self.seen:
             return False
         self._expire(now)

@@ -38,7 +38,7 @@ class ReadBeforeTimeout:
             self._delayed = self._call_later(0.0, self._call)
 
     def active(self) -> bool:
-        """Tell whether the timer has neither called nor been cancelled."""
+        """Return whether the timer has neither called nor been cancelled."""
         return bool(self._delayed.active())
 
     def reset(self, delay_s: float) -> None:

@@ -23,7 +23,7 @@ class StoppableTimer(Protocol):
     """A timer that is running, or was."""
 
     def active(self) -> bool:
-        """Tell whether the timer is running."""
+        """Return whether the timer is running."""
 
     def cancel(self) -> None:
         """Stop the timer."""
@@ -94,7 +94,7 @@ class SingleFlight(Generic[R]):
         return sum(flight.detached for flight in self._flights.values())
 
     def under_way(self, name: Hashable) -> bool:
-        """Tell whether there is a flight of this name."""
+        """Return whether there is a flight of this name."""
         return bool(self._flights) and name in self._flights
 
     def flight(self, name: Hashable) -> Flight[R] | None:

@@ -37,7 +37,7 @@ def send_now(transport: Any, data: bytes) -> None:
 
 
 def _is_clear(transport: Any) -> bool:
-    """Tell whether bytes may be sent at once, in order and without another effect.
+    """Return whether bytes may be sent at once, in order and without another effect.
 
     These are the states of `twisted.internet.abstract.FileDescriptor`. A producer that is not
     streaming writes again only when the reactor has found the buffer empty after a `write`.
@@ -90,7 +90,7 @@ class Outbox:
             transport.reactor.callLater(0, self._end_turn)
 
     def holds(self, transport: Any) -> bool:
-        """Tell whether a message for *transport* is queued."""
+        """Return whether a message for *transport* is queued."""
         return any(each is transport for each, _ in self._queue)
 
     def _end_turn(self) -> None:

@@ -42,7 +42,7 @@ class ServerIdentityError(SSL.Error):
 
 
 def names_host(certificate: x509.Certificate, host: str) -> bool:
-    """Tell whether *certificate* is for *host*: a DNS name, or an IP address without brackets.
+    """Return whether *certificate* is for *host*: a DNS name, or an IP address without brackets.
 
     Only `subjectAltName` counts: its DNS names for a name, its IP addresses for an address. A
     wildcard stands for one whole left-most label. A malformed name matches nothing. Raises

@@ -59,12 +59,12 @@ def _usable(stored: Iterable[StoredSnapshot]) -> Sequence[StoredSnapshot]:
 
 
 def _is_usable(stored: StoredSnapshot) -> bool:
-    """Tell whether a snapshot has more than a header and a trailer."""
+    """Return whether a snapshot has more than a header and a trailer."""
     return stored.size_bytes > _EMPTY_BYTES + len(stored.name.owner)
 
 
 def _is_full(stored: StoredSnapshot, size_bytes: int) -> bool:
-    """Tell whether a snapshot has at least half of *size_bytes*.
+    """Return whether a snapshot has at least half of *size_bytes*.
 
     The size is compared because the number of records is only at the end of a snapshot.
     """

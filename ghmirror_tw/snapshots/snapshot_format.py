@@ -18,7 +18,7 @@ All numbers are unsigned and big-endian::
                32 bytes: BLAKE2b of all bytes before them
 
 The number of records is known only at the end, so it is not in the header. Frames are independent:
-memory holds one block and one record, whatever a file claims.
+memory holds one block and one record, with any file.
 
 Records are unverified until `SnapshotReader.finish` returns. So a restore reads the snapshot twice:
 first to check it, then to store its records; see `snapshot_repository`.

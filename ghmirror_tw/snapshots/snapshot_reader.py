@@ -38,8 +38,8 @@ from ghmirror_tw.snapshots.snapshot_format import (
 class SnapshotReader:
     """Decodes a snapshot and detects any damage.
 
-    It holds the bytes that were fed, one block, and a record of at most *largest_bytes*, whatever
-    the file claims. All methods raise `SnapshotError`, after which the reader cannot be used.
+    It holds the bytes that were fed, one block, and a record of at most *largest_bytes*, with any
+    file. All methods raise `SnapshotError`, after which the reader cannot be used.
     """
 
     largest_bytes: int = LARGEST_BYTES

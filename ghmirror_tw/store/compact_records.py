@@ -100,12 +100,12 @@ def long(name: bytes) -> RecordName:
 
 
 def is_representation(compact: Compact) -> bool:
-    """Tell whether a record is a representation."""
+    """Return whether a record is a representation."""
     return isinstance(compact, tuple)
 
 
 def is_of(kind: RecordKind[Any], compact: Compact) -> bool:
-    """Tell whether a record is of a *kind* other than representations."""
+    """Return whether a record is of a *kind* other than representations."""
     return isinstance(compact, bytes) and compact[:1] == _LETTERS[kind]
 
 

@@ -53,9 +53,9 @@ class FailoverStore:
     """Redis while it is available, memory while it is not.
 
     *timeout_s*: how long one request may wait for Redis, in all. Without *fallback*, requests are
-    answered without storing while Redis is away. *report* takes the times of look-ups, by *clock*.
-    *known* is called when the first availability of Redis is known. On closing, the store waits up
-    to *grace_s* seconds for writes that must not be lost.
+    ended without storing while Redis is unavailable. *report* takes the times of look-ups, by
+    *clock*. *known* is called when the first availability of Redis is known. On closing, the store
+    waits up to *grace_s* seconds for writes that must not be lost.
     """
 
     reactor: Any
@@ -121,7 +121,7 @@ class FailoverStore:
         return self.availability.is_settled
 
     def can_flush(self) -> bool:
-        """Tell whether queued writes can be written. An epoch needs a history that is known."""
+        """Return whether queued writes can be written. An epoch needs a history that is known."""
         return self.redis.servers.writing and self.redis.history is not None
 
     def open(self) -> None:

@@ -103,7 +103,7 @@ class LockPolls:
         return sum(len(polled.waiters) for polled in self._polled.values())
 
     def __contains__(self, lock: LockName) -> bool:
-        """Tell whether another process is known to hold *lock*."""
+        """Return whether another process is known to hold *lock*."""
         return lock.text in self._polled
 
     def begin(self, lock: LockName) -> None:

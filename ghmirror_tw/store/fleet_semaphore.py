@@ -41,7 +41,7 @@ _CLOCK_DRIFT_S: Final = 5.0
 #: Permits beyond the demand, so that most requests need no round trip: so many, and a fraction.
 _SPARE: Final = 2
 _SPARE_FRACTION: Final = 4
-#: The assumed number of replicas where Redis is too slow to tell it.
+#: The assumed number of replicas where Redis is too slow to return it.
 _GUESSED_REPLICAS: Final = 10
 #: The failures of one renewal that do not show that Redis is unavailable.
 _ACCIDENTS: Final = frozenset({"timeout", "lost"})

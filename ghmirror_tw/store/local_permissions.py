@@ -45,11 +45,11 @@ class LocalPermissions:
         return None if negative is None else negative_of(negative)
 
     def has_grant(self, key: CacheKey, credential: str) -> bool:
-        """Tell whether a grant is stored, without using it."""
+        """Return whether a grant is stored, without using it."""
         return short(GRANT, key.name, credential) in self.records
 
     def has_any(self, key: CacheKey, credential: str) -> bool:
-        """Tell whether a grant or a negative response is stored, without using it."""
+        """Return whether a grant or a negative response is stored, without using it."""
         return any(short(kind, key.name, credential) in self.records for kind in _PERMITTING)
 
     def store_grant(self, key: CacheKey, credential: str, grant: Grant) -> None:

@@ -83,7 +83,7 @@ class MemoryArchive:
         return None if entry is None else (entry,)
 
     def is_full(self) -> bool:
-        """Tell whether another record would evict one."""
+        """Return whether another record would evict one."""
         return self.records.is_full
 
     async def mark(self) -> str | None:

@@ -1,7 +1,7 @@
 """The interface by which Redis leases permits of the fleet's semaphores to replicas.
 
-Each replica holds a lease on a number of permits, and uses them without asking for each. One call
-renews the lease, requests more permits, and gives back those that the replica no longer needs.
+Each replica holds a lease on a number of permits, and uses them without a command for each. One
+call renews the lease, requests more permits, and gives back those that the replica no longer needs.
 """
 
 from __future__ import annotations

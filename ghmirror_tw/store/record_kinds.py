@@ -126,7 +126,7 @@ def _representation(_: float, __: float, values: list[Any], packed: bytes) -> Re
 
 
 def is_whole(stored: Representation, limit_bytes: int) -> bool:
-    """Tell whether content and fields are those that the digest covers, and the size is right.
+    """Return whether content and fields are those that the digest covers, and the size is right.
 
     Content of more than *limit_bytes* is not whole. No more than the stated size is decompressed,
     since a few bytes of gzip may decompress to a thousand times as many.

@@ -6,8 +6,9 @@ big-endian doubles. The payload is that of `record_kinds`, after its length. The
 over name, header and payload, where there is a secret. Only a representation has content behind it,
 which its digest covers, and the payload contains the digest.
 
-An attacker who can write to Redis or to snapshots can at worst make a record unreadable: a record
-that does not decode, has another secret's seal or stands under another name counts as missing.
+An attacker with write access to Redis or to snapshots can at worst make a record unreadable: a
+record that does not decode, has another secret's seal or stands under another name counts as
+missing.
 """
 
 from __future__ import annotations
@@ -195,14 +196,14 @@ class Codec:
         return at or 0.0
 
     def opens(self, name: bytes, blob: bytes) -> bool:
-        """Tell whether *blob* is a record of any kind, sealed with this secret for *name*.
+        """Return whether *blob* is a record of any kind, sealed with this secret for *name*.
 
         The content of a representation is not compared with its digest.
         """
         return any(self.vouches_for(kind, name, blob) for kind in KINDS if blob[2:3] == kind.mark)
 
     def seals(self, name: bytes, blob: bytes) -> bool:
-        """Tell whether the current secret has sealed *blob* for *name*."""
+        """Return whether the current secret has sealed *blob* for *name*."""
         return any(self._is_sealed(kind, name, blob) for kind in KINDS if blob[2:3] == kind.mark)
 
     def _is_sealed(self, kind: RecordKind[Any], name: bytes, blob: bytes) -> bool:
@@ -233,7 +234,7 @@ class Codec:
         return b"".join((head, self.seal_of(name, head), blob[end + former_bytes :]))
 
     def vouches_for(self, kind: RecordKind[Any], name: bytes, blob: bytes) -> bool:
-        """Tell whether *blob* is a record of *kind*, sealed with this secret for *name*.
+        """Return whether *blob* is a record of *kind*, sealed with this secret for *name*.
 
         The content of a representation is not compared with its digest.
         """

@@ -56,10 +56,10 @@ class IRemoteRecords(Protocol):
         """Return the limits in force in any of *scopes*."""
 
     def has(self, key: CacheKey, credential: str, grant: Grant, entry: Entry) -> bool:
-        """Tell whether a grant and an entry are known to be stored, about as they are."""
+        """Return whether a grant and an entry are known to be stored, about as they are."""
 
     def is_resealed(self, key: CacheKey, digest: str) -> bool:
-        """Tell whether a representation is known not to have the seal of an older secret."""
+        """Return whether a representation is known not to have the seal of an older secret."""
 
     def freshen(  # noqa: PLR0913, PLR0917 - each is a record of its own
         self,
@@ -117,7 +117,7 @@ class IRemoteRecords(Protocol):
         """Release a lock, if *owner* holds it."""
 
     def is_locked(self, lock: LockName, timeout_s: float) -> Awaitable[bool]:
-        """Tell whether any owner holds a lock."""
+        """Return whether any owner holds a lock."""
 
 
 class IRemoteHistory(Protocol):
@@ -151,7 +151,7 @@ class IRemoteHistory(Protocol):
 
 
 class MakeHistory(Protocol):
-    """Makes the history; *owes* tells whether this mirror has writes that must not be lost."""
+    """Makes the history; *owes* returns whether this mirror has writes that must not be lost."""
 
     def __call__(self, *, owes: Callable[[], bool]) -> Any:
         """Return an `IRemoteHistory`."""

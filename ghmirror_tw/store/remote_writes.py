@@ -127,11 +127,11 @@ class RemoteWrites:
         return len(self._in_flight)
 
     def is_in_flight(self, name: Hashable) -> bool:
-        """Tell whether a write of that name is in flight."""
+        """Return whether a write of that name is in flight."""
         return name in self._in_flight
 
     def is_unwritten(self, name: Hashable) -> bool:
-        """Tell whether a write of that name is in flight or queued."""
+        """Return whether a write of that name is in flight or queued."""
         return name in self._in_flight or name in self.queue
 
     def latest(self, subject: str) -> Deferred[None] | None:

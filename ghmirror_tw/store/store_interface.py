@@ -205,7 +205,7 @@ class IArchive(Interface):
         """
 
     def is_full() -> bool:
-        """Tell whether there is no room for more, so that a restore would evict other records."""
+        """Return whether there is no room for more, so that a restore would evict other records."""
 
     def mark() -> Coroutine[Any, Any, str | None]:
         """Return the mark of a store that has been filled; None if a part of it has none.

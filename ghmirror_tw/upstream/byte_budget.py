@@ -58,7 +58,7 @@ class Reservation:
         self.release()
 
     def resize(self, size: int) -> None:
-        """Count *size* bytes from now on, whatever the limit is."""
+        """Count *size* bytes from now on, at any limit."""
         added, self.size = size - self.size, size
         if added > 0:
             self._budget.held += added
@@ -109,12 +109,12 @@ class ByteBudget:
     _thread: int = field(factory=get_ident, init=False)
 
     def charge(self, size: int) -> Reservation:
-        """Count *size* bytes that are held already, whatever the limit is."""
+        """Count *size* bytes that are held already, at any limit."""
         self.held += size
         return Reservation(self, size)
 
     def is_full(self, size: int) -> bool:
-        """Tell whether *size* bytes do not fit now."""
+        """Return whether *size* bytes do not fit now."""
         return bool(self._queue) or self.held + size > self.limit
 
     def acquire(self, size: int) -> Deferred[Reservation]:

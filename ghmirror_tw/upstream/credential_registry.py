@@ -34,7 +34,7 @@ class CredentialRegistry:
     #: The accepted tokens with the Apps that they name, that which was used last at the end. One
     #: stands for requests without a token, and is always accepted.
     tokens: OrderedDict[str, str] = field(init=False, factory=OrderedDict)
-    #: Tells whether GitHub has accepted a token.
+    #: Returns whether GitHub has accepted a token.
     is_accepted: Callable[[str], bool] = field(init=False)
 
     def __attrs_post_init__(self) -> None:

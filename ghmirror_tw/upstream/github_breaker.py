@@ -76,7 +76,7 @@ class GitHubBreaker:
         return (self._page_status, self._page_read_at) if self._page_status else None
 
     def acquire_probe(self, now: float) -> bool:
-        """Tell whether the caller's request is to be sent as a probe, though the circuit is open.
+        """Return whether the caller's request is to be sent as a probe, though the circuit is open.
 
         Without probes, the circuit would stay open where each request has a stored response.
         """

@@ -112,7 +112,7 @@ class HTTPConnection(protocol.Protocol):
         self._upload = request
         try:
             sent = request.writeTo(self.transport)
-        except Exception:  # noqa: BLE001 - whatever a producer raises
+        except Exception:  # noqa: BLE001 - any exception of a producer
             sent = fail()
         self._upload_sent = sent
         sent.addCallbacks(self._upload_done, self._upload_failed)

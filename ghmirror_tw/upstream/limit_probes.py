@@ -110,7 +110,7 @@ class LimitProbes:
         return True
 
     async def _has_passed(self, check: LimitCheck, store_deadline: Deadline) -> bool:
-        """Tell whether probes of all limits have passed. Raises where there is another limit."""
+        """Return whether probes of all limits have passed. Raises where there is another limit."""
         credential = check.credential
         limits = await self.store.limits(credential, check.scopes, store_deadline)
         self.limits.merge(credential, limits, self.now())

@@ -314,7 +314,7 @@ class Sender:
 
 
 def _is_foreign(request: Request, response: UpstreamResponse) -> bool:
-    """Tell whether a response is a maintenance page of a load balancer, and not GitHub's."""
+    """Return whether a response is a maintenance page of a load balancer, and not GitHub's."""
     if response.status != _OK or request.method not in READ_METHODS:
         return False
     accept, content_type = request.fields.get(b"accept"), response.fields.get(b"content-type")

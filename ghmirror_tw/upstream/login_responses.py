@@ -31,7 +31,7 @@ def parse_app(content: bytes) -> str | None:
 
 
 def is_app_jwt(authorization: bytes) -> bool:
-    """Tell whether an `Authorization` value is the JSON Web Token of a GitHub App."""
+    """Return whether an `Authorization` value is the JSON Web Token of a GitHub App."""
     return _APP_JWT.fullmatch(authorization) is not None
 
 

@@ -91,7 +91,7 @@ class LoginCache:
         self._store(credential, _LoginRecord(None, now))
 
     def __contains__(self, credential: str) -> bool:
-        """Tell whether the login of a credential was requested."""
+        """Return whether the login of a credential was requested."""
         return credential in self._used_at
 
     def login(self, credential: str, now: float) -> str | None:
@@ -120,7 +120,7 @@ class LoginCache:
         stale_limit: float,
         call_late: CallLate,
     ) -> bool:
-        """Tell whether *credential* belongs to one of the *allowed* logins; empty: any may.
+        """Return whether *credential* belongs to one of the *allowed* logins; empty: any may.
 
         *request* returns its login. It may raise ``BadCredentialError``, which is passed to all
         waiting callers and is not stored. It may raise ``LoginUnknownError``: then the stored login
@@ -219,5 +219,5 @@ class LoginCache:
 
 
 def _is_usable_stale(record: _LoginRecord | None, now: float, stale_limit: float) -> bool:
-    """Tell whether *record* has a login that may be used while no login can be requested."""
+    """Return whether *record* has a login that may be used while no login can be requested."""
     return record is not None and record.login is not None and now - record.at <= stale_limit

@@ -45,7 +45,7 @@ class PointsLimit:
             store_recent(self._limited, credential, self.clock.seconds() + for_s, _MOST)
 
     def counts(self, credential: str) -> bool:
-        """Tell whether points of a credential count now."""
+        """Return whether points of a credential count now."""
         if self.is_auto:
             now: float = self.clock.seconds()
             return self._limited.get(credential, 0.0) > now

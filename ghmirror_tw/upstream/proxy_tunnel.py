@@ -46,7 +46,7 @@ class TunnelEndpoint:
             return await fail_after(opening, self.reactor, self.timeout_s, timeout)
         except (CancelledError, ConnectingCancelledError):
             raise
-        except Exception as error:  # noqa: BLE001 - whatever it is, there is no tunnel
+        except Exception as error:  # noqa: BLE001 - without a tunnel in any case
             why = error.reason if isinstance(error, TunnelError) else connection_error_text(error)
             target = f"{self.host}:{self.port}"
             raise ProxyError(

@@ -61,7 +61,7 @@ class QuotaAccounting:
 
     def note_failure(self, token: str) -> None:
         """Note that a request has ended without a response."""
-        self._charges.note_end(token, answered=False)
+        self._charges.note_end(token, responded=False)
 
     def note_response(
         self, outgoing: OutgoingRequest, response: UpstreamResponse, *, accepted: bool
@@ -72,7 +72,7 @@ class QuotaAccounting:
         if accepted:
             self.quotas.note(token, outgoing.resource, fields)
         if remaining is None or reset is None:
-            self._charges.note_end(token, answered=True)
+            self._charges.note_end(token, responded=True)
             return response
         user = self.user(outgoing.requester)
         resource = named_resource(fields) or outgoing.resource
@@ -83,7 +83,7 @@ class QuotaAccounting:
         one_less = self._charges.note_response(
             token, resource, remaining, reset, self.now(), alone=alone
         )
-        self._charges.note_end(token, answered=True)
+        self._charges.note_end(token, responded=True)
         if response.status != 304 or request.authorization is None:  # noqa: PLR2004
             if not is_quota_request(request):
                 self.metrics.spent(user)

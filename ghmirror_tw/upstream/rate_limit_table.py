@@ -1,6 +1,6 @@
 """Rate limits in force: those that GitHub has reported to a credential, until they have ended.
 
-GitHub says when a limit ends. From then on it is half-open: one request is the probe, and others
+GitHub sends the end of a limit. From then on it is half-open: one request is the probe, and others
 are rejected until it ends. A response without a limit removes the limit.
 """
 
@@ -33,7 +33,7 @@ class ActiveLimit:
     probed_elsewhere_until: float = 0.0
 
     def applies(self, now: float) -> bool:
-        """Tell whether requests are rejected now."""
+        """Return whether requests are rejected now."""
         return self.probed or now < max(self.limit.until, self.probed_elsewhere_until)
 
 
@@ -50,7 +50,7 @@ class LimitCheck:
     """The limits of a credential when a request of it was sent.
 
     *ended*: the limits whose end the request probes. *strikes*: how many limits in a row the
-    credential had met, of those whose end GitHub does not always tell.
+    credential had met, of those whose end GitHub does not always send.
     """
 
     credential: str
@@ -63,7 +63,7 @@ class LimitCheck:
 class RateLimitTable:
     """The limits in force, by credential and scope. Times are seconds since the epoch.
 
-    *is_accepted* tells whether GitHub has accepted a credential.
+    *is_accepted* returns whether GitHub has accepted a credential.
     """
 
     is_accepted: Callable[[str], bool] = lambda _: True
@@ -89,7 +89,7 @@ class RateLimitTable:
         ]
 
     def has_any(self, credential: str, scopes: tuple[str, ...]) -> bool:
-        """Tell whether a credential has a limit, in force or half-open."""
+        """Return whether a credential has a limit, in force or half-open."""
         return bool(self._of(credential, scopes))
 
     def applying(self, credential: str, scopes: tuple[str, ...], now: float) -> ActiveLimit | None:

@@ -114,10 +114,10 @@ class RateLimiter:
         queue = self.queues.unaccepted.get(name) or self.queues.accepted.get(name)
         return 0 if queue is None else queue.length
 
-    # What GitHub's responses tell.
+    # From GitHub's responses.
 
     def is_shared(self, credential: str) -> bool:
-        """Tell whether other replicas send requests of *credential*, as far as is known."""
+        """Return whether other replicas send requests of *credential*, as far as is known."""
         if self.semaphores is None:
             return False
         queue = self.queues.accepted.get(credential)
@@ -181,14 +181,14 @@ class RateLimiter:
         return self._enqueue(credential, queue, kind, points, timeout_s)
 
     def _is_full(self, queue: RequestQueue) -> bool:
-        """Tell whether too many requests wait."""
+        """Return whether too many requests wait."""
         if queue.unaccepted:
             return queue.length >= MOST_UNACCEPTED
         others = sum(each.length for each in self.queues.unaccepted.values())
         return queue.length >= MOST_OF_ONE or self.waiting - others >= MOST_OF_ALL
 
     def _is_clear(self, queue: RequestQueue, kind: str) -> bool:
-        """Tell whether a request need not wait, and no points are counted for it."""
+        """Return whether a request need not wait, and no points are counted for it."""
         return (
             not self._ready
             and not (self.waiting and queue.length)

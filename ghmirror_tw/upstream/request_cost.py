@@ -24,7 +24,7 @@ def points_of(request: Request, *, mutates: bool) -> int:
 
 
 def spends(request: Request) -> bool:
-    """Tell whether a read is counted against the quota whatever the response is.
+    """Return whether a read is counted against the quota with any response.
 
     A conditional request may be free: a 304 costs nothing, if the request has a credential. A
     request for the rate limits costs nothing.

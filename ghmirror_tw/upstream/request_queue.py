@@ -147,7 +147,7 @@ class RequestQueue:
 
 
 def _has(semaphore: Semaphore, amount: int) -> bool:
-    """Tell whether permits are available; if not, request more, which may succeed at once."""
+    """Return whether permits are available; if not, request more, which may succeed at once."""
     if semaphore.available < amount:
         semaphore.request_more()
     return semaphore.available >= amount

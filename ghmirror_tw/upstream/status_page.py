@@ -156,7 +156,7 @@ class StatusPage:
     def _unreadable(self, error: UnreadableStatusError) -> float:
         if not self.failures:
             self._log.warn("GitHub status page unreadable: reason={reason}", reason=error.text)
-        # The next status is logged, whatever it is.
+        # The next status is logged in any case.
         self._status = ""
         self.failures += 1
         self.breaker.note_page_unreadable(self.reactor.seconds())

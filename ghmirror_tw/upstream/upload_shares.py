@@ -60,12 +60,12 @@ class UploadShare:
         self.shares.release(self)
 
     def is_wanted(self) -> bool:
-        """Tell whether an upload of this credential, or of one that holds no more, waits."""
+        """Return whether an upload of this credential, or of one that holds no more, waits."""
         held = self.shares.held
         return any(held(each) <= held(self.credential) for each in self.shares.waiting)
 
     def is_unfair(self) -> bool:
-        """Tell whether it is slow, and its credential has more than an equal share that is wanted.
+        """Return whether it is slow, and its credential has more than an equal share in demand.
 
         Then the upload is to be aborted.
         """

@@ -116,8 +116,8 @@ class IUpstream(Interface):
 
         The caller must collect, stream or abort its content. Cancelling closes the connection.
         Fails with `UpstreamError`. *on_end* is called when the connection is free again or closed.
-        *is_contended* tells whether another request waits for the end of this exchange: then it is
-        aborted if its client is stalled, or if it *is_unfair*.
+        *is_contended* returns whether another request waits for the end of this exchange: then it
+        is aborted if its client is stalled, or if it *is_unfair*.
         """
 
     def reclaim_stalled() -> None:

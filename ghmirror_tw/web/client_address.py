@@ -16,7 +16,7 @@ def peer_of(address: Any) -> IPv4Address | IPv6Address | None:
 
 
 def is_trusted(peer: IPv4Address | IPv6Address | None, trusted: Networks) -> bool:
-    """Tell whether *peer* is one of the *trusted* proxies."""
+    """Return whether *peer* is one of the *trusted* proxies."""
     return peer is not None and any(peer in network for network in trusted)
 
 

@@ -40,7 +40,7 @@ class Readiness:
 
 
 def is_health(target: bytes) -> bool:
-    """Tell whether a request target asks for a health check."""
+    """Return whether a request target is that of a health check."""
     return path_of(target) in _HEALTH
 
 

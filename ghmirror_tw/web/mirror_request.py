@@ -147,7 +147,7 @@ class MirrorRequest(server.Request):
         return True
 
     def _is_bare(self, status: int) -> bool:
-        """Return whether a response has no content, whatever its fields (RFC 9110, 6.4.1)."""
+        """Return whether a response has no content, with any fields (RFC 9110, 6.4.1)."""
         return self.method == b"HEAD" or status in NO_BODY_CODES
 
     @property

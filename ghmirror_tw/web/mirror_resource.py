@@ -188,7 +188,7 @@ class MirrorResource:
     # One request.
 
     async def _respond(self, request: MirrorRequest, record: _RequestRecord) -> None:
-        """Send the response to a request, whatever fails."""
+        """Send the response to a request, also after an unexpected error."""
         try:
             try:
                 response = self._own_response(request, record)

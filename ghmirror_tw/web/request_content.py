@@ -70,7 +70,7 @@ class RequestContent:
             self._pieces.append(data)
 
     def flush(self) -> None:
-        """Pass on the received bytes in one piece, whatever the chunks were."""
+        """Forward the received bytes in one piece, for any chunks."""
         if self._consumer is not None:
             pieces, self._pieces = self._pieces, []
             if pieces:

@@ -18,7 +18,7 @@ def send(
     """Record a request and its response."""
     charges.note_sent("a")
     charged = charges.note_response("a", "core", remaining, reset, now, alone=alone)
-    charges.note_end("a", answered=True)
+    charges.note_end("a", responded=True)
     return charged
 
 
@@ -48,18 +48,18 @@ def test_overlapping_requests_prove_no_charge() -> None:
     charges.note_sent("a")
     charges.note_sent("a")
     assert not charges.note_response("a", "core", 59, RESET, 0.0, alone=True)
-    charges.note_end("a", answered=True)
+    charges.note_end("a", responded=True)
     charges.note_sent("a")
-    charges.note_end("a", answered=True)
-    charges.note_end("a", answered=True)
+    charges.note_end("a", responded=True)
+    charges.note_end("a", responded=True)
     assert not send(charges, 58)
     assert send(charges, 57)
     charges.note_sent("a")
-    charges.note_end("a", answered=False)
+    charges.note_end("a", responded=False)
     assert not send(charges, 56)
     charges.note_sent("a")
     assert not charges.note_response("a", "search", 55, RESET, 0.0, alone=True)
-    charges.note_end("a", answered=True)
+    charges.note_end("a", responded=True)
     assert send(charges, 55)
 
 
@@ -78,4 +78,4 @@ def test_tokens_are_bounded() -> None:
     charges.note_sent("a")
     charges.note_sent("b")
     assert not charges.note_response("a", "core", 1, RESET, 0.0, alone=True)
-    charges.note_end("a", answered=True)
+    charges.note_end("a", responded=True)
