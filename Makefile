@@ -53,7 +53,7 @@ test: programs $(VENV)/installed $(VENV)/ready-to-test
 	rm -f .coverage .coverage.*
 	printf '\n$$ pytest\n'
 	# in alphabetical order: by number of tests, a file with one long test would be the last
-	coverage run -m pytest --numprocesses=3 --dist=loadfile \
+	coverage run -m pytest --numprocesses=5 --dist=loadfile \
 		--no-loadscope-reorder --color=no | tee $(VENV)/pytest.log || failed+=(pytest)
 	coverage combine --quiet || failed+=("coverage combine")
 	check coverage report --include='$(PURE)' --fail-under=100

@@ -93,11 +93,19 @@ class Passthrough:
         if not acquiring.called:
             self.sender.github.reclaim_stalled()
         with await acquiring as share:
-            return await self._send(
-                evolve(outgoing, is_contended=share.is_wanted, is_unfair=share.is_unfair)
+            # Nor does it include the wait for a share.
+            deadline = max(outgoing.deadline, self.now() + self.options.timeout)
+            fair = evolve(
+                outgoing,
+                deadline=deadline,
+                is_contended=share.is_wanted,
+                is_unfair=share.is_unfair,
             )
+            return await self._send(fair, share.begin)
 
-    async def _send(self, outgoing: OutgoingRequest) -> UpstreamResponse:
+    async def _send(
+        self, outgoing: OutgoingRequest, on_sending: Callable[[], None] = lambda: None
+    ) -> UpstreamResponse:
         """Send a request; note a write and a refusal."""
         request, is_sent, token = outgoing.request, False, outgoing.requester.token
         # GitHub accepts no write without a credential. All clients without one share the same name,
@@ -107,6 +115,7 @@ class Passthrough:
         def sending(_: float) -> None:
             nonlocal is_sent
             is_sent = True
+            on_sending()
             if writes:
                 self.epochs.begin_generation(token)
 

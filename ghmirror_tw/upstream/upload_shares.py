@@ -49,7 +49,8 @@ class UploadShare:
     shares: UploadShares
     credential: str
     upload: IncomingUpload
-    began: float
+    #: When its request was sent.
+    began: float = inf
 
     def __enter__(self) -> Self:
         """Return the share."""
@@ -58,6 +59,10 @@ class UploadShare:
     def __exit__(self, *_exception: object) -> None:
         """Release it."""
         self.shares.release(self)
+
+    def begin(self) -> None:
+        """Note that the request is sent: its speed counts from now on."""
+        self.began = self.shares.reactor.seconds()
 
     def is_wanted(self) -> bool:
         """Return whether an upload of this credential, or of one that holds no more, waits."""
@@ -165,7 +170,7 @@ class UploadShares:
 
     def _share(self, credential: str, upload: IncomingUpload) -> UploadShare:
         self._total += 1
-        share = UploadShare(self, credential, upload, self.reactor.seconds())
+        share = UploadShare(self, credential, upload)
         self.under_way.setdefault(credential, set()).add(share)
         return share
 

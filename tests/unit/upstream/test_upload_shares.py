@@ -21,6 +21,12 @@ class Content:
     complete: bool = False
 
 
+def begun_share(share: UploadShare) -> UploadShare:
+    """Begin to send as soon as there is a share."""
+    share.begin()
+    return share
+
+
 @define(eq=False)
 class Scene:
     """Shares of 100 connections, and what became of each upload."""
@@ -40,6 +46,7 @@ class Scene:
         self.uploads += uploads
         begun = [self.shares.acquire(credential, each) for each in uploads]
         for each in begun:
+            each.addCallback(begun_share)
             each.addBoth(lambda result: self.got.append((credential, result)))
         return begun
 
@@ -199,3 +206,16 @@ def test_equal_shares_are_fair() -> None:
     assert scene.held == {"mallory": 40, "malice": 20}
     scene.clock.advance(9.0)
     assert not unfair(scene)
+
+
+def test_time_before_the_request_is_sent_does_not_make_an_upload_slow() -> None:
+    scene = Scene()
+    scene.begin("a", 40)
+    share = UploadShare(scene.shares, "a", Content())
+    scene.clock.advance(8.0)
+    scene.begin("b", 20)
+    scene.begin("c", 11)
+    assert not share.is_unfair()
+    share.begin()
+    scene.clock.advance(8.0)
+    assert share.is_unfair()
