@@ -84,7 +84,7 @@ class UploadShare:
 
 
 @define(eq=False)
-class _Waiter:
+class _WaitingUpload:
     """A waiting upload."""
 
     acquired: Deferred[UploadShare]
@@ -101,7 +101,7 @@ class UploadShares:
     #: The uploads of each credential that are under way.
     under_way: dict[str, set[UploadShare]] = field(init=False, factory=dict)
     #: The waiting uploads of each credential, in order of arrival.
-    waiting: dict[str, deque[_Waiter]] = field(init=False, factory=dict)
+    waiting: dict[str, deque[_WaitingUpload]] = field(init=False, factory=dict)
     _limit: int = field(init=False)
     _total: int = field(init=False, default=0)
     _serving: bool = field(init=False, default=False)
@@ -131,7 +131,7 @@ class UploadShares:
         if credential not in self.waiting and self._is_free(credential):
             return succeed(self._share(credential, upload))
         queue = self.waiting.setdefault(credential, deque())
-        waiter = _Waiter(Deferred(lambda _: self._remove(credential, waiter)), upload)
+        waiter = _WaitingUpload(Deferred(lambda _: self._remove(credential, waiter)), upload)
         queue.append(waiter)
         if len(queue) > MOST_WAITING:
             self._refuse(credential, waiter)
@@ -174,7 +174,7 @@ class UploadShares:
         self.under_way.setdefault(credential, set()).add(share)
         return share
 
-    def _remove(self, credential: str, waiter: _Waiter) -> None:
+    def _remove(self, credential: str, waiter: _WaitingUpload) -> None:
         queue = self.waiting[credential]
         queue.remove(waiter)
         if not queue:
@@ -182,7 +182,7 @@ class UploadShares:
         if waiter.timer is not None and waiter.timer.active():
             waiter.timer.cancel()
 
-    def _refuse(self, credential: str, waiter: _Waiter) -> None:
+    def _refuse(self, credential: str, waiter: _WaitingUpload) -> None:
         self._remove(credential, waiter)
         limit = f"[github] max_connections = {self.max_connections}"
         waiter.acquired.errback(error_responses.overloaded(limit, _RETRY_AFTER_S))
