@@ -93,7 +93,7 @@ class Passthrough:
         if not acquiring.called:
             self.sender.github.reclaim_stalled()
         with await acquiring as share:
-            # Nor does it include the wait for a share.
+            # The timeout for GitHub does not include the wait for a share.
             deadline = max(outgoing.deadline, self.now() + self.options.timeout)
             fair = evolve(
                 outgoing,

@@ -1,4 +1,4 @@
-"""Fair shares of the connections to GitHub for requests whose content is still being received.
+"""Fair shares of the connections to GitHub for requests sent before their content was complete.
 
 A client can send content as slowly as it likes, and its request holds a connection until the end.
 Max-min fairness with dynamic thresholds (Choudhury and Hahne, 1998): a credential may hold as many

@@ -163,7 +163,7 @@ class RedisSemaphoresTests(TestCase):
         assert (await self.renew("two", 9)).held == 1
 
     async def test_more_replicas_than_permits_alternate(self) -> None:
-        """A replica whose turn is over moves to the end of the queue; all have turns."""
+        """A replica that has received permits moves to the end of the queue."""
         self.semaphores.turn_ms = 0
         names = [f"p{number}" for number in range(7)]
         turns = dict.fromkeys(names, 0)
