@@ -24,16 +24,14 @@ from ghmirror_tw.proxy.unstored_responses import passed_on
 from ghmirror_tw.upstream.byte_budget import FREE_BYTES, ByteBudgets
 from ghmirror_tw.upstream.credential_registry import CredentialRegistry
 from ghmirror_tw.upstream.limited_sender import Sender
+from ghmirror_tw.upstream.request_queues import UNACCEPTED
 from ghmirror_tw.upstream.request_to_send import OutgoingRequest, Requester, Upload
-from ghmirror_tw.upstream.upload_shares import UploadShares
+from ghmirror_tw.upstream.upload_shares import SMALL_CONTENT_BYTES, UploadShares
 from ghmirror_tw.upstream.upstream_interface import UpstreamError, UpstreamResponse
 
 _UNAUTHORIZED: Final = 401
 #: The part of a GraphQL request that is searched for a mutation; a longer request counts as one.
 _GRAPHQL_BYTES: Final = 1024 * 1024
-#: Content of a credential that GitHub may not accept is received in full before it is sent, if it
-#: has at most so many bytes.
-_SMALL_CONTENT: Final = 16 * 1024
 
 
 @define(eq=False)
@@ -68,9 +66,8 @@ class Passthrough:
                 return evolve(refused, storable=False, forward=reason)
         writes = await _mutates(request, upload, self.budgets)
         if upload is not None:
-            if not self.credentials.is_accepted(requester.token):
-                # All credentials of its kind share a few permits: a client that stalls holds none.
-                await upload.whole(_SMALL_CONTENT)
+            # While a client sends small content, its request holds no connection to GitHub.
+            await upload.whole(SMALL_CONTENT_BYTES)
             # The timeout for GitHub does not include the time that the client takes to send.
             deadline = max(deadline, self.now() + self.options.timeout)
         # Only content that the mirror can unpack can be rewritten.
@@ -82,30 +79,23 @@ class Passthrough:
         return evolve(passed_on(response, response.content), storable=False, forward=reason)
 
     async def _send_fairly(self, outgoing: OutgoingRequest) -> UpstreamResponse:
-        """Send a request; if its content is still incoming, within the share of its credential.
-
-        Requests of credentials that GitHub has not accepted have few permits in any case.
-        """
+        """Send a request; if its content is still incoming, within the share of its credential."""
         upload, token = outgoing.upload, outgoing.requester.token
-        if upload is None or upload.complete or not self.credentials.is_accepted(token):
+        if upload is None or upload.complete:
             return await self._send(outgoing)
-        acquiring = self.shares.acquire(token, upload)
+        acquiring = self.shares.acquire(
+            token if self.credentials.is_accepted(token) else UNACCEPTED
+        )
         if not acquiring.called:
             self.sender.github.reclaim_stalled()
         with await acquiring as share:
             # The timeout for GitHub does not include the wait for a share.
             deadline = max(outgoing.deadline, self.now() + self.options.timeout)
-            fair = evolve(
-                outgoing,
-                deadline=deadline,
-                is_contended=share.is_wanted,
-                is_unfair=share.is_unfair,
+            return await self._send(
+                evolve(outgoing, deadline=deadline, is_contended=share.is_wanted)
             )
-            return await self._send(fair, share.begin)
 
-    async def _send(
-        self, outgoing: OutgoingRequest, on_sending: Callable[[], None] = lambda: None
-    ) -> UpstreamResponse:
+    async def _send(self, outgoing: OutgoingRequest) -> UpstreamResponse:
         """Send a request; note a write and a refusal."""
         request, is_sent, token = outgoing.request, False, outgoing.requester.token
         # GitHub accepts no write without a credential. All clients without one share the same name,
@@ -115,7 +105,6 @@ class Passthrough:
         def sending(_: float) -> None:
             nonlocal is_sent
             is_sent = True
-            on_sending()
             if writes:
                 self.epochs.begin_generation(token)
 

@@ -90,18 +90,16 @@ class UpstreamClient:
             )
         self._pool, self._uploads_pool = self.pools[self.origin], self.pools[self.uploads]
 
-    def send(  # noqa: PLR0913 - the last two are for the case that others wait
+    def send(
         self,
         request: Request,
         content: IBodyProducer | None,
         timeout_s: float,
         on_end: Callable[[], object] = bool,
         is_contended: Callable[[], bool] = bool,
-        *,
-        is_unfair: Callable[[], bool] = bool,
     ) -> Deferred[UpstreamResponse]:
         """Send a request; see `IUpstream.send`."""
-        timed = TimedRequest(self, on_end, is_contended, max(timeout_s, 0.0), is_unfair)
+        timed = TimedRequest(self, on_end, is_contended, max(timeout_s, 0.0))
         self.open_exchanges += 1
         if self.open_exchanges >= self.max_connections:
             self.reclaim_stalled()
@@ -157,7 +155,7 @@ class UpstreamClient:
                 (each.paused_at, contended, each.preempt)
                 for each, contended in self.receiving.items()
             ),
-            *((each.stalled_since, each.is_contended, each.preempt) for each in self.sending),
+            *((each.stalled_at, each.is_contended, each.preempt) for each in self.sending),
         ]
         full = self.open_exchanges >= self.max_connections
         candidates = [(at, preempt) for at, contended, preempt in exchanges if full or contended()]

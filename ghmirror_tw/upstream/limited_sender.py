@@ -171,7 +171,6 @@ class Sender:
                 timeout_s,
                 permit.release,
                 lambda: permit.is_wanted or outgoing.is_contended(),
-                is_unfair=outgoing.is_unfair,
             )
             if response.status in MAY_BE_LIMITED:
                 strikes = 0 if probe is None else probe.check.strikes

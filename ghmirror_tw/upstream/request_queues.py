@@ -32,6 +32,11 @@ _KEPT: Final = 1000
 _MINUTE_S: Final = 60.0
 
 
+def permits_for_unaccepted(max_connections: int) -> int:
+    """Return how many requests of unaccepted credentials may be in flight at once."""
+    return max(max_connections // _UNACCEPTED_FRACTION, _UNACCEPTED_LEAST)
+
+
 @define(eq=False, kw_only=True)
 class RequestQueues:
     """Creates the queues. *connections* returns how many requests are in flight.
@@ -63,7 +68,7 @@ class RequestQueues:
         }
 
     def _limit_of_unaccepted(self) -> int:
-        return max(self.max_connections // _UNACCEPTED_FRACTION, _UNACCEPTED_LEAST)
+        return permits_for_unaccepted(self.max_connections)
 
     def _limit_of_checks(self) -> int:
         # Half of the connections that others do not use, for many new credentials at once.

@@ -59,8 +59,7 @@ class OutgoingRequest:
     *deadline*: until when its response must have begun, in seconds since the epoch. *writes*: the
     request may change later responses of GitHub. *sending* is called with the time just before the
     request is sent. *permit_holder* may hold the permit that it needs. *within_s*: the longest time
-    from then to the response. *is_contended* returns whether another request waits for its end,
-    *is_unfair* whether it is a slow upload beyond the share of its credential.
+    from then to the response. *is_contended* returns whether another request waits for its end.
     """
 
     request: Request
@@ -72,7 +71,6 @@ class OutgoingRequest:
     permit_holder: PermitHolder = field(factory=PermitHolder)
     within_s: float = inf
     is_contended: Callable[[], bool] = bool
-    is_unfair: Callable[[], bool] = bool
     #: The resource of GitHub's quota that it is charged to.
     resource: str = field(init=False)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from math import inf
 from typing import Any, Final, Protocol
 
 from attrs import define, field
@@ -25,7 +24,7 @@ from ghmirror_tw.upstream.upstream_interface import (
 )
 
 #: A client that sends less than this in `STALL_TIMEOUT_S` counts as stalled, in bytes.
-_MIN_PROGRESS_BYTES: Final = 16 * 1024
+_MIN_PROGRESS_BYTES: Final = 80 * 1024
 #: `Retry-After` for a client whose upload is aborted for another request, in seconds.
 _RETRY_AFTER_S: Final = 10
 
@@ -65,7 +64,6 @@ class TimedRequest:
     on_end: Callable[[], object]
     is_contended: Callable[[], bool]
     timeout_s: float
-    is_unfair: Callable[[], bool]
     response: Deferred[UpstreamResponse] = field(init=False)
     #: Since when the client has sent hardly any content (reactor's clock); None: it sends.
     stalled_at: float | None = None
@@ -87,11 +85,6 @@ class TimedRequest:
         reactor = self.client.reactor
         self._began = reactor.seconds()
         self._timer = ReadBeforeTimeout(reactor.callLater, self.timeout_s, self._time_out)
-
-    @property
-    def stalled_since(self) -> float | None:
-        """Since when the client is stalled; always, if it is an unfair upload."""
-        return -inf if self.is_unfair() else self.stalled_at
 
     def preempt(self) -> None:
         """Abort the upload of a stalled client, so that another request gets the connection."""

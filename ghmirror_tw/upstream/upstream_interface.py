@@ -109,15 +109,13 @@ class IUpstream(Interface):
         timeout_s: float,
         on_end: Callable[[], object] = ...,
         is_contended: Callable[[], bool] = ...,
-        *,
-        is_unfair: Callable[[], bool] = ...,
     ) -> Deferred[UpstreamResponse]:
         """Return the response once its fields were received, within *timeout_s* seconds.
 
         The caller must collect, stream or abort its content. Cancelling closes the connection.
         Fails with `UpstreamError`. *on_end* is called when the connection is free again or closed.
         *is_contended* returns whether another request waits for the end of this exchange: then it
-        is aborted if its client is stalled, or if it *is_unfair*.
+        is aborted if its client is stalled.
         """
 
     def reclaim_stalled() -> None:

@@ -17,7 +17,7 @@ from twisted.trial.unittest import TestCase
 
 import ghmirror_tw
 from ghmirror_tw.runtime.bounded_tables import MAX_UNACCEPTED, CredentialTable
-from ghmirror_tw.upstream import http_client, rate_limiter
+from ghmirror_tw.upstream import rate_limiter
 from ghmirror_tw.upstream.request_queues import CHECKS, UNACCEPTED
 from tests.harness.home import Home, Raw, open_github, open_home, reactor, start, until
 from tests.harness.redis_servers import RedisServer, start_redis
@@ -273,8 +273,7 @@ class Slots(TestCase):
         assert {got.status for _, got in await responses} == {401}
 
     async def test_clients_that_send_no_content_hold_no_permit(self) -> None:
-        """Nor for more content than is received before it is sent: they have lower priority."""
-        self.patch(http_client, "STALL_TIMEOUT_S", 0.0)
+        """For more content than is received before it is sent, they hold half of them."""
         held, closed = [], []
         for number in range(24):
             endpoint = TCP4ClientEndpoint(reactor, "127.0.0.1", self.home.port)
@@ -285,7 +284,7 @@ class Slots(TestCase):
             held.append(connection)
             closed.append(connection.ended.addErrback(lambda _: None))
         await until(lambda: self.home.parts.resource.in_flight == 24)
-        await until(lambda: self.home.parts.limiter.unaccepted_in_flight == 10)
+        await until(lambda: self.home.parts.limiter.unaccepted_in_flight == 5)
         headers = {"Authorization": JWT.format("another")}
         assert (
             await self.home.send("POST", "/things/0", headers=headers, body=b"{}")

@@ -244,7 +244,7 @@ def test_stalled_upload_is_preempted_when_all_connections_are_used() -> None:
     for producer in producers:
         scene.send(b"POST", producer)
         scene.clock.advance(1.0)
-    producers[0].consumer.write(bytes(16 * 1024))
+    producers[0].consumer.write(bytes(80 * 1024))
     scene.clock.pump([1.0] * 3)
     producers[1].consumer.write(b"as good as nothing")
     assert not scene.happened

@@ -50,13 +50,10 @@ class FakeGitHub:
         timeout_s: float,
         on_end: Callable[[], object] = bool,
         is_contended: Callable[[], bool] = bool,
-        *,
-        is_unfair: Callable[[], bool] = bool,
     ) -> Deferred[UpstreamResponse]:
         """Note a request."""
         assert content is None
         assert not is_contended()
-        assert not is_unfair()
         self.requests.append(request)
         self.timeouts_s.append(timeout_s)
         self.released.append(on_end)

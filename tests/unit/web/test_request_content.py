@@ -11,7 +11,8 @@ from typing import Any
 from twisted.internet.task import Clock
 from twisted.trial.unittest import TestCase
 
-from ghmirror_tw.upstream import upload_shares
+from ghmirror_tw.upstream import http_client
+from ghmirror_tw.upstream.upload_shares import SMALL_CONTENT_BYTES
 from ghmirror_tw.web.exchange_channel import CLIENT_TIMEOUT_S, CLOSE_TIMEOUT_S, PIECE_BYTES
 from ghmirror_tw.web.mirror_channel import MirrorChannel
 from ghmirror_tw.web.mirror_request import MOST_DROPPED
@@ -22,6 +23,9 @@ from tests.unit.web.test_misbehaving_clients import FIELDS, Wire, get
 
 CREATED = raw_response(b"Content-Type: application/json", content=b"{}", status=201)
 CHUNKED = b"Transfer-Encoding: chunked\r\n"
+#: Content that is streamed is larger than this.
+SMALL = SMALL_CONTENT_BYTES
+BIG_CHUNK = b"%x\r\n%b\r\n" % (SMALL + 1, b"a" * (SMALL + 1))
 REFUSAL = b"HTTP/1.1 401 Unauthorized\r\n"
 
 
@@ -106,19 +110,19 @@ class Uploads(TestCase):
         # No behaviour of a client is a failure of GitHub.
         assert self.home.parts.mirror.github_breaker.failures == 0
 
-    async def test_content_is_streamed(self) -> None:
+    async def test_large_content_is_streamed(self) -> None:
         """With its length, or in chunks; GitHub has the first piece before the last is sent."""
-        for framing, first, last, begins, ends in (
-            (length(8), b"abcd", b"efgh", b"abcd", b"abcdefgh"),
-            (CHUNKED, b"4\r\nabcd\r\n", b"4\r\nefgh\r\n0\r\n\r\n", b"abcd", b"0\r\n\r\n"),
+        first, last = b"a" * (SMALL + 1), b"last"
+        for framing, sent, ends in (
+            (length(len(first + last)), (first, last), first + last),
+            (CHUNKED, (BIG_CHUNK, b"4\r\nlast\r\n0\r\n\r\n"), b"0\r\n\r\n"),
         ):
             wire, _ = await self.begin(post(b"/x", framing))
             number = len(self.server.connections)
-            await self.upstream(number)
-            await wire.send(first)
-            upstream = await self.upstream(number, has=begins)
+            await wire.send(sent[0])
+            upstream = await self.upstream(number, has=first)
             assert framing.strip() in upstream.head
-            await wire.send(last)
+            await wire.send(sent[1])
             await self.upstream(number, has=ends)
             upstream.send(CREATED)
             assert (await self.got(wire, b"{}")).startswith(b"HTTP/1.1 201 ")
@@ -129,6 +133,36 @@ class Uploads(TestCase):
             await self.got(wire, b"[]")
             wire.socket.close()
             await self.quiet()
+
+    async def test_small_content_is_received_before_the_request_is_sent(self) -> None:
+        """A slow client holds no connection to GitHub; chunks get a length."""
+        content = b"a" * SMALL
+        for number, (framing, sent) in enumerate(
+            (
+                (length(SMALL), (content[:4], content[4:])),
+                (CHUNKED, (b"4\r\naaaa\r\n", b"%x\r\n%b\r\n0\r\n\r\n" % (SMALL - 4, content[4:]))),
+            )
+        ):
+            wire, channel = await self.begin(post(b"/x", framing))
+            await wire.send(sent[0])
+            await until(lambda channel=channel: _received(channel) == 4)  # type: ignore[misc]
+            assert len(self.server.connections) == number
+            assert not self.home.parts.client.open_exchanges
+            await wire.send(sent[1])
+            upstream = await self.upstream(number, has=content)
+            assert length(SMALL) in upstream.head
+            upstream.send(CREATED)
+            await self.got(wire, b"{}")
+            wire.socket.close()
+            await self.quiet()
+
+    async def test_client_that_leaves_early_sends_no_small_content(self) -> None:
+        """GitHub gets nothing of it."""
+        wire, channel = await self.begin(post(b"/x", length(8)) + b"abcd")
+        await until(lambda: not channel.reading_paused)
+        wire.socket.close()
+        await self.quiet()
+        assert not self.server.connections
 
     async def test_complete_content_has_a_length(self) -> None:
         """Chunks that were received with the fields are joined."""
@@ -176,7 +210,13 @@ class Uploads(TestCase):
         await self.quiet()
         assert not self.server.connections
         wire, _ = await self.begin(post(b"/x", CHUNKED) + b"32\r\n%b\r\n" % bytes(50))
-        upstream = await self.upstream(has=bytes(50))
+        await wire.send(b"33\r\n%b\r\n0\r\n\r\n" % bytes(51))
+        assert (await wire.ended()).startswith(b"HTTP/1.1 413 ")
+        await self.quiet()
+        assert not self.server.connections
+        await self.open(server={"max_request_size": SMALL + 50})
+        wire, _ = await self.begin(post(b"/x", CHUNKED) + BIG_CHUNK)
+        upstream = await self.upstream(has=b"a" * SMALL)
         await wire.send(b"33\r\n%b\r\n0\r\n\r\n" % bytes(51))
         got = await wire.ended()
         assert got.startswith(b"HTTP/1.1 413 ")
@@ -189,8 +229,8 @@ class Uploads(TestCase):
     async def test_malformed_or_late_content(self) -> None:
         """The client gets an error, and GitHub never a part as the whole."""
         for number, (more, status) in enumerate(((b"zz\r\n", b"400"), (b"", b"408"))):
-            wire, channel = await self.begin(post(b"/x", CHUNKED) + b"4\r\nabcd\r\n")
-            upstream = await self.upstream(number, has=b"abcd")
+            wire, channel = await self.begin(post(b"/x", CHUNKED) + BIG_CHUNK)
+            upstream = await self.upstream(number, has=b"a" * SMALL)
             await until(lambda channel=channel: not channel.reading_paused)  # type: ignore[misc]
             await wire.send(more)
             if not more:
@@ -206,7 +246,7 @@ class Uploads(TestCase):
         gc.disable()
         self.addCleanup(gc.enable)
         for number in range(3):
-            wire, _ = await self.begin(post(b"/x", length(1000)) + b"abcd")
+            wire, _ = await self.begin(post(b"/x", length(SMALL + 1)) + b"abcd")
             upstream = await self.upstream(number, has=b"abcd")
             wire.socket.close()
             await until(lambda upstream=upstream: upstream.lost is not None)  # type: ignore[misc]
@@ -221,57 +261,72 @@ class Uploads(TestCase):
         wires = []
         for name in (b"mallory-1", b"mallory-2"):
             for _ in range(10):
-                head = post(b"/x", length(9)).replace(b"alice-1", name)
+                head = post(b"/x", length(SMALL + 1)).replace(b"alice-1", name)
                 wires.append((await self.begin(head + b"slow"))[0])
         passthrough = self.home.parts.mirror._passthrough
         await until(lambda: sum(map(len, passthrough.shares.waiting.values())) == 14)
-        assert sorted(map(len, passthrough.shares.under_way.values())) == [2, 4]
+        assert sorted(passthrough.shares.held.values()) == [2, 4]
         await self.upstream(5)
-        for number, sent in enumerate((get(b"/x"), post(b"/x", length(9)) + b"slow")):
+        for number, sent in enumerate((get(b"/x"), post(b"/x", length(SMALL + 1)) + b"slow")):
             wires.append((await self.begin(sent))[0])
             await self.upstream(6 + number)
         assert len(self.server.connections) == 8
         for wire in wires:
             wire.socket.close()
         await self.quiet()
-        assert not passthrough.shares.under_way
+        assert not passthrough.shares.held
 
     async def test_slow_uploads_of_many_credentials_are_aborted(self) -> None:
         """While another one waits: their clients get a 503."""
         github = {"api_url": self.server.url, "max_connections": 10}
         self.home = await open_home(self, github=github)
-        self.home.accept("mallory-1", "mallory-2", "mallory-3", "mallory-4", "alice-1")
-        self.patch(upload_shares, "SLOW_AFTER_S", 0.0)
+        names = [b"mallory-%d" % number for number in range(1, 5)]
+        self.home.accept("alice-1", *(name.decode() for name in names))
+        self.patch(http_client, "STALL_TIMEOUT_S", 0.0)
         wires = []
-        for name, times in (
-            (b"mallory-1", 4),
-            (b"mallory-2", 2),
-            (b"mallory-3", 1),
-            (b"mallory-4", 1),
-        ):
+        for name, times in zip(names, (4, 2, 1, 1), strict=True):
             for _ in range(times):
-                head = post(b"/x", length(9)).replace(b"alice-1", name)
+                head = post(b"/x", length(SMALL + 1)).replace(b"alice-1", name)
                 number = len(self.server.connections)
                 wires.append((await self.begin(head + b"slow"))[0])
                 await self.upstream(number)
-        wires.append((await self.begin(post(b"/x", length(9)) + b"slow"))[0])
+        wires.append((await self.begin(post(b"/x", length(SMALL + 1)) + b"slow"))[0])
         await self.upstream(8)
         assert b"token alice-1" in self.server.connections[8].head
         ended = [each for each in wires if each.read() or b" 503 " in each.received]
-        # A quarter of the six that two credentials have beyond an equal share.
+        # A quarter of the eight.
         assert len(ended) == 2
-        assert set(ended) <= set(wires[:6])
         for wire in wires:
             wire.socket.close()
         await self.quiet()
-        assert not self.home.parts.mirror._passthrough.shares.under_way
+        assert not self.home.parts.mirror._passthrough.shares.held
+
+    async def test_unaccepted_credentials_hold_half_of_their_permits(self) -> None:
+        """However slow the clients of made-up ones are: small content of others is sent."""
+        wires = []
+        for number in range(12):
+            head = post(b"/x", length(SMALL + 1)).replace(
+                b"token alice-1", b"Bearer eyJh.eyJ%d.c" % number
+            )
+            wires.append((await self.begin(head + b"slow"))[0])
+        passthrough = self.home.parts.mirror._passthrough
+        await until(lambda: sum(map(len, passthrough.shares.waiting.values())) == 7)
+        await self.upstream(4)
+        app = post(b"/app/installations/1/access_tokens", length(2))
+        wire, _ = await self.begin(app.replace(b"token alice-1", b"Bearer eyJx.eyJy.z") + b"{}")
+        upstream = await self.upstream(5, has=b"{}")
+        upstream.send(CREATED)
+        await self.got(wire, b"{}")
+        for each in (wire, *wires):
+            each.socket.close()
+        await self.quiet()
 
     async def test_early_response(self) -> None:
         """It is forwarded at once; then the connection ends, though the client still sends."""
         # Not 401: after one, the mirror checks the credential over a connection that stays open.
         early = raw_response(b"X-Early: 1", content=b"{}", status=413)
         for number, framing in enumerate((length(1 << 30), CHUNKED)):
-            wire, _ = await self.begin(post(b"/x", framing))
+            wire, _ = await self.begin(post(b"/x", framing) + BIG_CHUNK)
             upstream = await self.upstream(number)
             upstream.send(early)
             got = await self.got(wire, b"{}")
@@ -300,6 +355,7 @@ class Uploads(TestCase):
 
     async def test_small_rest_of_content_is_dropped(self) -> None:
         """The connection serves the next request."""
+        assert MOST_DROPPED > SMALL
         wire, _ = await self.begin(post(b"/x", length(MOST_DROPPED)))
         upstream = await self.upstream()
         upstream.send(raw_response(content=b"{}", status=401))
@@ -316,21 +372,20 @@ class Uploads(TestCase):
 
     async def test_upload_is_not_retried(self) -> None:
         """The client gets a 502."""
-        wire, _ = await self.begin(post(b"/x", length(1000)) + b"abcd")
+        wire, _ = await self.begin(post(b"/x", length(SMALL + 1)) + b"abcd")
         upstream = await self.upstream(has=b"abcd")
         upstream.transport.abortConnection()
         assert (await self.got(wire, b"}")).startswith(b"HTTP/1.1 502 ")
         assert len(self.server.connections) == 1
 
     async def test_100_continue(self) -> None:
-        """It is sent when the request is sent to GitHub, and only then."""
+        """It is sent when the request is admitted, and only then."""
         expecting = b"Expect: 100-continue\r\n"
         wire, _ = await self.begin(post(b"/x", length(4) + expecting))
-        upstream = await self.upstream()
-        assert b"expect" not in upstream.head.lower()
         await self.got(wire, b"HTTP/1.1 100 Continue\r\n\r\n")
         await wire.send(b"abcd")
-        await self.upstream(has=b"abcd")
+        upstream = await self.upstream(has=b"abcd")
+        assert b"expect" not in upstream.head.lower()
         upstream.send(CREATED)
         await self.got(wire, b"HTTP/1.1 201 ")
         wire.socket.close()
@@ -415,7 +470,7 @@ class Uploads(TestCase):
     async def test_connection_with_an_upload_is_not_closed_for_room(self) -> None:
         """Once GitHub has the request."""
         self.home.site.most_connections = 1
-        wire, channel = await self.begin(post(b"/x", length(10)))
+        wire, channel = await self.begin(post(b"/x", length(SMALL + 1)))
         await self.upstream()
         await until(lambda: channel.answering)
         other = socket.create_connection(("127.0.0.1", self.home.port))
@@ -423,9 +478,14 @@ class Uploads(TestCase):
         other.setblocking(False)
         other.send(get(b"/thing"))
         await until(lambda: _refused(other))
-        await wire.send(bytes(10))
+        await wire.send(bytes(SMALL + 1))
         self.server.connections[0].send(CREATED)
         await self.got(wire, b"{}")
+
+
+def _received(channel: MirrorChannel) -> int:
+    """Return how many bytes of the content of a channel's first request were received."""
+    return channel.requests[0].incoming.size if channel.requests else 0
 
 
 def _refused(end: socket.socket) -> bool:
