@@ -190,6 +190,17 @@ class ClientConnection(Protocol):
                 self._transport.loseConnection()
 
     @property
+    def responded(self) -> bool:
+        """Whether there is a response, or the connection has ended without one."""
+        return self.response is not None or self.ended
+
+    @property
+    def port(self) -> int:
+        """Its port at the client."""
+        port: int = self._transport.getHost().port
+        return port
+
+    @property
     def remains(self) -> str:
         """The received bytes of an incomplete response, as text."""
         return bytes(self.taking.buffer).decode("utf-8", "backslashreplace")[:2000]

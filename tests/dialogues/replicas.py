@@ -169,6 +169,10 @@ class Replica:
         """The host name that its clients use."""
         return f"127.0.0.1:{self.port}"
 
+    def has_request_of(self, port: int) -> bool:
+        """Return whether it has received the fields of a request from a port."""
+        return any(each.requests and each.getPeer().port == port for each in self._site.channels)
+
     @property
     def is_busy(self) -> bool:
         """Whether a thread of its works."""

@@ -349,6 +349,12 @@ class Conversation:
         self.sent.append(Sent(step, replica, method, target, lines, connection))
         endpoint = TCP4ClientEndpoint(reactor, "127.0.0.1", replica.port)
         await connectProtocol(endpoint, connection)
+        # On a busy machine, the kernel may deliver it after the next event.
+        until = reactor.seconds() + self.patience_s
+        while not (connection.responded or replica.has_request_of(connection.port)):
+            if reactor.seconds() > until:
+                break
+            await turn()
 
     @_take.register
     async def _(self, step: parsing.ClientSendsMore) -> None:
@@ -370,7 +376,7 @@ class Conversation:
     async def _(self, step: parsing.ClientReceives) -> None:
         sent = self._pending(step.line, step.client, step.which)
         connection = sent.connection
-        if not await self._reach(lambda: connection.response is not None or connection.ended):
+        if not await self._reach(lambda: connection.responded):
             waits = [exchange.message.shown() for exchange in self._unanswered()]
             message = ["no response has come"]
             if waits:
@@ -447,7 +453,7 @@ class Conversation:
     async def _(self, step: parsing.ClientIsCutOff) -> None:
         sent = self._pending(step.line, step.client)
         connection = sent.connection
-        await self._reach(lambda: connection.response is not None or connection.ended)
+        await self._reach(lambda: connection.responded)
         if connection.response is not None:
             why = "a whole response has come, expected that the connection is closed before"
             raise DialogueError(step.line, why, connection.response.shown())
