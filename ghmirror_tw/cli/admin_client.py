@@ -108,11 +108,11 @@ class StatusClient:
 
     reactor: Any
     address: AdminAddress
-    _agent: Any = field(init=False)
+    agent: Any = field(init=False)
 
     def __attrs_post_init__(self) -> None:
         endpoints = AdminEndpointFactory(self.reactor, self.address)
-        self._agent = Agent.usingEndpointFactory(self.reactor, endpoints)
+        self.agent = Agent.usingEndpointFactory(self.reactor, endpoints)
 
     async def fetch(self) -> dict[str, Any]:
         """Return the status document. Raises `CommandError`."""
@@ -127,13 +127,13 @@ class StatusClient:
             raise self._unreachable(Failure(error).getErrorMessage()) from error
         if received is None:
             raise self._unreachable(f"no response within {TIMEOUT_S:g} s")
-        return self._parsed(*received)
+        return self.parsed(*received)
 
     def _unreachable(self, reason: str) -> CommandError:
         text = scrub(f"{self.address.name}: the mirror cannot be reached: {reason}")
         return CommandError("mirror", text, Status.UNREACHABLE)
 
-    def _parsed(self, status: int, content: bytes) -> dict[str, Any]:
+    def parsed(self, status: int, content: bytes) -> dict[str, Any]:
         """Return the document in a response."""
         if status == 421:  # noqa: PLR2004
             text = (
@@ -152,5 +152,5 @@ class StatusClient:
 
     async def _request(self) -> tuple[int, bytes]:
         url = f"{self.address.url}{_PATH}".encode()
-        response = await self._agent.request(b"GET", url, Headers({b"User-Agent": [b"ghmirror"]}))
+        response = await self.agent.request(b"GET", url, Headers({b"User-Agent": [b"ghmirror"]}))
         return response.code, await readBody(response)

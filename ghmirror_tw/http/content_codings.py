@@ -48,7 +48,7 @@ class GzipDecompressor:
 
     _packed: bytes = b""
     #: The current input of zlib, which copies the rest at each call.
-    _part: bytes = field(init=False, default=b"")
+    part: bytes = field(init=False, default=b"")
     #: The position of the rest in `_packed`.
     _position: int = field(init=False, default=0)
     _member: Any = field(init=False, factory=lambda: zlib.decompressobj(_GZIP))
@@ -64,26 +64,26 @@ class GzipDecompressor:
     def take(self, most: int) -> bytes:
         """Return up to *most* bytes of content (*most* > 0); b"": more input is needed."""
         while True:
-            if not self._part:
-                self._part = self._packed[self._position : self._position + _PART_BYTES]
-                self._position += len(self._part)
+            if not self.part:
+                self.part = self._packed[self._position : self._position + _PART_BYTES]
+                self._position += len(self.part)
             if self._member.eof:
-                self._part = self._part.lstrip(b"\0")
-                if not self._part and self._position < len(self._packed):
+                self.part = self.part.lstrip(b"\0")
+                if not self.part and self._position < len(self._packed):
                     continue
-                if not self._part:
+                if not self.part:
                     return b""
                 self._begin_member()
             try:
-                unpacked: bytes = self._member.decompress(self._part, most)
+                unpacked: bytes = self._member.decompress(self.part, most)
             except zlib.error as error:
                 raise UndecodableError(str(error)) from error
             member = self._member
-            self._part = member.unused_data if member.eof else member.unconsumed_tail
+            self.part = member.unused_data if member.eof else member.unconsumed_tail
             if unpacked:
                 self._unpacked += len(unpacked)
                 return unpacked
-            if not self._part and self._position >= len(self._packed):
+            if not self.part and self._position >= len(self._packed):
                 return b""
 
     def _begin_member(self) -> None:

@@ -90,7 +90,7 @@ class LinkProofs:
     absent: RecentCache[Hashable, float] = field(factory=lambda: RecentCache(_MOST))
     #: By page: whether it came without items when a client followed a link to it; and whether any
     #: page did.
-    _empty: RecentCache[Hashable, bool] = field(factory=lambda: RecentCache(_MOST))
+    empty_pages: RecentCache[Hashable, bool] = field(factory=lambda: RecentCache(_MOST))
     any_empty: bool = False
     #: Until when it is known that GitHub sends a link to a page although that is empty.
     _linked: RecentCache[Hashable, float] = field(factory=lambda: RecentCache(_MOST))
@@ -112,20 +112,20 @@ class LinkProofs:
             return
         is_empty = not items and (self._linked.get(name) or 0.0) <= self.now()
         self.any_empty = self.any_empty or is_empty
-        self._empty.put(name, is_empty)
+        self.empty_pages.put(name, is_empty)
 
     def leads_nowhere(self, walk: Walk, link: bytes | None, api_url: bytes) -> bool:
         """Return whether the next page by a stored *link* has been empty since."""
         if not self.any_empty:
             return False
         following = next_page(link, api_url)
-        return following is not None and self._empty.get(walk.page_name(following)) is True
+        return following is not None and self.empty_pages.get(walk.page_name(following)) is True
 
     def note_link(self, walk: Walk, link: bytes | None, api_url: bytes) -> None:
         """Note that GitHub sends *link* now, even if the next page is known to be empty."""
         if self.leads_nowhere(walk, link, api_url):
             name = walk.page_name(next_page(link, api_url) or b"")
-            self._empty.put(name, False)
+            self.empty_pages.put(name, False)
             self._linked.put(name, self.now() + _ABSENT_S)
 
     async def prove(

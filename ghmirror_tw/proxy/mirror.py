@@ -85,7 +85,7 @@ class Mirror:
     _stored: StoredResponses = field(init=False)
     _checks: CredentialChecks = field(init=False)
     _access: AccessControl = field(init=False)
-    _passthrough: Passthrough = field(init=False)
+    passthrough: Passthrough = field(init=False)
     _storable: StorableRequests = field(init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -111,7 +111,7 @@ class Mirror:
         unstorable = UnstorableReport(self.metrics)
         internal = self._storable_requests(owner, unstorable, None)
         self._storable = self._storable_requests(owner, unstorable, internal.respond_with_page)
-        self._passthrough = Passthrough(
+        self.passthrough = Passthrough(
             self.sender,
             self.credentials,
             self.epochs,
@@ -122,7 +122,7 @@ class Mirror:
             self.now,
         )
         logins = LoginRequests(
-            internal, self._passthrough, self.credentials, self.threads, self.options, self.now
+            internal, self.passthrough, self.credentials, self.threads, self.options, self.now
         )
         self._access = AccessControl(
             self.users, logins.login, self.options, self.github_breaker, self.now, self.call_later
@@ -216,7 +216,7 @@ class Mirror:
             reason = bypass_reason(request, has_content=upload is not None)
             if reason is not None:
                 deadline = began + self.options.timeout
-                return await self._passthrough.forward(request, upload, requester, reason, deadline)
+                return await self.passthrough.forward(request, upload, requester, reason, deadline)
             response = await self._storable.respond(
                 request,
                 requester,

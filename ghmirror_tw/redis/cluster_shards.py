@@ -169,13 +169,13 @@ class Shards:
 
     async def _fetch(self) -> bool:
         """Fetch the map; return whether it is complete and all primaries are available."""
-        await self._fetch_from_any()
+        await self.fetch_from_any()
         settled = [self.nodes[address].settled() for address in self.primaries]
         await DeferredList(settled, consumeErrors=True).addTimeout(_NEW_PRIMARIES_S, self.reactor)
         self._settled.set()
         return self.reading and self.writing and not self._moved
 
-    async def _fetch_from_any(self) -> None:
+    async def fetch_from_any(self) -> None:
         """Fetch the map from the first node that has one: a primary, or else the seed."""
         moved, self._moved = self._moved, {}
         last = next(reversed(moved.values()), None)  # this node has a newer map

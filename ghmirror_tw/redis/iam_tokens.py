@@ -111,20 +111,20 @@ class IamTokens:
     run: Callable[[Callable[[], str]], Awaitable[str]]
     now: Callable[[], float]
     failed: Callable[[], object] = lambda: None
-    _token: str = field(init=False, default="", repr=False)
+    token: str = field(init=False, default="", repr=False)
     _signed_at: float = field(init=False, default=0.0)
     _signings: SingleFlight[None] = field(init=False, factory=lambda: SingleFlight(do_nothing))
 
     async def credentials(self) -> Credentials:
         """Return the user with a token. Raises `RedisConnectError`."""
-        if not self._token or self._age_s >= _RENEWED_AFTER_S:
+        if not self.token or self._age_s >= _RENEWED_AFTER_S:
             await self._signings.join(self.signer, self._renew)
-        return Credentials(self.signer.user, self._token, partial(self._drop, self._token))
+        return Credentials(self.signer.user, self.token, partial(self._drop, self.token))
 
     def _drop(self, token: str) -> None:
         """Use *token* no more; connections of that time may report it after another was signed."""
-        if token == self._token:
-            self._token = ""
+        if token == self.token:
+            self.token = ""
 
     @property
     def _age_s(self) -> float:
@@ -138,8 +138,8 @@ class IamTokens:
         except Exception as error:  # noqa: BLE001 - of botocore, of a file, of a process it runs
             self.failed()
             reason = _MEANINGS.get(type(error).__name__, type(error).__name__)
-            if self._token and self._age_s < _USABLE_S:
+            if self.token and self._age_s < _USABLE_S:
                 _log.warn("IAM token not renewed: reason={reason}", reason=reason)
                 return
             raise RedisConnectError(f"no IAM token could be signed: {reason}") from None
-        self._token, self._signed_at = token, signed_at
+        self.token, self._signed_at = token, signed_at

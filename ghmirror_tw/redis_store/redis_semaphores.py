@@ -131,7 +131,7 @@ class RedisSemaphores:
     timeout_s: float
     history: History
     turn_ms: int = TURN_MS
-    _responded_at: float = field(init=False, default=-inf)
+    renewed_at: float = field(init=False, default=-inf)
     _log: Logger = field(factory=lambda: Logger(namespace="ghmirror.store"))
 
     @property
@@ -142,7 +142,7 @@ class RedisSemaphores:
     @property
     def responded_at(self) -> float:
         """When Redis last responded, in seconds since the epoch."""
-        return max(self._responded_at, self.history.looked_at)
+        return max(self.renewed_at, self.history.looked_at)
 
     def renew(self, capacity: Capacity, request: LeaseRequest) -> Deferred[PermitLease]:
         """Renew the lease of a replica in one round trip."""
@@ -161,7 +161,7 @@ class RedisSemaphores:
         held, target, replicas, contended, limited_ms = await self._execute(
             capacity.credential, command
         )
-        self._responded_at = self.records.now()
+        self.renewed_at = self.records.now()
         return PermitLease(held, target, replicas, bool(contended), limited_ms / 1000)
 
     async def _execute(self, credential: str, command: Command) -> list[int]:

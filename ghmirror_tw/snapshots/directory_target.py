@@ -181,14 +181,14 @@ class TemporaryFile:
 
     def write(self, chunk: bytes) -> None:
         """Append *chunk*."""
-        self._opened.write(chunk)
+        self.opened.write(chunk)
         self.size += len(chunk)
 
     def finish(self) -> int:
         """Flush the file to disk and rename it; return its size in bytes."""
-        self._opened.flush()
-        os.fsync(self._opened.fileno())
-        self._opened.close()
+        self.opened.flush()
+        os.fsync(self.opened.fileno())
+        self.opened.close()
         assert self._path is not None
         self._path.replace(self.directory / self.name)
         self._renamed = True
@@ -212,6 +212,7 @@ class TemporaryFile:
                 path.unlink(missing_ok=True)
 
     @property
-    def _opened(self) -> Any:
+    def opened(self) -> Any:
+        """The open file."""
         assert self._file is not None
         return self._file

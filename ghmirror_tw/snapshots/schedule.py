@@ -68,7 +68,7 @@ class Schedule:
     kind: str = "snapshot"
     _loop: LoopingCall = field(init=False)
     #: The run in progress, and its end.
-    _running: Deferred[None] | None = field(init=False, default=None)
+    running: Deferred[None] | None = field(init=False, default=None)
     _ended: Event = field(init=False, factory=Event)
     _start: Any = field(init=False, default=None)
     _closed: bool = field(init=False, default=False)
@@ -111,20 +111,21 @@ class Schedule:
 
     async def _end(self, deadline: float) -> None:
         """Wait for the run in progress, and cancel it at the deadline."""
-        if self._running is not None:
-            self._running.addTimeout(max(0.0, deadline - self.reactor.seconds()), self.reactor)
+        if self.running is not None:
+            self.running.addTimeout(max(0.0, deadline - self.reactor.seconds()), self.reactor)
             await self._ended.wait()
 
     def _run(self) -> Deferred[None]:
         self._ended = Event()
-        running = self._running = Deferred.fromCoroutine(self._save())
+        running = self.running = Deferred.fromCoroutine(self.save_once())
         return running.addBoth(self._ran)
 
     def _ran(self, _: object) -> None:
-        self._running = None
+        self.running = None
         self._ended.set()
 
-    async def _save(self) -> None:
+    async def save_once(self) -> None:
+        """Save now; a failure is counted and logged."""
         began = self.reactor.seconds()
         try:
             made = await self.save()

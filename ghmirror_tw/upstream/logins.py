@@ -76,11 +76,11 @@ class LoginCache:
     #: When each credential was used last.
     _used_at: dict[str, float] = field(init=False, factory=dict)
     _log: Logger = field(factory=lambda: Logger(namespace="ghmirror.users"))
-    _requests: SingleFlight[_LoginRecord | LoginUnknownError] = field(init=False)
+    requests: SingleFlight[_LoginRecord | LoginUnknownError] = field(init=False)
 
     def __attrs_post_init__(self) -> None:
         self.records = CredentialTable(self.capacity)
-        self._requests = SingleFlight(self._log_failure)
+        self.requests = SingleFlight(self._log_failure)
 
     def note_login(self, credential: str, login: str, now: float) -> None:
         """Store the *login* of a credential, as requested at *now*."""
@@ -170,8 +170,8 @@ class LoginCache:
         call_late: CallLate | None,
     ) -> _LoginRecord | LoginUnknownError | None:
         """Request the login, or join a request under way; None if it takes too long."""
-        flight = self._requests.join(credential, lambda: self._request(credential, request, now))
-        self._requests.detach(credential)
+        flight = self.requests.join(credential, lambda: self._request(credential, request, now))
+        self.requests.detach(credential)
         with Wait(flight) as waiting:
             if call_late is not None and not await waiting.within(call_late):
                 return None
@@ -180,7 +180,7 @@ class LoginCache:
 
     def close(self) -> None:
         """Cancel the requests under way."""
-        self._requests.close()
+        self.requests.close()
 
     async def _request(
         self, credential: str, request: Callable[[], Awaitable[str]], now: float

@@ -29,14 +29,14 @@ _NOTHING: Final = Fields()
 class Quotas:
     """The last `X-RateLimit-*` fields that this process has received, by credential and bucket."""
 
-    _last: OrderedDict[tuple[str, str], Fields] = field(init=False, factory=OrderedDict)
+    recent: OrderedDict[tuple[str, str], Fields] = field(init=False, factory=OrderedDict)
 
     def note(self, credential: str, bucket: str, fields: Fields) -> None:
         """Store the `X-RateLimit-*` fields of a response, if it has them."""
         if fields.get(b"x-ratelimit-limit") is None:
             return
-        store_recent(self._last, (credential, bucket), fields.only(_FIELDS), MOST)
+        store_recent(self.recent, (credential, bucket), fields.only(_FIELDS), MOST)
 
     def last(self, credential: str, bucket: str) -> Fields:
         """Return the fields that were received last; none, where none were."""
-        return self._last.get((credential, bucket), _NOTHING)
+        return self.recent.get((credential, bucket), _NOTHING)

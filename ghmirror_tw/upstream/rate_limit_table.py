@@ -70,7 +70,7 @@ class RateLimitTable:
     limits: CredentialTable[tuple[str, str], ActiveLimit] = field(
         init=False, factory=CredentialTable
     )
-    _strikes: CredentialTable[str, int] = field(init=False, factory=CredentialTable)
+    strikes: CredentialTable[str, int] = field(init=False, factory=CredentialTable)
     #: Whether there are limits or strikes of any credential.
     any_known: bool = field(init=False, default=False)
 
@@ -114,7 +114,7 @@ class RateLimitTable:
                 raise RateLimitedError(each)
         for each in ended:
             each.probed = True
-        return LimitCheck(credential, scopes, self._strikes.get(credential) or 0, tuple(ended))
+        return LimitCheck(credential, scopes, self.strikes.get(credential) or 0, tuple(ended))
 
     def end_probe(self, check: LimitCheck) -> None:
         """Let another request be the probe."""
@@ -132,13 +132,13 @@ class RateLimitTable:
         A limit that was met after the request was sent stays.
         """
         credential = check.credential
-        if self._strikes.get(credential) == check.strikes:
-            self._strikes.pop(credential)
+        if self.strikes.get(credential) == check.strikes:
+            self.strikes.pop(credential)
         for active in check.ended:
             name = (credential, active.limit.scope)
             if self.limits.get(name) is active:
                 self.limits.pop(name)
-        self.any_known = bool(self.limits or self._strikes)
+        self.any_known = bool(self.limits or self.strikes)
 
     def set(self, check: LimitCheck, limit: Limit) -> None:
         """Store a limit that a response reports.
@@ -147,8 +147,8 @@ class RateLimitTable:
         """
         credential = check.credential
         if limit.kind is LimitKind.SECONDARY or not limit.hinted:
-            strikes = max(check.strikes + 1, self._strikes.get(credential) or 0)
-            self._strikes.put(credential, strikes, accepted=self.is_accepted(credential))
+            strikes = max(check.strikes + 1, self.strikes.get(credential) or 0)
+            self.strikes.put(credential, strikes, accepted=self.is_accepted(credential))
         known = self.limits.get((credential, limit.scope))
         if known is not None and known.limit.until > limit.until:
             limit = known.limit

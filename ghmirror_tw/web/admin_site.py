@@ -72,14 +72,14 @@ class Admin(Health):
     ) -> None:
         super().__init__(readiness)
         self._metrics = metrics
-        self._figures = figures
+        self.figures = figures
         self._parts = _page()
 
     def _page(self, path: bytes, accept: bytes | None) -> Page | None:
         if path == b"/metrics":
             return Page(HTTPStatus.OK, *self._metrics.exposition(accept))
         if path == b"/status.json":
-            content = json.dumps(self._figures(), allow_nan=False).encode()
+            content = json.dumps(self.figures(), allow_nan=False).encode()
             return Page(HTTPStatus.OK, JSON, content, _FIELDS)
         return self._parts.get(path) or super()._page(path, accept)
 

@@ -39,7 +39,7 @@ class RequestContent:
     wanted: bool = field(default=False, init=False)
     #: Whether the rest is read and dropped.
     discarded: bool = field(default=False, init=False)
-    _pieces: list[bytes] = field(factory=list, init=False)
+    pieces: list[bytes] = field(factory=list, init=False)
     _consumer: Any = field(default=None, init=False)
     _paused: bool = field(default=False, init=False)
     _sent: Deferred[None] | None = field(default=None, init=False)
@@ -67,16 +67,16 @@ class RequestContent:
         """Add received bytes; `flush` passes them on."""
         self.size += len(data)
         if not self.discarded:
-            self._pieces.append(data)
+            self.pieces.append(data)
 
     def flush(self) -> None:
         """Forward the received bytes in one piece, for any chunks."""
         if self._consumer is not None:
-            pieces, self._pieces = self._pieces, []
+            pieces, self.pieces = self.pieces, []
             if pieces:
                 self._consumer.write(b"".join(pieces))
-        elif len(self._pieces) > 1:
-            self._pieces = [b"".join(self._pieces)]
+        elif len(self.pieces) > 1:
+            self.pieces = [b"".join(self.pieces)]
         if self._gathered is not None and self.size > self._limit:
             self._gather()
         self._adjust()
@@ -94,7 +94,7 @@ class RequestContent:
     def discard(self) -> None:
         """Drop all of it, also what will be received."""
         self.discarded = True
-        self._pieces = []
+        self.pieces = []
         self._consumer = self._sent = None
 
     def break_off(self) -> None:
@@ -113,7 +113,7 @@ class RequestContent:
             gathered = self._gathered
             self._start_reading()
             await gathered
-        return b"".join(self._pieces) if self.complete and self.size <= limit_bytes else None
+        return b"".join(self.pieces) if self.complete and self.size <= limit_bytes else None
 
     def producer(self) -> IBodyProducer:
         """Return the producer that sends it, once."""
@@ -146,7 +146,7 @@ class RequestContent:
 
     def startProducing(self, consumer: Any) -> Deferred[None]:
         """Send all of it to *consumer*."""
-        pieces, self._pieces = self._pieces, []
+        pieces, self.pieces = self.pieces, []
         for piece in pieces:
             consumer.write(piece)
         if self.complete:
@@ -169,5 +169,5 @@ class RequestContent:
     def stopProducing(self) -> None:
         """Send no more, as the consumer has ended."""
         self._consumer = self._sent = None
-        self._pieces = []
+        self.pieces = []
         self._adjust()

@@ -75,7 +75,7 @@ class SharedRedis:
     @property
     def runs(self) -> bool:
         """Whether there is a server."""
-        return self.server._life.process.poll() is None
+        return self.server.life.process.poll() is None
 
     def stop(self) -> None:
         """Kill the server."""
@@ -178,8 +178,7 @@ class Replica:
         """Whether a thread of its works."""
         if self._listening is None:
             return False
-        team = self.parts.threads.pool._team.statistics()
-        return bool(team.busyWorkerCount or team.backloggedWorkCount)
+        return bool(self.parts.threads.pool.working)
 
 
 def ini(sections: dict[str, dict[str, list[str]]]) -> Iterator[str]:

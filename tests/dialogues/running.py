@@ -255,8 +255,7 @@ class Conversation:
         pool = getattr(reactor, "threadpool", None)
         busy = any(replica.is_busy for replica in self.replicas.values())
         if pool is not None and pool.started:
-            team = pool._team.statistics()
-            busy = busy or bool(team.busyWorkerCount or team.backloggedWorkCount)
+            busy = busy or bool(pool.working)
         return busy
 
     async def _reach(self, condition: Callable[[], bool]) -> bool:

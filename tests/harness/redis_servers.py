@@ -261,22 +261,22 @@ class RedisServer:
 
     @property
     def pid(self) -> int:
-        return self._life.process.pid
+        return self.life.process.pid
 
     @property
     def log_text(self) -> str:
         """The output since the last start."""
-        return self._life.log.text
+        return self.life.log.text
 
     @property
-    def _life(self) -> _Running:
+    def life(self) -> _Running:
         return self._lives[-1]
 
     def start(self, *, wait: bool = True) -> None:
         """Start it on its port; return when it accepts commands, or at once."""
         for _ in range(_TRIES):
             self._lives[:] = [_Running.start(self._command(), self.directory)]
-            if not wait or self._life.log.wait(self._ready, _START_S):
+            if not wait or self.life.log.wait(self._ready, _START_S):
                 return
             text = self.log_text
             self.kill()
@@ -297,12 +297,12 @@ class RedisServer:
 
     def wait_for(self, pattern: str, timeout_s: float = _START_S) -> None:
         """Return when its log matches a regular expression."""
-        if not self._life.log.wait(pattern, timeout_s):
+        if not self.life.log.wait(pattern, timeout_s):
             raise NotStartedError(f"no {pattern!r} in the log:\n{self.log_text}")
 
     def kill(self) -> None:
         """Kill it with SIGKILL; its data is lost, except after SAVE."""
-        self._life.kill()
+        self.life.kill()
 
     def restart(self, *, wait: bool = True) -> None:
         """Kill it if it runs, and start it on the same port; empty, except after SAVE."""
@@ -314,14 +314,14 @@ class RedisServer:
 
         Returns when it has stopped.
         """
-        self._life.process.send_signal(signal.SIGSTOP)
+        self.life.process.send_signal(signal.SIGSTOP)
         state = Path(f"/proc/{self.pid}/stat")
         while state.read_text().rpartition(")")[2].split()[0] != "T":
             pass
 
     def resume(self) -> None:
         """Continue it (SIGCONT)."""
-        self._life.process.send_signal(signal.SIGCONT)
+        self.life.process.send_signal(signal.SIGCONT)
 
     def client(self) -> Client:
         """Return a connection of the default user through the UNIX socket."""

@@ -254,7 +254,7 @@ class Late(TestCase):
         assert (await sent).status == 200
         assert barrier.waiting == 1
         await self.home.close()
-        assert not self.home.parts.mirror.users._requests._flights
+        assert not len(self.home.parts.mirror.users.requests)
         await until(lambda: barrier.waiting == 0)
 
     async def test_without_a_usable_grant_the_client_waits(self) -> None:

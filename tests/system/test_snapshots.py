@@ -527,7 +527,7 @@ class InRedis(Kept):
         for mark_comes_back in (True, False):
             self.server.send("DEL", *self.server.send("KEYS", "*lease*"), "none")
             self.patch(RedisArchive, "dump", emptied)
-            await snapshots.schedules[0]._save()
+            await snapshots.schedules[0].save_once()
             self.patch(RedisArchive, "dump", dump)
             assert len(self.snapshots()) == 1
             assert not list(self.directory.glob(".*.tmp"))
@@ -554,7 +554,7 @@ class InRedis(Kept):
 
         self.patch(RedisArchive, "dump", broken)
         for failures in (1, 2):
-            await snapshots.schedules[0]._save()
+            await snapshots.schedules[0].save_once()
             assert self.failures(home) == failures
         assert self.flushLoggedErrors() == []
         assert not self.snapshots()

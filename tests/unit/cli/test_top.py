@@ -205,7 +205,7 @@ def test_a_name_that_the_mirror_does_not_expect() -> None:
     """The error names the option."""
     sent = StatusClient(Clock(), AdminAddress("http://mirror:8081"))
     with pytest.raises(CommandError, match=r"http://mirror:8081: .* \[server\] admin_hosts"):
-        sent._parsed(421, b"{}")
+        sent.parsed(421, b"{}")
 
 
 def test_response_has_a_timeout() -> None:
@@ -218,7 +218,7 @@ def test_response_has_a_timeout() -> None:
         def request(self, *_: object) -> Deferred[Any]:
             return Deferred(cancelled.append)
 
-    sent._agent = Silent()
+    sent.agent = Silent()
     coming = Deferred.fromCoroutine(sent.fetch())
     failed: list[Any] = []
     coming.addErrback(failed.append)

@@ -155,7 +155,7 @@ def test_the_rest_of_the_input_is_copied_in_small_parts() -> None:
     packed, left = 1000 * gzip.compress(bytes(1000)), 0
     unpacking = GzipDecompressor(packed)
     while unpacking.take(65536):
-        left = max(left, len(unpacking._part))
+        left = max(left, len(unpacking.part))
     assert 0 < left <= 16 * 1024
 
 

@@ -25,7 +25,7 @@ def test_names_are_short() -> None:
         proofs.note_sent(walk)
         proofs.any_empty = True
         proofs.note_items(walk, 0)
-        assert proofs._empty.get(walk.page_name(walk.target)) is True
+        assert proofs.empty_pages.get(walk.page_name(walk.target)) is True
         assert proofs.sent_proofs.get(walk.at(walk.target)) == 1.0
         assert all(len(pickle.dumps(name)) < 300 for name in names(walk))
 

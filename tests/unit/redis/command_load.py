@@ -121,13 +121,13 @@ class Load:
     """Workers, each with a hash tag of its own or with a common one."""
 
     workers: list[Worker]
-    _ended: Deferred[Any] | None = None
+    ended: Deferred[Any] | None = None
 
     @classmethod
     def on(cls, case: TestCase, servers: IServers, *tags: str, **how: Any) -> Load:
         """Begin to send commands, until the end of the test at the latest."""
         load = cls([Worker(servers, tag, str(index), **how) for index, tag in enumerate(tags)])
-        load._ended = gatherResults([Deferred.fromCoroutine(each.run()) for each in load.workers])
+        load.ended = gatherResults([Deferred.fromCoroutine(each.run()) for each in load.workers])
         case.addCleanup(load.stop)
         return load
 
@@ -142,10 +142,10 @@ class Load:
         """Stop all workers, and fire when no command is under way."""
         for worker in self.workers:
             worker.stopped = True
-        assert self._ended is not None
-        ended, self._ended = self._ended, Deferred()
-        ended.chainDeferred(self._ended)
-        return ended
+        assert self.ended is not None
+        former, self.ended = self.ended, Deferred()
+        former.chainDeferred(self.ended)
+        return former
 
     @property
     def failures(self) -> Counter[str]:

@@ -242,7 +242,7 @@ class Troubled(TestCase):
         await until(lambda: cluster.reading and cluster.writing)
         # A server without slots is closed when it has had no commands for a while.
         while address(former) in cluster.shards.nodes:
-            await cluster.shards._fetch_from_any()
+            await cluster.shards.fetch_from_any()
         assert len(cluster.shards.nodes) == 3
 
     async def test_a_failover_without_commands_is_noticed(self) -> None:

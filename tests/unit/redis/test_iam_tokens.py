@@ -200,7 +200,7 @@ class Renewal(TestCase):
 
     def test_a_token_is_not_shown(self) -> None:
         """It is a password for some minutes."""
-        self.tokens._token = "hunter2"
+        self.tokens.token = "hunter2"
         assert "hunter2" not in repr(self.tokens) + repr(Credentials("mirror", "hunter2"))
 
 

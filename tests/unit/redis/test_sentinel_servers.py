@@ -91,11 +91,12 @@ class Writer:
     def on(cls, case: TestCase, sentinels: Sentinels) -> Writer:
         """Begin to write, until the end of the test at the latest."""
         writer = cls(sentinels)
-        writer.ended = Deferred.fromCoroutine(writer._run())
+        writer.ended = Deferred.fromCoroutine(writer.run())
         case.addCleanup(writer.stop)
         return writer
 
-    async def _run(self) -> None:
+    async def run(self) -> None:
+        """Write one value after the other."""
         while not self.stopped:
             self.number += 1
             written = command("SET", f"t:{self.number}", "1")

@@ -221,7 +221,7 @@ class Directory(TestCase):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
         def stuck(writing: TemporaryFile) -> None:
-            writing._opened.close()
+            writing.opened.close()
             raise OSError(errno.EROFS, os.strerror(errno.EROFS))
 
         self.patch(os, "fsync", full)

@@ -321,8 +321,8 @@ class Snapshots(TestCase):
         self.elasticache.denied = {"CreateSnapshot"}
         for wait in (0, CHECK_S):
             clock.advance(wait)
-            assert schedule._running is not None
-            await schedule._running
+            assert schedule.running is not None
+            await schedule.running
             self.elasticache.denied = set()
         await schedule.close()
         assert await self.bucket.keys() == self.keys(NOON)

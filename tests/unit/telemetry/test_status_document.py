@@ -241,8 +241,13 @@ class FiguresTests(TestCase):
         await home.get("/thing", token="alice-1")
         (schedule,) = snapshots.schedules
         assert schedule.due_at == shown["next_at"]
-        schedule._start.reset(0)
-        await until(lambda: schedule._loop.running and schedule._running is None)
+        due = [
+            each
+            for each in home.parts.reactor.getDelayedCalls()
+            if each.getTime() == schedule.due_at
+        ]
+        due[0].reset(0)
+        await until(lambda: (schedule.due_at or 0.0) > shown["next_at"] and not schedule.running)
         shown = (await figures(home))["snapshots"]
         assert shown["save"]["records"] > 0
         assert shown["save"]["bytes"] > 0

@@ -58,9 +58,9 @@ class ClientScene:
         scene = self.client.send(
             request, content, 3.0, lambda: self.happened.append("ended"), is_wanted
         )
-        return scene.addBoth(self._note)
+        return scene.addBoth(self.note)
 
-    def _note(self, result: Any) -> None:
+    def note(self, result: Any) -> None:
         self.happened.append(getattr(result, "value", result))
         self.happened.append(self.client.open_exchanges)
 
@@ -283,7 +283,7 @@ def test_request_that_cannot_be_sent_fails() -> None:
     for fields in ((b"a", b"1\r\nb: 2"), (b"host", b"elsewhere")):
         scene = ClientScene()
         request = Request(b"GET", b"/x", Fields((fields,)))
-        scene.client.send(request, None, 3.0, lambda: None).addBoth(scene._note)
+        scene.client.send(request, None, 3.0, lambda: None).addBoth(scene.note)
         [why, held] = scene.happened
         assert isinstance(why, UpstreamError)
         assert (why.reason, held) == ("broken-answer", 0)

@@ -27,6 +27,6 @@ def test_number_of_quotas_is_bounded() -> None:
         quotas.note(str(number), "core", RECEIVED)
     quotas.note("first", "core", RECEIVED)
     quotas.note("last", "core", RECEIVED)
-    assert len(quotas._last) == MOST
+    assert len(quotas.recent) == MOST
     assert quotas.last("first", "core").lines
     assert not quotas.last("0", "core").lines

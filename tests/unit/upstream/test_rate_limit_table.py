@@ -140,7 +140,7 @@ def test_limits_of_other_replicas_are_merged() -> None:
 def test_number_of_limits_is_bounded() -> None:
     """The oldest is evicted."""
     limits = RateLimitTable()
-    limits.limits.most = limits._strikes.most = 2
+    limits.limits.most = limits.strikes.most = 2
     entries = [limits.check(credential, CORE, 0.0) for credential in "abc"]
     for check in entries:
         limits.set(check, secondary(10.0))

@@ -344,7 +344,7 @@ class Fleet(TestCase):
             await until(lambda s=semaphores: not s.records.servers.writing)  # type: ignore[misc]
             # All leases may have ended long before the next request of a client.
             semaphores.history.looked_at -= settled_for_s
-            semaphores._responded_at -= settled_for_s
+            semaphores.renewed_at -= settled_for_s
 
     async def test_without_redis_the_parts_sum_up_to_the_limit(self) -> None:
         """Though no replica had requests of this credential before."""

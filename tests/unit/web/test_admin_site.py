@@ -150,7 +150,7 @@ class Admin(TestCase):
         def fail() -> dict[str, Any]:
             raise RuntimeError("no figures")
 
-        self.home.parts.admin._figures = fail
+        self.home.parts.admin.figures = fail
         assert await self.status("/status.json", "localhost") == 500
         assert len(self.flushLoggedErrors(RuntimeError)) == 1
         assert await self.status("/healthz", "localhost") == 200

@@ -187,7 +187,7 @@ class Uploads(TestCase):
         await until(waits)
         incoming: RequestContent = channel.requests[0].incoming
         sent = incoming.size
-        assert sum(map(len, incoming._pieces)) <= PIECE_BYTES
+        assert sum(map(len, incoming.pieces)) <= PIECE_BYTES
         # Time passes, and it is not the client that is slow.
         self.clock.advance(10 * CLIENT_TIMEOUT_S)
         upstream.transport.resumeProducing()
@@ -263,7 +263,7 @@ class Uploads(TestCase):
             for _ in range(10):
                 head = post(b"/x", length(SMALL + 1)).replace(b"alice-1", name)
                 wires.append((await self.begin(head + b"slow"))[0])
-        passthrough = self.home.parts.mirror._passthrough
+        passthrough = self.home.parts.mirror.passthrough
         await until(lambda: sum(map(len, passthrough.shares.waiting.values())) == 14)
         assert sorted(passthrough.shares.held.values()) == [2, 4]
         await self.upstream(5)
@@ -299,7 +299,7 @@ class Uploads(TestCase):
         for wire in wires:
             wire.socket.close()
         await self.quiet()
-        assert not self.home.parts.mirror._passthrough.shares.held
+        assert not self.home.parts.mirror.passthrough.shares.held
 
     async def test_unaccepted_credentials_hold_half_of_their_permits(self) -> None:
         """However slow the clients of made-up ones are: small content of others is sent."""
@@ -309,7 +309,7 @@ class Uploads(TestCase):
                 b"token alice-1", b"Bearer eyJh.eyJ%d.c" % number
             )
             wires.append((await self.begin(head + b"slow"))[0])
-        passthrough = self.home.parts.mirror._passthrough
+        passthrough = self.home.parts.mirror.passthrough
         await until(lambda: sum(map(len, passthrough.shares.waiting.values())) == 7)
         await self.upstream(4)
         app = post(b"/app/installations/1/access_tokens", length(2))
