@@ -41,14 +41,18 @@ run: $(VENV)/installed
 test: programs $(VENV)/installed $(VENV)/ready-to-test
 	@failed=()
 	check() { printf '\n$$ %s\n' "$$*"; "$$@" || failed+=("$$*"); }
+	ended() { printf '\n$$ %s\n' "$$2"; wait "$$1" || failed+=("$$2"); cat "$(VENV)/$$2.log"; }
 	export PATH="$(CURDIR)/$(VENV)/bin:$$PATH"
-	# only pytest needs npm's packages, and each check uses one core
+	# only pytest needs npm's packages
 	make --no-print-directory $(NODE_MODULES) &
 	npm=$$!
+	# beside the tests, which wait more than they compute
+	mypy >$(VENV)/mypy.log 2>&1 &
+	mypy=$$!
+	$(BOOK) >$(VENV)/sphinx-build.log 2>&1 &
+	book=$$!
 	check ruff check .
 	check ruff format --check .
-	check mypy
-	check $(BOOK)
 	wait $$npm
 	rm -f .coverage .coverage.*
 	printf '\n$$ pytest\n'
@@ -56,6 +60,8 @@ test: programs $(VENV)/installed $(VENV)/ready-to-test
 	coverage run -m pytest --numprocesses=5 --dist=loadfile \
 		--no-loadscope-reorder --color=no | tee $(VENV)/pytest.log || failed+=(pytest)
 	coverage combine --quiet || failed+=("coverage combine")
+	ended $$mypy mypy
+	ended $$book sphinx-build
 	check coverage report --include='$(PURE)' --fail-under=100
 	check coverage report --omit='$(PURE)' --precision=2 --fail-under=96
 	echo
