@@ -5,7 +5,8 @@ and when a replica becomes its primary that had not received everything. The *hi
 number for the content of the servers, and is stored with the content. Every `BEAT_S` each mirror
 runs one script on each primary, a heartbeat. The script begins a new history in four cases:
 
-- The stored run id is not the server's: it was restarted, or another server is the primary.
+- The stored run id is not the server's: it was restarted, or another server is the primary. The
+  script itself reads the run id, so the reply is that of the server whose content it concerns.
 - The stored number of beats is less than this mirror has seen: the content is an earlier copy.
 - No history is stored, since there was no beat for `_UNWATCHED_S`.
 - A mirror has dropped a refusal or an epoch, since its queue is full.
@@ -25,7 +26,6 @@ While Redis is unavailable, the fleet's limits are divided by the number of memb
 from __future__ import annotations
 
 import hashlib
-import re
 from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -58,8 +58,6 @@ _UNWATCHED_S: Final = 30.0
 #: The interval of beats after a failure, and while other members are waited for, in seconds.
 _AGAIN_S: Final = 0.25
 _TIMEOUT_S: Final = 2.0
-_INFO: Final = Command((b"INFO", b"server"))
-_RUN_ID: Final = re.compile(rb"^run_id:([0-9a-f]+)\r?$", re.MULTILINE)
 _KEY: Final = b"history"
 #: More beats than any history has: a mirror that has seen so many begins a new history.
 _BEYOND: Final = 1 << 53
@@ -79,6 +77,8 @@ class _Beat:
     owing: int
     #: How many members have sent a beat since the time in this one.
     back: int
+    #: The run id of the server; empty without the permission for INFO.
+    run_id: bytes
 
 
 def history_of(reactor: Any, records: RedisRecords) -> MakeHistory:
@@ -120,11 +120,8 @@ class History:
     #: The number of members before the interruption, and when it ended, by each server's clock.
     _before: int = field(init=False, default=0)
     _since_ms: dict[bytes, int] = field(init=False, factory=dict)
-    _run_ids: dict[bytes, bytes] = field(init=False, factory=dict)
-    #: The user has no permission for INFO; each error would count as a failure of the server.
+    #: The user has no permission for INFO; the server would log each error.
     _without_info: bool = field(init=False, default=False)
-    #: The run ids of the last beat.
-    _last_run_ids: dict[bytes, bytes] = field(init=False, factory=dict)
     _members: int = field(init=False, default=0)
     #: The numbers of members within the last `_COUNTED_S`, and when each was counted.
     _counts: deque[tuple[float, int]] = field(init=False, factory=deque)
@@ -165,14 +162,12 @@ class History:
         """Note that the servers were unavailable, and may have lost records."""
         self._waits_until = self.reactor.seconds() + SETTLING_S
         self._since_ms.clear()
-        self._run_ids.clear()
         self._before = max(self._before, self._members)
         self._set(None)
         self.look()
 
     def note_connection(self) -> None:
         """Note a new connection, which may lead to another server."""
-        self._run_ids.clear()
         self.look()
 
     def renew(self) -> None:
@@ -252,14 +247,11 @@ class History:
     async def _beat_on(self, node: RedisNode) -> _Beat:
         key = node.own_key(_KEY)
         seen, since_ms = self._seen.get(key), self._since_ms.get(key)
-        run_id = self._run_ids.get(key)
-        if run_id is None:
-            run_id = self._run_ids[key] = await self._read_run_id(node)
-        watched = self.is_known and not self._renews and run_id == self._last_run_ids.get(key)
+        watched = seen is not None and self.is_known and not self._renews
         command = BEAT.call(
             (key,),
             token_hex(8).encode(),
-            run_id,
+            b"%d" % (not self._without_info),
             b"" if seen is None else seen.history,
             b"%d" % (_BEYOND if self._renews else 0 if seen is None else seen.count),
             b"%d" % round(_UNWATCHED_S * 1000),
@@ -268,17 +260,19 @@ class History:
             b"%d" % (since_ms or 0),
             b"%d" % round(_LIVE_S * 1000),
             # A command that empties the server deletes the epochs as well.
-            seen.history if watched and seen is not None else token_hex(8).encode(),
+            seen.history if watched and seen is not None else b"",
+            b"" if seen is None else seen.run_id,
         )
         sent_at = self.reactor.seconds()
         (reply,) = await node.send((command,), Purpose.WRITE, _TIMEOUT_S)
         if isinstance(reply, ResponseError):
             raise RedisUnavailableError("refused", str(reply))
-        history, *numbers = reply
+        history, *numbers, run_id = reply
         count, at_ms, members, owing, back = map(int, numbers)
-        self._last_run_ids[key] = run_id
+        if run_id is None:
+            self._note_without_info()
         ahead_s = at_ms / 1000 - sent_at
-        beat = _Beat(bytes(history), count, at_ms, ahead_s, members, owing, back)
+        beat = _Beat(bytes(history), count, at_ms, ahead_s, members, owing, back, run_id or b"")
         if since_ms is None:
             # Beats before this one may be from before the interruption.
             beat = evolve(beat, back=0)
@@ -286,23 +280,12 @@ class History:
             self._since_ms.setdefault(key, beat.at_ms)
         return beat
 
-    async def _read_run_id(self, node: RedisNode) -> bytes:
-        """Return the run id of a server; empty if the user has no permission for INFO."""
-        if self._without_info:
-            return b""
-        try:
-            (info,) = await node.send((_INFO,), Purpose.READ, _TIMEOUT_S)
-        except RedisUnavailableError as error:
-            if error.reason != "noperm":
-                raise
-            self._without_info = True
-            self._log.warn(
-                "The Redis user may not use INFO (ACL: +info): the mirror may miss that Redis was"
-                " restarted or has failed over"
-            )
-            return b""
-        found = _RUN_ID.search(info) if isinstance(info, bytes) else None
-        return b"" if found is None else found[1]
+    def _note_without_info(self) -> None:
+        self._without_info = True
+        self._log.warn(
+            "The Redis user may not use INFO (ACL: +info): the mirror may miss that Redis was"
+            " restarted or has failed over"
+        )
 
     def _count(self, beats: Sequence[_Beat], *, renewed: bool) -> None:
         """Count the members, and decide whether other members have to be waited for."""

@@ -315,29 +315,39 @@ return 1
 """
 )
 
-#: KEYS: the history (see `loss_detection`). ARGV: a new history; the server's run id; the history
-#: that the caller has seen, and its number of beats; the life of a history in ms; the caller;
-#: whether it owes writes; a time in ms by this server's clock, or 0; how many ms a member counts
-#: after its beat; the history to store where there is none. Returns the history, its number of
-#: beats, the time in ms, the number of members, of other members that owe writes, and of members
-#: with a beat since that time.
+#: KEYS: the history (see `loss_detection`). ARGV: a new history; whether to read the server's run
+#: id; the history that the caller has seen, and its number of beats; the life of a history in ms;
+#: the caller; whether it owes writes; a time in ms by this server's clock, or 0; how many ms a
+#: member counts after its beat; the history to store where there is none, or nothing, and the run
+#: id of the server that may store it. Returns the history, its number of beats, the time in ms, the
+#: number of members, of other members that owe writes, and of members with a beat since that time,
+#: and the run id, or false without the permission for INFO.
+#:
+#: The script itself reads the run id: one that the caller sends may be that of a former primary.
 BEAT: Final = Script(
     b"""
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+local run, may_read = '', true
+if ARGV[2] == '1' then
+  local info = redis.pcall('INFO', 'server')
+  may_read = type(info) == 'string'
+  run = may_read and string.match(info, 'run_id:(%x+)') or ''
+end
 if redis.call('TYPE', KEYS[1]).ok ~= 'hash' then redis.call('DEL', KEYS[1]) end
 local known = redis.call('HMGET', KEYS[1], 'history', 'count', 'run')
 local history, count = known[1], tonumber(known[2] or 0)
 if not history then
   -- Others may have seen more beats than the caller, which is not a sign of an earlier copy then.
-  history, count = ARGV[10], tonumber(ARGV[4]) + 100000
-elseif not count or known[3] ~= ARGV[2]
+  history, count = ARGV[1], tonumber(ARGV[4]) + 100000
+  if ARGV[10] ~= '' and run == ARGV[11] then history = ARGV[10] end
+elseif not count or known[3] ~= run
   or (history == ARGV[3] and count < tonumber(ARGV[4])) then
   history, count = ARGV[1], 0
 end
 count = count + 1
 local me = 'member ' .. ARGV[6]
-redis.call('HSET', KEYS[1], 'history', history, 'count', count, 'run', ARGV[2],
+redis.call('HSET', KEYS[1], 'history', history, 'count', count, 'run', run,
   me, string.format('%.0f %s', now, ARGV[7]))
 redis.call('PEXPIRE', KEYS[1], ARGV[5])
 local members, owing, back = 0, 0, 0
@@ -354,6 +364,6 @@ for i = 1, #rows, 2 do
     end
   end
 end
-return {history, count, string.format('%.0f', now), members, owing, back}
+return {history, count, string.format('%.0f', now), members, owing, back, may_read and run}
 """
 )

@@ -148,6 +148,30 @@ class Histories(Mirrors):
         await until(lambda: self.one.redis.history != before)
         assert not await usable(self.one)
 
+    async def test_a_primary_that_is_replaced_during_a_beat_ends_permissions(self) -> None:
+        """The run id of the former primary is not that of the new one."""
+        replica = start_redis(self)
+        replica.send("REPLICAOF", *self.server.address)
+        await until(lambda: b"master_link_status:up" in replica.send("INFO", "replication"))
+        self.other.revoke(ALICE, ANOTHER)
+        await settled(self.other)
+        await self.other.close()
+        self.server.pause()
+        self.one.history.note_connection()
+        assert self.one.history.beating
+        replica.send("REPLICAOF", "NO", "ONE")
+        servers = self.one.redis.servers
+        node = node_at(replica.address)
+        node.open()
+        await node.settled()
+        former, servers.primary = servers.primary, node
+        before = self.one.redis.history
+        self.one.history.note_interruption()
+        self.server.resume()
+        await self.one.history.looked_up(SOON)
+        assert self.one.redis.history not in {None, before}
+        await former.close()
+
     async def test_garbage_begins_a_history(self) -> None:
         """With any value of the key."""
         (key,) = self.server.send("KEYS", "*:history")
