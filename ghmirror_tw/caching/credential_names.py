@@ -18,9 +18,9 @@ class CredentialNames:
     """Names credentials by a keyed hash, so that no credential is stored.
 
     A name is HMAC-SHA-256 with *secret* (plain SHA-256 without one), in 32 hex digits. Replicas
-    with the same secret and *origin* compute the same names. `Fields.memoised` identifies the
-    function by this object, so one object serves a whole process. *older* are the names by former
-    secrets, under which records are looked up, and no record is made.
+    with the same secret and *origin* compute the same names. This object is the function that
+    `Fields.memoised` memoises, so a process has only one. *older* are the names by former secrets:
+    records are looked up under them, and none is stored.
     """
 
     secret: bytes = field(default=b"", repr=False)
@@ -55,7 +55,7 @@ class CredentialNames:
         return tuple([names.token_of(fields) for names in self.older])
 
     def __call__(self, fields: Fields) -> tuple[str, str, str]:
-        """Return both names, and the App that the token names; `Fields.memoised` memoizes it."""
+        """Return the names of credential and token, and the App that the token names."""
         authorization = fields.get(b"authorization")
         name = self.name(authorization)
         token = b"" if authorization is None else token_in(authorization)

@@ -24,7 +24,7 @@ def refused_scope(request: Request, status: int) -> RefusedScope | None:
 
     A 401 refuses everything to a credential. Without a credential it refuses the key: GitHub
     requires a credential for that URL by now. A write that is refused shows nothing of its URL. The
-    response must not report a rate limit (see `limited_responses`).
+    response must not report a rate limit (see `limit_interpretation`).
     """
     if status == _UNAUTHORIZED and request.authorization is not None:
         return RefusedScope.EVERYTHING

@@ -2,11 +2,12 @@
 
 The first rung that has a validator is sent:
 
-1. the `Last-Modified` date of the grant alone, where options name the path (`by_date`), and if a
-   date is enough (`validating_date`);
-2. the entity-tag of the grant, and those computed for representations that others brought;
+1. the `Last-Modified` date of the grant alone, where `[cache] validate_by_date` names the path and
+   `validating_date` permits it;
+2. the entity-tag of the grant, and those computed for representations that others have received;
 3. the `Last-Modified` date of the grant;
-4. the entity-tags of the client, where the store has nothing (one only, while lists are off);
+4. the entity-tags of the client, where the store has nothing (only the first, while `Sharing` has
+   disabled lists of them);
 5. the entity-tag that an empty list would have.
 
 A 304 without an entity-tag does not show which of several validators it confirms. Then the request
@@ -54,7 +55,7 @@ class ConditionalRequest:
     stored: Mapping[str, Representation] = field(factory=dict)
 
     @property
-    def conditional(self) -> bool:
+    def has_validator(self) -> bool:
         """Whether there is a validator."""
         return bool(self.validators) or self.dated is not None
 
@@ -65,7 +66,7 @@ class ConditionalRequest:
         return confirmed_validator(self.validators, etag)
 
     def narrowed(self) -> ConditionalRequest:
-        """Return the next rung: the first of several validators alone, so that a 304 is clear."""
+        """Return the request after an unclear 304: the first of several validators, or none."""
         if len(self.validators) > 1:
             return evolve(self, validators=self.validators[:1])
         return UNCONDITIONAL

@@ -11,7 +11,7 @@ from urllib.parse import SplitResult, unquote, urlsplit
 from attrs import field, frozen
 
 from ghmirror_tw.config.value_kinds import ValueKind, secret
-from ghmirror_tw.http.tunnels import OutboundProxy
+from ghmirror_tw.http.outbound_proxy import OutboundProxy
 from ghmirror_tw.runtime.whole_numbers import whole_number
 
 Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network

@@ -2,10 +2,10 @@
 
 An entity-tag of GitHub's does not cover `Link`, and a 304 does not contain it (GitHub: pagination).
 
-Replicas share no proofs. A polled page needs a new proof each time, so it costs two requests, as
-through one replica. Only a walk whose pages go through different replicas would cost less:
-3 pages take 5 requests through eight replicas and 4 through one, 10 pages 14.5 and 11. Clients that
-hold their connections stay with one replica.
+Each replica has proofs of its own. A polled page needs a new proof each time in any case: it costs
+two requests. Shared proofs would make only walks cheaper whose pages are requested through several
+replicas. A walk of 3 pages takes 5 requests through eight replicas, and 4 through one; a walk of 10
+pages takes 14.5 and 11. Clients with persistent connections use one replica.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from ghmirror_tw.github.link_conditions import LinkConditions, next_page
 from ghmirror_tw.github.page_parameters import list_identity, page_number, page_size, with_page
 from ghmirror_tw.runtime.recent_cache import RecentCache
 
-#: How long a walk through the pages of a list uses a proof, in seconds, each page once.
+#: How old a proof may be, in seconds. A walk through a list uses it once for each page.
 WALK_S: Final = 10.0
 #: How long it is stored that a page, or numbered pages, do not exist, in seconds.
 _ABSENT_S: Final = 3600.0
@@ -40,7 +40,7 @@ class NoSuchPageError(Exception):
 
 #: Requests the page at a target; returns the number of its items, or None where the response does
 #: not show it. Raises `NoPagesError` and `NoSuchPageError`.
-RequestPage = Callable[[bytes], Awaitable[int | None]]
+CountItems = Callable[[bytes], Awaitable[int | None]]
 
 
 @frozen
@@ -57,7 +57,7 @@ class Walk:
     target: bytes
     since: float = 0.0
 
-    def at(self, target: bytes) -> Hashable:
+    def proof_name(self, target: bytes) -> Hashable:
         """Return the name of the proof of a page, for this generation of requests."""
         return (self.credential, _short(*self.fields), self.generation, _short(target))
 
@@ -78,21 +78,22 @@ def _short(*parts: bytes | None) -> Hashable:
 class LinkProofs:
     """Recent proofs for pages of lists.
 
-    All pages of one walk share a proof. A page that was sent since needs a new one.
+    All pages of one walk share a proof. It does not count for a page that the client has received
+    since.
     """
 
     now: Callable[[], float]
     #: By page: the number of its items, and when the request for it was sent (seconds).
     seen: RecentCache[Hashable, tuple[int, float]] = field(factory=lambda: RecentCache(_MOST))
     #: By page: when the client last received it.
-    sent_proofs: RecentCache[Hashable, float] = field(factory=lambda: RecentCache(_MOST))
+    last_sent: RecentCache[Hashable, float] = field(factory=lambda: RecentCache(_MOST))
     #: Until when a page, or a list with numbered pages, is known not to exist.
     absent: RecentCache[Hashable, float] = field(factory=lambda: RecentCache(_MOST))
-    #: By page: whether it came without items when a client followed a link to it; and whether any
-    #: page did.
+    #: By page: whether it had no items at the last request of a client for it.
     empty_pages: RecentCache[Hashable, bool] = field(factory=lambda: RecentCache(_MOST))
+    #: Whether any page had none.
     any_empty: bool = False
-    #: Until when it is known that GitHub sends a link to a page although that is empty.
+    #: By empty page: until when GitHub is known to send a link to it all the same.
     _linked: RecentCache[Hashable, float] = field(factory=lambda: RecentCache(_MOST))
 
     def lacks_numbered_pages(self, walk: Walk) -> bool:
@@ -101,9 +102,9 @@ class LinkProofs:
 
     def note_sent(self, walk: Walk) -> None:
         """Note that a page was sent to the client: earlier proofs are not used for it again."""
-        self.sent_proofs.put(walk.at(walk.target), self.now())
+        self.last_sent.put(walk.proof_name(walk.target), self.now())
 
-    # A next page that is gone: the client's own request for it shows that, at no further cost.
+    # Whether the next page is empty: the client's own request for it shows that at no further cost.
 
     def note_items(self, walk: Walk, items: int) -> None:
         """Note how many items GitHub has on the page of *walk*, by the client's own request."""
@@ -128,9 +129,7 @@ class LinkProofs:
             self.empty_pages.put(name, False)
             self._linked.put(name, self.now() + _ABSENT_S)
 
-    async def prove(
-        self, walk: Walk, conditions: LinkConditions, request: RequestPage
-    ) -> bool | None:
+    async def prove(self, walk: Walk, conditions: LinkConditions, count: CountItems) -> bool | None:
         """Return whether *conditions* hold for the list of *walk*; None where no response shows it.
 
         The page of the walk itself is validated by the caller, and not requested here.
@@ -138,11 +137,11 @@ class LinkProofs:
         if conditions.unprovable:
             return False
         if conditions.linked_page is not None:
-            return await self._has_items(walk, conditions.linked_page, request)
+            return await self._has_items(walk, conditions.linked_page, count)
         following = conditions.next_page
         try:
             if conditions.last_page is not None:
-                items = await self._items(walk, conditions.last_page, request)
+                items = await self._items(walk, conditions.last_page, count)
                 if not items:
                     return None if items is None else False
                 if items < page_size(conditions.last_page):
@@ -151,37 +150,37 @@ class LinkProofs:
                     conditions.last_page, (page_number(conditions.last_page) or 1) + 1
                 )
             assert following is not None
-            items = await self._items(walk, following, request)
+            items = await self._items(walk, following, count)
         except NoPagesError:
             self._note_absent(walk, list_identity(walk.target))
             return False
         return None if items is None else items == 0
 
-    async def _has_items(self, walk: Walk, page: bytes, request: RequestPage) -> bool | None:
+    async def _has_items(self, walk: Walk, page: bytes, count: CountItems) -> bool | None:
         try:
-            items = await self._items(walk, page, request)
+            items = await self._items(walk, page, count)
         except NoPagesError:
             # For a cursor, this proves nothing about pages with numbers.
             return False
         return None if items is None else items > 0
 
-    async def _items(self, walk: Walk, page: bytes, request: RequestPage) -> int | None:
+    async def _items(self, walk: Walk, page: bytes, count: CountItems) -> int | None:
         """Return the number of items of a page: by a recent proof, or by a request."""
         if self._is_absent(walk, page):
             return 0
-        sent_at, seen = self.now(), self.seen.get(walk.at(page))
+        sent_at, seen = self.now(), self.seen.get(walk.proof_name(page))
         if seen is not None:
             items, proved_at = seen
-            page_sent_at = self.sent_proofs.get(walk.at(walk.target)) or 0.0
+            page_sent_at = self.last_sent.get(walk.proof_name(walk.target)) or 0.0
             if max(walk.since, page_sent_at, sent_at - WALK_S) < proved_at:
                 return items
         try:
-            found = await request(page)
+            found = await count(page)
         except NoSuchPageError:
             self._note_absent(walk, page)
             return 0
         if found is not None:
-            self.seen.put(walk.at(page), (found, sent_at))
+            self.seen.put(walk.proof_name(page), (found, sent_at))
         return found
 
     def _is_absent(self, walk: Walk, target: bytes) -> bool:

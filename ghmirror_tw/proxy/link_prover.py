@@ -80,7 +80,7 @@ class LinkProver:
     def prepare(
         self, lookup: Lookup, known: Known, conditional: ConditionalRequest, now: float
     ) -> tuple[ConditionalRequest, Deferred[bool | None] | None]:
-        """Return the conditional request that is of use, and the proof that has begun beside it.
+        """Return the conditional request to send, and the proof that has begun beside it.
 
         Where the likely 304 could not be used, since its link could not be proved, the request is
         sent without validators at once, rather than twice.
@@ -93,7 +93,7 @@ class LinkProver:
         # While it is not known whether a rate limit has ended, only one request may be the probe.
         if self.limits.has_any(lookup.requester.token, lookup.scopes):
             return conditional, None
-        # The proof may be older than the main request, which may have to wait for a connection.
+        # The flight is as old as the proof; the main request may have to wait for a connection.
         lookup.flight.note_sent(now)
         return conditional, Deferred.fromCoroutine(self.prove(lookup, known, own))
 
@@ -103,7 +103,7 @@ class LinkProver:
         """Return what must be proved if the grant's own validator is confirmed."""
         grant = known.grant
         stored = conditional.stored.get(grant.digest) if grant is not None else None
-        if grant is None or stored is None or not conditional.conditional:
+        if grant is None or stored is None or not conditional.has_validator:
             return NO_CONDITIONS
         return self.conditions(lookup, known, stored, grant.link, ValidatorKind.OWN)
 

@@ -169,7 +169,7 @@ class Revalidation:
     ) -> tuple[Response | None, ConditionalRequest]:
         """Return the stored response that a 304 confirms, or the next conditional request."""
         conditional, lookup, known = exchange.conditional, exchange.lookup, exchange.known
-        if not conditional.conditional:
+        if not conditional.has_validator:
             raise UpstreamError("broken-answer", "304 to an unconditional request")
         fields = forwarded_response_fields(exchange.response.fields)
         etag = fields.get(b"etag")

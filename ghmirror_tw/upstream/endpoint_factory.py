@@ -12,7 +12,7 @@ from twisted.web.client import URI
 from twisted.web.iweb import IAgentEndpointFactory
 from zope.interface import implementer
 
-from ghmirror_tw.http.tunnels import OutboundProxy
+from ghmirror_tw.http.outbound_proxy import OutboundProxy
 from ghmirror_tw.runtime.verified_tls import VerifiedTLS
 from ghmirror_tw.upstream.proxy_tunnel import TunnelEndpoint
 

@@ -20,9 +20,9 @@ from zope.interface import implementer
 
 from ghmirror_tw.github.origin import Origin
 from ghmirror_tw.http.fields import Fields, serialised
+from ghmirror_tw.http.outbound_proxy import OutboundProxy
 from ghmirror_tw.http.request import Request
 from ghmirror_tw.http.targets import is_upload
-from ghmirror_tw.http.tunnels import OutboundProxy
 from ghmirror_tw.upstream.connection_pool import ConnectionPool
 from ghmirror_tw.upstream.endpoint_factory import EndpointFactory
 from ghmirror_tw.upstream.timed_request import Cancellable, TimedRequest

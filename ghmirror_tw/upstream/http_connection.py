@@ -277,7 +277,7 @@ class HTTPConnection(protocol.Protocol):
             self._fail(RequestTransmissionFailed([reason]))
             self._stop_upload()
         elif response is not None:
-            # The content broke off in the bytes that its head was received with, or later.
+            # The content broke off. The response is delivered now, unless it was before.
             self._deliver(response)
         else:
             self._fail(self._response_error(reason))

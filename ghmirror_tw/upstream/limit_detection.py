@@ -7,7 +7,7 @@ from typing import Final
 
 from attrs import evolve
 
-from ghmirror_tw.github.limited_responses import interpretation_of
+from ghmirror_tw.github.limit_interpretation import interpretation_of
 from ghmirror_tw.http.content_codings import ContentTooLargeError, UndecodableError, decoded
 from ghmirror_tw.http.request import Request
 from ghmirror_tw.upstream.in_memory_content import InMemoryContent

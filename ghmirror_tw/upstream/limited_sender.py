@@ -22,7 +22,7 @@ from ghmirror_tw.caching.acceptance_evidence import response_shows_acceptance
 from ghmirror_tw.caching.decision import AVAILABLE, UpstreamState
 from ghmirror_tw.caching.key import CacheKey
 from ghmirror_tw.caching.timeout_backoff import TimeoutBackoffs
-from ghmirror_tw.github.limited_responses import MAY_BE_LIMITED
+from ghmirror_tw.github.limit_interpretation import MAY_BE_LIMITED
 from ghmirror_tw.github.media_types import is_as_accepted
 from ghmirror_tw.github.path_labels import operation_of
 from ghmirror_tw.github.rate_limit_resources import is_quota_request, scopes_of_read

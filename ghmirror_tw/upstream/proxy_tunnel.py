@@ -14,7 +14,7 @@ from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from ghmirror_tw.http.tunnels import OutboundProxy, TunnelError
+from ghmirror_tw.http.outbound_proxy import OutboundProxy, TunnelError
 from ghmirror_tw.runtime.deferreds import fail_after
 from ghmirror_tw.upstream.connection_error_texts import ProxyError, connection_error_text
 

@@ -59,7 +59,7 @@ class OutgoingRequest:
     *deadline*: until when its response must have begun, in seconds since the epoch. *writes*: the
     request may change later responses of GitHub. *sending* is called with the time just before the
     request is sent. *permit_holder* may hold the permit that it needs. *within_s*: the longest time
-    from then to the response. *is_contended* returns whether another request waits for its end.
+    from sending to the response. *is_contended* returns whether another request waits for its end.
     """
 
     request: Request

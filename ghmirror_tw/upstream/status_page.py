@@ -17,10 +17,10 @@ from twisted.python.failure import Failure
 from twisted.web.client import Agent, ContentDecoderAgent, GzipDecoder, HTTPConnectionPool
 from twisted.web.http_headers import Headers
 
-from ghmirror_tw.github.limited_responses import retry_after
+from ghmirror_tw.github.limit_interpretation import retry_after
 from ghmirror_tw.http.entity_tags import without_invalid_etag
 from ghmirror_tw.http.fields import Fields
-from ghmirror_tw.http.tunnels import OutboundProxy
+from ghmirror_tw.http.outbound_proxy import OutboundProxy
 from ghmirror_tw.runtime.deferreds import fail_after
 from ghmirror_tw.runtime.twisted_headers import lines_of
 from ghmirror_tw.upstream.connection_error_texts import connection_error_text

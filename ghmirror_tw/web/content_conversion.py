@@ -19,7 +19,7 @@ class ContentStream(Protocol):
     """Rewrites content in pieces."""
 
     def feed(self, chunk: bytes) -> bytes:
-        """Return the rewritten content that is complete once *chunk* is received."""
+        """Add *chunk*; return what can be rewritten by now. Later calls return the rest."""
 
     def close(self) -> bytes:
         """Return the rest, at the end of the content."""

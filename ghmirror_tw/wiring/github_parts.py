@@ -11,7 +11,7 @@ from twisted.logger import Logger
 from ghmirror_tw.config.address_kinds import proxy_at
 from ghmirror_tw.config.option import ConfigError
 from ghmirror_tw.config.settings import GitHub
-from ghmirror_tw.http.tunnels import OutboundProxy
+from ghmirror_tw.http.outbound_proxy import OutboundProxy
 from ghmirror_tw.store.permit_lease_interface import IFleetSemaphores
 from ghmirror_tw.telemetry.metrics import Metrics
 from ghmirror_tw.upstream.connection_error_texts import ProxyError

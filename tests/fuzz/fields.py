@@ -34,7 +34,7 @@ from ghmirror_tw.github import (
     entity_tag_rule,
     graphql,
     json_indenting,
-    limited_responses,
+    limit_interpretation,
     link_conditions,
     media_types,
     operation_paging,
@@ -315,14 +315,16 @@ def limited(raw: bytes) -> None:
     """
     head, _, content = raw.partition(b"\n\n")
     fields = fields_of(head)
-    pause_s = limited_responses.retry_after(fields, _NOW)
+    pause_s = limit_interpretation.retry_after(fields, _NOW)
     assert pause_s is None or 1.0 <= pause_s <= reported_limit.LONGEST_S
     for method, target in ((b"GET", b"/repos/o/r"), (b"POST", b"/graphql")):
         request = Request(method, target, Fields())
         resource = rate_limit_resources.resource_of(request, fields)
         assert re.fullmatch(r"[a-z0-9_]{1,64}", resource)
         for status in (200, 403, 429):
-            meaning = limited_responses.interpretation_of(request, status, fields, content, _NOW, 3)
+            meaning = limit_interpretation.interpretation_of(
+                request, status, fields, content, _NOW, 3
+            )
             limit = meaning.limit
             assert meaning.refuses or limit is not None or status == 200
             if limit is None:

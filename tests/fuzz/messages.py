@@ -14,8 +14,8 @@ from twisted.web.http_headers import Headers
 
 from ghmirror_tw.caching.forwarded_fields import canonical_request_fields, forwarded_request_fields
 from ghmirror_tw.http.fields import Fields, serialised
+from ghmirror_tw.http.outbound_proxy import OutboundProxy, TunnelError
 from ghmirror_tw.http.response_parser import MalformedResponseError, ResponseHead, ResponseParser
-from ghmirror_tw.http.tunnels import OutboundProxy, TunnelError
 from ghmirror_tw.upstream.http_connection import HTTPConnection
 from ghmirror_tw.web.client_connections import MirrorSite
 from ghmirror_tw.web.mirror_channel import MirrorChannel

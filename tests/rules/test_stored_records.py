@@ -111,7 +111,7 @@ class Memory(TestCase):
             await home.send("POST", "/graphql", token=token, body=b'{"query":"mutation{x}"}')
             mirror, store = home.parts.mirror, home.parts.store
             kept: list[Any] = [list(store.records.records.items()), list(store.unstorable)]
-            kept += [mirror.proofs.seen, mirror.proofs.sent_proofs, mirror.proofs.absent]
+            kept += [mirror.proofs.seen, mirror.proofs.last_sent, mirror.proofs.absent]
             kept += [mirror.users.records, mirror.epochs.generations, mirror.sharing]
             found = pickle.dumps(kept)
             assert token.encode() not in found

@@ -89,7 +89,7 @@ def test_a_date_is_sent_where_there_is_no_entity_tag() -> None:
     """RFC 9110, section 13.1.3."""
     conditional = rung(REQUEST, GET, DATED, stored=STORED)
     assert conditional.dated == DATED.grant
-    assert conditional.conditional
+    assert conditional.has_validator
     assert conditional.confirmed(None) == Validator(b"", ValidatorKind.DATED, "own")
     request = conditional.as_sent(WITH_TAGS)
     assert request.fields.get(b"if-none-match") is None
@@ -187,7 +187,7 @@ def test_an_unclear_304_narrows() -> None:
     assert one.stored is STORED
     assert one.confirmed(None) == OWN
     assert one.narrowed() == UNCONDITIONAL
-    assert not UNCONDITIONAL.conditional
+    assert not UNCONDITIONAL.has_validator
 
 
 def test_preconditions_replace_the_clients() -> None:

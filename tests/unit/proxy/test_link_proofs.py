@@ -15,7 +15,7 @@ WALK: Final = Walk("alice", (b"text/a", None, b"b"), 1, b"/list?page=1")
 
 def names(walk: Walk) -> set[object]:
     """Return the names of the page of a walk."""
-    return {walk.at(walk.target), walk.page_name(walk.target)}
+    return {walk.proof_name(walk.target), walk.page_name(walk.target)}
 
 
 def test_names_are_short() -> None:
@@ -26,7 +26,7 @@ def test_names_are_short() -> None:
         proofs.any_empty = True
         proofs.note_items(walk, 0)
         assert proofs.empty_pages.get(walk.page_name(walk.target)) is True
-        assert proofs.sent_proofs.get(walk.at(walk.target)) == 1.0
+        assert proofs.last_sent.get(walk.proof_name(walk.target)) == 1.0
         assert all(len(pickle.dumps(name)) < 300 for name in names(walk))
 
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ghmirror_tw.github.limited_responses import Interpretation, interpretation_of
+from ghmirror_tw.github.limit_interpretation import Interpretation, interpretation_of
 from ghmirror_tw.github.reported_limit import (
     CONTENT_CREATION,
     EVERYTHING,

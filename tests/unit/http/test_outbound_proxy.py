@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ghmirror_tw.http.tunnels import MOST_RESPONSE_BYTES, OutboundProxy, TunnelError
+from ghmirror_tw.http.outbound_proxy import MOST_RESPONSE_BYTES, OutboundProxy, TunnelError
 
 PROXY = OutboundProxy("proxy.test", 3128, "user", "hunter2")
 

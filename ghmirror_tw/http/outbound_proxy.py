@@ -1,4 +1,4 @@
-"""The CONNECT method: a tunnel through an outbound proxy (RFC 9110, section 9.3.6)."""
+"""An outbound proxy, and the tunnel that it opens by CONNECT (RFC 9110, section 9.3.6)."""
 
 from __future__ import annotations
 
