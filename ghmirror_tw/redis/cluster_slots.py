@@ -27,17 +27,6 @@ def slot_of_tag(tag: bytes) -> int:
     return crc_hqx(tag, 0) % SLOTS
 
 
-def slot_of_key(key: bytes) -> int:
-    """Return the hash slot of *key*.
-
-    The text between its first ``{`` and the first ``}`` after that is its hash tag, unless it is
-    empty. A key without a hash tag is hashed as a whole.
-    """
-    _, opened, rest = key.partition(b"{")
-    tag, closed, _ = rest.partition(b"}")
-    return slot_of_tag(tag if opened and closed and tag else key)
-
-
 @define
 class SlotMap:
     """The primary of each slot, where it is known."""

@@ -229,11 +229,6 @@ class Wait(Generic[R]):
         if event is not None and not event.called:
             event.callback(None)
 
-    @property
-    def has_ended(self) -> bool:
-        """Whether the Deferred has fired, with a value or a failure."""
-        return bool(self._outcome)
-
     async def within(self, call_late: CallLate) -> bool:
         """Return whether the Deferred has fired before *call_late* calls."""
         if not self._outcome:

@@ -253,10 +253,6 @@ class FailoverStore:
         self.memory.mark_unstorable(key)
         self.writes.mark_unstorable(key)
 
-    async def flushed(self) -> None:
-        """Wait until Redis has all writes, also those in the queue."""
-        await self.writes.flushed()
-
     # Locks.
 
     def try_acquire(

@@ -142,13 +142,6 @@ class RemoteWrites:
         """Wait until writes in flight are done or queued: those of *subject*, or all."""
         await (self._in_flight.all_done() if subject is None else self._in_flight.done(subject))
 
-    async def flushed(self) -> None:
-        """Wait until all writes are done, also those in the queue."""
-        while self.in_flight or self.queue:
-            await self.done()
-            await self.queue.flushed()
-        await self.queue.flushed()
-
     # Single writes.
 
     def send(self, subject: str, write: Write) -> None:

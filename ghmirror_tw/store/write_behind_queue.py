@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Hashable
 from enum import Enum
-from math import inf
 from typing import Any, Final
 
 from attrs import define, field, frozen
@@ -108,10 +107,10 @@ class WriteBehind:
     #: The names in the batch that is being written now, and whether some of it are durable.
     _in_flight: frozenset[Hashable] = field(init=False, default=frozenset())
     _durable_in_flight: bool = field(init=False, default=False)
-    _flushing: bool = field(init=False, default=False)
+    #: Whether a batch is being written now.
+    is_flushing: bool = field(init=False, default=False)
     _timer: IDelayedCall | None = field(init=False, default=None)
     _durable_waiters: list[Deferred[None]] = field(init=False, factory=list)
-    _waiters: list[Deferred[None]] = field(init=False, factory=list)
     _log: Logger = field(factory=lambda: Logger(namespace="ghmirror.store"))
 
     def __attrs_post_init__(self) -> None:
@@ -150,12 +149,6 @@ class WriteBehind:
             return succeed(None)
         return add_waiter(self.reactor, self._durable_waiters, timeout_s)
 
-    def flushed(self, timeout_s: float = inf) -> Deferred[None]:
-        """Fire when the queue is empty and all of it is written, or when *timeout_s* has passed."""
-        if not self and not self._flushing:
-            return succeed(None)
-        return add_waiter(self.reactor, self._waiters, timeout_s)
-
     def enqueue(self, write: Write) -> None:
         """Queue a write, in place of an earlier one of its kind and name."""
         lane = self._lanes[write.kind]
@@ -167,7 +160,7 @@ class WriteBehind:
                 self.lost(dropped)
 
     def _schedule(self) -> None:
-        if self._timer is None and not self._flushing:
+        if self._timer is None and not self.is_flushing:
             pause_s = PAUSE_S * (1.0 + self.chance())
             self._timer = self.reactor.callLater(pause_s, self._flush)
 
@@ -176,7 +169,7 @@ class WriteBehind:
         if not self.possible():
             self._schedule()
             return
-        self._flushing = True
+        self.is_flushing = True
         Deferred.fromCoroutine(self._write_batch()).addBoth(self._written)
 
     async def _write_batch(self) -> None:
@@ -202,7 +195,7 @@ class WriteBehind:
         await gatherResults([Deferred.fromCoroutine(one(write)) for write in batch])
 
     def _written(self, _: object) -> None:
-        self._flushing = self._durable_in_flight = False
+        self.is_flushing = self._durable_in_flight = False
         self._in_flight = frozenset()
         if not self._queues_durable:
             wake(self._durable_waiters)
@@ -210,7 +203,6 @@ class WriteBehind:
             self._schedule()
         else:
             self.emptied()
-            wake(self._waiters)
 
     def close(self) -> None:
         """Drop all writes."""
@@ -219,4 +211,3 @@ class WriteBehind:
             timer.cancel()
         self._lanes = {kind: _Lane(kind) for kind in WriteKind}
         wake(self._durable_waiters)
-        wake(self._waiters)

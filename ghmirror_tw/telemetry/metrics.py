@@ -118,10 +118,10 @@ class Metrics:
         """Count how late a timer was called."""
         self._named["reactor_lag_seconds"].observe(seconds)
 
-    def spent(self, user: str | None, n: int = 1) -> None:
-        """Count *n* requests that GitHub charged to *user*."""
-        self.spent_in_all += n
-        self._users.get(self.now(), user or "unknown").series[0].inc(n)
+    def spent(self, user: str | None) -> None:
+        """Count a request that GitHub charged to *user*."""
+        self.spent_in_all += 1
+        self._users.get(self.now(), user or "unknown").series[0].inc()
 
     def charged(self, user: str | None) -> None:
         """Count a 304 that GitHub charged to *user*."""
@@ -137,10 +137,10 @@ class Metrics:
         self.cost_unknown_in_all += 1
         self._named["quota_unknown"].inc()
 
-    def saved(self, user: str | None, n: int = 1) -> None:
-        """Count *n* requests of *user* that GitHub did not charge."""
-        self.saved_in_all += n
-        self._users.get(self.now(), user or "unknown").series[1].inc(n)
+    def saved(self, user: str | None) -> None:
+        """Count a request of *user* that GitHub did not charge."""
+        self.saved_in_all += 1
+        self._users.get(self.now(), user or "unknown").series[1].inc()
 
     def quota(
         self, user: str | None, resource: str, remaining: int, limit: int | None, reset: int

@@ -109,11 +109,6 @@ class RateLimiter:
         """How many requests of unaccepted credentials are at GitHub."""
         return sum(queue.in_flight.used for queue in self.queues.unaccepted.values())
 
-    def waiting_of(self, name: str) -> int:
-        """Return how many requests wait: of a credential, or of `CHECKS` or `UNACCEPTED`."""
-        queue = self.queues.unaccepted.get(name) or self.queues.accepted.get(name)
-        return 0 if queue is None else queue.length
-
     # From GitHub's responses.
 
     def is_shared(self, credential: str) -> bool:

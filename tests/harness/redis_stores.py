@@ -53,7 +53,8 @@ async def settled(*stores: FailoverStore) -> None:
 
 async def written(store: FailoverStore) -> None:
     """Return when all that was stated is in Redis, and nothing is owed to it any more."""
-    await store.flushed()
+    writes, queue = store.writes, store.writes.queue
+    await until(lambda: not (writes.in_flight or queue or queue.is_flushing))
 
 
 async def at_rest(*nodes: RedisNode) -> None:

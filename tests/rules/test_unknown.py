@@ -248,8 +248,8 @@ class Slots(TestCase):
         barrier = self.github.hold("/rate_limit")
         responses = self.made_up(120)
         await barrier.arrived(50)
-        limiter = self.home.parts.limiter
-        await until(lambda: limiter.waiting_of(CHECKS) == 70)
+        queues = self.home.parts.limiter.queues.unaccepted
+        await until(lambda: queues[CHECKS].length == 70)
         assert barrier.waiting == 50
         assert (await self.home.get("/things/1", token="alice-1")).status == 200
         assert (await self.home.get("/things/1")).status == 200
@@ -264,8 +264,8 @@ class Slots(TestCase):
         barrier = self.github.hold("/things/2")
         responses = self.made_up(30, shape=JWT, target="/things/2")
         await barrier.arrived(10)
-        limiter = self.home.parts.limiter
-        await until(lambda: limiter.waiting_of(UNACCEPTED) == 20)
+        queues = self.home.parts.limiter.queues.unaccepted
+        await until(lambda: queues[UNACCEPTED].length == 20)
         assert barrier.waiting == 10
         assert (await self.home.get("/things/1", token="alice-1")).status == 200
         assert (await self.home.get("/things/1", token="bob-1")).status == 200
@@ -300,8 +300,8 @@ class Slots(TestCase):
         barrier = self.github.hold("/rate_limit")
         responses = self.made_up(60)
         await barrier.arrived(50)
-        limiter = self.home.parts.limiter
-        await until(lambda: limiter.waiting_of(CHECKS) == 5)
+        queues = self.home.parts.limiter.queues.unaccepted
+        await until(lambda: queues[CHECKS].length == 5)
         got = await self.home.get("/things/1", token="bob-1")
         assert (got.status, got.field("retry-after")) == (503, "1")
         assert b"not accepted yet" in got.content

@@ -15,7 +15,6 @@ from ghmirror_tw.redis.cluster_slots import (
     SlotMap,
     read_redirection,
     read_slots,
-    slot_of_key,
     slot_of_tag,
 )
 from ghmirror_tw.redis.server_endpoint import Address
@@ -36,18 +35,11 @@ addresses = st.builds(Address, hosts, ports)
         (b"foo", 12_182),
         (b"bar", 5_061),
         (b"", 0),
-        (b"{user1000}.following", slot_of_tag(b"user1000")),
-        (b"{user1000}.followers", slot_of_tag(b"user1000")),
-        (b"foo{}{bar}", slot_of_tag(b"foo{}{bar}")),
-        (b"foo{{bar}}zap", slot_of_tag(b"{bar")),
-        (b"foo{bar}{zap}", slot_of_tag(b"bar")),
-        (b"foo{bar", slot_of_tag(b"foo{bar")),
-        (b"foo}bar{", slot_of_tag(b"foo}bar{")),
     ],
 )
 def test_known_slots(key: bytes, slot: int) -> None:
-    """Keys have the slots of the Redis Cluster specification."""
-    assert slot_of_key(key) == slot
+    """Tags have the slots of the Redis Cluster specification."""
+    assert slot_of_tag(key) == slot
 
 
 @given(st.binary())
@@ -59,16 +51,6 @@ def test_slots_are_crc16(key: bytes) -> None:
         for _ in range(8):
             crc = (crc << 1 ^ (0x1021 if crc & 0x8000 else 0)) & 0xFFFF
     assert slot_of_tag(key) == crc % SLOTS == crc_hqx(key, 0) % SLOTS
-
-
-@given(
-    st.binary().filter(lambda before: b"{" not in before),
-    st.binary(min_size=1).filter(lambda tag: b"}" not in tag),
-    st.binary(),
-)
-def test_a_tag_alone_decides(before: bytes, tag: bytes, after: bytes) -> None:
-    """The text around a hash tag does not matter."""
-    assert slot_of_key(before + b"{" + tag + b"}" + after) == slot_of_tag(tag)
 
 
 def node(host: Any, port: Any = 6379, about: Any = ()) -> list[Any]:

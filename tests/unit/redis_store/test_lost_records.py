@@ -16,7 +16,7 @@ from ghmirror_tw.store.record_kinds import GRANT
 from ghmirror_tw.store.store_interface import Deadline
 from tests.harness.home import reactor, until
 from tests.harness.redis_servers import start_redis
-from tests.harness.redis_stores import node_at, open_store, settled
+from tests.harness.redis_stores import node_at, open_store, settled, written
 from tests.unit.store.store_contract import (
     ALICE,
     ANOTHER,
@@ -58,7 +58,7 @@ class Lost(TestCase):
         return await store.look_up(KEY, ALICE, Deadline(SOON), current=True)
 
     async def paid(self) -> None:
-        await self.other.flushed()
+        await written(self.other)
 
     async def test_a_lost_grant_permits_nothing(self) -> None:
         """A refusal of another mirror may be lost with it."""

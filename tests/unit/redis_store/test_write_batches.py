@@ -17,7 +17,7 @@ from ghmirror_tw.store.store_interface import Deadline
 from tests.harness.home import reactor
 from tests.harness.redis_servers import start_redis
 from tests.harness.redis_sets import open_cluster
-from tests.harness.redis_stores import node_at, open_store, settled
+from tests.harness.redis_stores import node_at, open_store, settled, written
 from tests.unit.redis.test_cluster import working
 from tests.unit.store.store_contract import ALICE, BOB, HELD, KEY, entry, grant
 
@@ -110,7 +110,7 @@ class SingleConnection(TestCase):
         self.node.pool.connections[0].abort("this is a test")
         await settled(self.store)
         assert len(self.store.writes.queue) == len(KEYS)
-        await self.store.flushed()
+        await written(self.store)
         assert await self.granted(KEYS[-1]) == grant(2.0)
 
     async def test_closing_the_store_writes_them(self) -> None:
@@ -145,7 +145,7 @@ class SingleConnection(TestCase):
         assert self.store.available
         for key in KEYS:
             assert await self.granted(key) == grant(2.0)
-        await self.store.flushed()
+        await written(self.store)
         assert await self.granted(KEY) == grant(2.0)
 
 

@@ -74,24 +74,22 @@ class Queue(SynchronousTestCase):
         assert not self.queue
         assert self.clock.getDelayedCalls() == []
 
-    def test_flushed_fires_when_the_queue_is_written(self) -> None:
+    def test_durable_flushed_fires_when_they_are_written(self) -> None:
         """It fires at once where there is nothing to write, and not while a batch is in flight."""
-        self.successResultOf(self.queue.flushed())
+        self.successResultOf(self.queue.durable_flushed(60.0))
         reply: Deferred[None] = Deferred()
 
         async def write() -> None:
             await reply
 
         self.enqueue("a", kind=WriteKind.EPOCH, write=write)
-        flushed, durable = self.queue.flushed(), self.queue.durable_flushed(60.0)
+        flushed = self.queue.durable_flushed(60.0)
         self.clock.advance(PAUSE_S)
         assert "a" in self.queue
         assert not self.queue
         self.assertNoResult(flushed)
-        self.assertNoResult(durable)
         reply.callback(None)
         self.successResultOf(flushed)
-        self.successResultOf(durable)
 
     def test_writes_are_spread(self) -> None:
         """A hundred are written at a time, with pauses, so that a fleet does not write at once."""

@@ -203,8 +203,10 @@ def test_series_of_a_histogram_are_bounded(metrics: Metrics) -> None:
 def test_quota_is_counted_by_user(metrics: Metrics) -> None:
     """An unknown user is `unknown`."""
     metrics.spent("octocat")
-    metrics.saved("octocat", 3)
-    metrics.spent(None, 2)
+    for _ in range(3):
+        metrics.saved("octocat")
+    for _ in range(2):
+        metrics.spent(None)
     metrics.quota(None, "search", 29, 30, 60)
     assert value(metrics, "ghmirror_quota_spent_total", user="octocat") == 1.0
     assert value(metrics, "ghmirror_quota_saved_total", user="octocat") == 3.0
@@ -232,7 +234,8 @@ def test_least_recently_used_series_are_removed_first(metrics: Metrics) -> None:
 
 def test_series_of_idle_users_expire(metrics: Metrics, clock: Clock) -> None:
     """After an hour; a returning user starts at nothing."""
-    metrics.spent("idle", 5)
+    for _ in range(5):
+        metrics.spent("idle")
     metrics.quota("idle", "core", 1, 5000, 0)
     clock.advance(1.0)
     metrics.spent("busy")
