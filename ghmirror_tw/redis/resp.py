@@ -80,10 +80,10 @@ class ReplyParser:
     #: The rest of a bulk string that is dropped, in bytes.
     _dropping: int = field(init=False, default=0)
     #: The beginning of an incomplete element, and its least length.
-    _pieces: list[bytes] = field(init=False, factory=list)
+    pieces: list[bytes] = field(init=False, factory=list)
     _buffered: int = field(init=False, default=0)
     _needed: int = field(init=False, default=0)
-    _data: bytes = field(init=False, default=b"")
+    data: bytes = field(init=False, default=b"")
     _position: int = field(init=False, default=0)
 
     def __attrs_post_init__(self) -> None:
@@ -97,15 +97,15 @@ class ReplyParser:
             if self._dropping:
                 return False
             data = _NULL_BULK + data[dropped:]
-        if not self._pieces:
-            self._data = data
+        if not self.pieces:
+            self.data = data
         else:
-            self._pieces.append(data)
+            self.pieces.append(data)
             self._buffered += len(data)
             if self._buffered < self._needed:
                 return False
-            self._data = b"".join(self._pieces)
-            self._pieces.clear()
+            self.data = b"".join(self.pieces)
+            self.pieces.clear()
         self._position = 0
         return True
 
@@ -114,7 +114,7 @@ class ReplyParser:
 
         Raises ValueError for bytes that are not RESP2.
         """
-        data, position = self._data, self._position
+        data, position = self.data, self._position
         while position < len(data):
             end = data.find(b"\r\n", position, position + _MAX_LINE + 2)
             if end < 0:
@@ -144,7 +144,7 @@ class ReplyParser:
             if reply is not None:
                 self._position = position
                 return reply
-        self._data, self._position = b"", 0
+        self.data, self._position = b"", 0
         return None
 
     def _begin_array(self, length: int, start: int) -> list[Any] | object | None:
@@ -166,7 +166,7 @@ class ReplyParser:
 
     def _is_all_null(self, length: int, start: int) -> bool:
         """Return whether an array consists of null elements, and all of them are here."""
-        return length <= _FEW and self._data.startswith(_NULLS[: length * _NULL_LENGTH], start)
+        return length <= _FEW and self.data.startswith(_NULLS[: length * _NULL_LENGTH], start)
 
     def _buffer_line(self, line: bytes) -> None:
         if len(line) > _MAX_LINE:
@@ -174,9 +174,9 @@ class ReplyParser:
         self._buffer(line, 0)
 
     def _buffer(self, rest: bytes, needed: int) -> None:
-        self._pieces.append(rest)
+        self.pieces.append(rest)
         self._buffered, self._needed = len(rest), needed
-        self._data, self._position = b"", 0
+        self.data, self._position = b"", 0
 
     def _is_incomplete(self, length: int, start: int, end: int) -> bool:
         """Buffer an incomplete bulk string or drop a large one; return whether bytes are missing.
@@ -184,14 +184,14 @@ class ReplyParser:
         *start* and *end* are those of the element.
         """
         if length <= self._bytes_left:
-            self._buffer(self._data[start:], end - start)
+            self._buffer(self.data[start:], end - start)
             return True
         self.dropped(length)
-        missing = end - len(self._data)
+        missing = end - len(self.data)
         if missing <= 0:
             return False
         self._dropping = missing
-        self._data, self._position = b"", 0
+        self.data, self._position = b"", 0
         return True
 
     def _add_element(self, value: Any) -> tuple[Any] | None:
@@ -231,7 +231,7 @@ class StrictProtocol(BaseRedisProtocol):  # type: ignore[misc]
 
     def __init__(self, largest_bytes: int, **options: Any) -> None:
         super().__init__(**options)
-        self._parser = ReplyParser(largest_bytes, self.value_dropped)
+        self.parser = ReplyParser(largest_bytes, self.value_dropped)
 
     def value_dropped(self, length: int) -> None:
         """Note that a value of *length* bytes or elements is dropped."""
@@ -249,10 +249,10 @@ class StrictProtocol(BaseRedisProtocol):  # type: ignore[misc]
     def dataReceived(self, data: bytes, unpause: bool = False) -> None:  # noqa: ARG002
         """Handle all complete replies in one iteration of the reactor."""
         try:
-            if not self._parser.feed(data):
+            if not self.parser.feed(data):
                 return
             while not self.transport.disconnecting:
-                reply = self._parser.next_reply()
+                reply = self.parser.next_reply()
                 if reply is None:
                     return
                 self.replyReceived(reply[0])
