@@ -113,6 +113,8 @@ class History:
     current: bytes | None = field(init=False, default=None)
     #: When all servers last responded.
     looked_at: float = field(init=False, default=-inf)
+    #: A connection is new since then, and may lead to another server.
+    _may_be_another: bool = field(init=False, default=False)
     #: Until when other members are waited for; None: they are not.
     _waits_until: float | None = field(init=False, default=None)
     #: Members are missing, so the next beat begins a new history.
@@ -142,8 +144,10 @@ class History:
     @property
     def is_known(self) -> bool:
         """Whether the history is known by a recent beat."""
+        if self.current is None or self._may_be_another:
+            return False
         now: float = self.reactor.seconds()
-        return self.current is not None and now - self.looked_at < _LIVE_S
+        return now - self.looked_at < _LIVE_S
 
     @property
     def members(self) -> int:
@@ -167,7 +171,8 @@ class History:
         self.look()
 
     def note_connection(self) -> None:
-        """Note a new connection, which may lead to another server."""
+        """Note a new connection, which may lead to another server; a beat shows whether it does."""
+        self._may_be_another = True
         self.look()
 
     def renew(self) -> None:
@@ -229,6 +234,7 @@ class History:
         first = not self._seen
         self._seen = beats
         self.looked_at = self.reactor.seconds()
+        self._may_be_another = False
         self.clock_read(max(beat.ahead_s for beat in beats.values()))
         self._renews = False
         self._count(list(beats.values()), renewed=renews)

@@ -244,6 +244,16 @@ async def open_github(case: TestCase) -> GitHub:
     return github
 
 
+def _is_connected(store: FailoverStore | None) -> bool:
+    """Return whether Redis has all connections, and a beat has followed the last one; or none."""
+    if store is None or not store.available:
+        return True
+    servers = store.redis.servers
+    nodes = {*servers.nodes(), *servers.primaries()}
+    full = all(len(each.pool.connections) in {0, each.pool_size} for each in nodes)
+    return full and bool(store.history.is_known)
+
+
 async def open_home(
     case: TestCase,
     before: GitHub | None = None,
@@ -268,6 +278,7 @@ async def open_home(
             part.open()
     if parts.redis is not None:
         await parts.redis.settled()
+        await until(lambda: _is_connected(parts.redis))
     parts.readiness.listening = parts.readiness.restored = True
     site = MirrorSite(parts.resource, MirrorRequest, reactor)
     port = reactor.listenTCP(0, site, backlog=BACKLOG, interface="127.0.0.1")

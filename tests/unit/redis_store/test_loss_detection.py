@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
+from attrs import define
 from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 
 from ghmirror_tw.caching.key import CacheKey
 from ghmirror_tw.caching.records import Known
+from ghmirror_tw.redis import RedisNode
 from ghmirror_tw.redis.sentinel_queries import PrimaryFinder
 from ghmirror_tw.redis.sentinel_servers import Sentinels
 from ghmirror_tw.redis.server_endpoint import Address, Credentials
@@ -22,7 +24,7 @@ from ghmirror_tw.store import write_behind_queue as write_behind_module
 from ghmirror_tw.store.failover import FailoverStore
 from ghmirror_tw.store.store_interface import Deadline
 from tests.harness.home import reactor, until
-from tests.harness.redis_servers import start_redis
+from tests.harness.redis_servers import RedisServer, start_redis
 from tests.harness.redis_sets import SERVICE, open_sentinels
 from tests.harness.redis_stores import node_at, open_store, settled
 from tests.unit.store.store_contract import (
@@ -447,6 +449,76 @@ class Interruptions(Mirrors):
         self.other.revoke(ALICE, ANOTHER)
         await self.other.close()
         self.server.resume()
+
+
+@define(eq=False)
+class Replaceable:
+    """The primary, which a test replaces by another one."""
+
+    node: RedisNode
+
+    def primaries(self) -> tuple[RedisNode, ...]:
+        """Return the primary."""
+        return (self.node,)
+
+
+class ReplacedDuringABeat(TestCase):
+    """A primary, and its replica, which is promoted while a beat is under way."""
+
+    timeout = 60
+
+    async def setUp(self) -> None:  # type: ignore[override]  # trial waits for it
+        self.former = start_redis(self)
+        self.later = start_redis(self, replica_of=self.former.address)
+        self.servers = Replaceable(await self.node(self.former))
+        self.histories: list[bytes | None] = []
+        self.history = history_module.History(
+            reactor,
+            cast("IServers", self.servers),
+            b"one",
+            owes=lambda: False,
+            changed=self.histories.append,
+            clock_read=lambda _: None,
+        )
+        self.addCleanup(self.history.close)
+        self.history.look()
+        await until(lambda: self.history.is_known)
+
+    async def node(self, server: RedisServer) -> RedisNode:
+        node = node_at(server.address)
+        self.addCleanup(node.close)
+        node.open()
+        await node.settled()
+        return node
+
+    async def promoted(self) -> RedisNode:
+        """Promote the replica, once it has the history."""
+        (key,) = self.former.send("KEYS", "*history")
+        await until(lambda: self.later.send("HLEN", key) > 0)
+        self.later.send("REPLICAOF", "NO", "ONE")
+        return await self.node(self.later)
+
+    async def test_a_late_reply_of_the_former_primary_changes_nothing(self) -> None:
+        """Its run id does not count for the later one, so that a new history begins."""
+        later = await self.promoted()
+        before = self.history.current
+        self.former.pause()
+        self.history.note_connection()
+        self.servers.node = later
+        self.history.note_interruption()
+        assert self.histories[-1] is None
+        self.former.resume()
+        await until(lambda: self.history.is_known)
+        assert self.history.current != before
+
+    async def test_a_new_connection_permits_nothing_before_a_beat(self) -> None:
+        """It may lead to another server."""
+        self.former.pause()
+        self.history.note_connection()
+        assert not self.history.is_known
+        self.former.resume()
+        await until(lambda: self.history.is_known)
+        assert len(self.histories) == 1
 
 
 class Primaries(TestCase):
