@@ -26,7 +26,7 @@ from ghmirror_tw.proxy.request_context import Lookup
 from ghmirror_tw.proxy.stored_responses import StoredResponses
 from ghmirror_tw.runtime.single_flight import SingleFlight
 from ghmirror_tw.telemetry.metrics import Metrics
-from ghmirror_tw.upstream.rate_limit_table import RateLimitedError
+from ghmirror_tw.upstream.limits_in_force import RateLimitedError
 from ghmirror_tw.upstream.upstream_interface import UpstreamError
 
 #: How long after its request was sent a flight may be joined, in seconds.

@@ -28,8 +28,8 @@ from ghmirror_tw.telemetry.metrics import Metrics
 from ghmirror_tw.upstream.credential_registry import CredentialRegistry
 from ghmirror_tw.upstream.github_breaker import GitHubBreaker
 from ghmirror_tw.upstream.limited_sender import Sender
+from ghmirror_tw.upstream.limits_in_force import RateLimitedError
 from ghmirror_tw.upstream.login_responses import is_app_jwt
-from ghmirror_tw.upstream.rate_limit_table import RateLimitedError
 from ghmirror_tw.upstream.request_to_send import OutgoingRequest, Requester
 from ghmirror_tw.upstream.upstream_interface import UpstreamError
 

@@ -23,11 +23,11 @@ from ghmirror_tw.github.link_conditions import (
 from ghmirror_tw.http.error_responses import MirrorError
 from ghmirror_tw.http.preconditions import PRECONDITIONS
 from ghmirror_tw.http.request import Request
-from ghmirror_tw.proxy.link_proofs import LinkProofs, NoPagesError, NoSuchPageError
+from ghmirror_tw.proxy.link_currency_proofs import LinkProofs, NoPagesError, NoSuchPageError
 from ghmirror_tw.proxy.mirror_options import MirrorOptions
 from ghmirror_tw.proxy.mirror_response import NoUpstreamResponseError, Response
 from ghmirror_tw.proxy.request_context import Lookup
-from ghmirror_tw.upstream.rate_limit_table import RateLimitedError, RateLimitTable
+from ghmirror_tw.upstream.limits_in_force import RateLimitedError, RateLimitTable
 from ghmirror_tw.upstream.upstream_interface import UpstreamError
 
 #: GitHub's statuses for a page of a list that has no numbered pages, and for one beyond its count.

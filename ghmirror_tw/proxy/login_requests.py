@@ -22,6 +22,7 @@ from ghmirror_tw.proxy.upstream_failures import error_response, log_failure
 from ghmirror_tw.proxy.whole_content import whole_content
 from ghmirror_tw.runtime.content_threads import ContentThreads
 from ghmirror_tw.upstream.credential_registry import CredentialRegistry
+from ghmirror_tw.upstream.limits_in_force import RateLimitedError
 from ghmirror_tw.upstream.login_responses import (
     VIEWER_QUERY,
     is_app_jwt,
@@ -30,7 +31,6 @@ from ghmirror_tw.upstream.login_responses import (
     parse_viewer,
 )
 from ghmirror_tw.upstream.logins import BadCredentialError, LoginUnknownError
-from ghmirror_tw.upstream.rate_limit_table import RateLimitedError
 from ghmirror_tw.upstream.request_to_send import Upload
 from ghmirror_tw.upstream.upstream_interface import UpstreamError
 

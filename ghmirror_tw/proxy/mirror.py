@@ -26,7 +26,7 @@ from ghmirror_tw.proxy.epoch_tracking import EpochTracker
 from ghmirror_tw.proxy.first_request_lock import unique_names
 from ghmirror_tw.proxy.grant_metadata_builder import GrantMetadataBuilder
 from ghmirror_tw.proxy.limit_responses import usual_limit_response
-from ghmirror_tw.proxy.link_proofs import LinkProofs
+from ghmirror_tw.proxy.link_currency_proofs import LinkProofs
 from ghmirror_tw.proxy.link_prover import LinkProver, RequestPage
 from ghmirror_tw.proxy.login_requests import LoginRequests
 from ghmirror_tw.proxy.mirror_options import MirrorOptions
@@ -45,14 +45,14 @@ from ghmirror_tw.runtime.single_flight import SingleFlight
 from ghmirror_tw.store.store_interface import IStore
 from ghmirror_tw.telemetry.metrics import Metrics
 from ghmirror_tw.upstream.byte_budget import ByteBudgets
+from ghmirror_tw.upstream.connection_shares import ConnectionShares
 from ghmirror_tw.upstream.credential_registry import CredentialRegistry
 from ghmirror_tw.upstream.github_breaker import GitHubBreaker
 from ghmirror_tw.upstream.limited_sender import Sender
+from ghmirror_tw.upstream.limits_in_force import RateLimitedError
 from ghmirror_tw.upstream.logins import LoginCache
-from ghmirror_tw.upstream.rate_limit_table import RateLimitedError
 from ghmirror_tw.upstream.rate_limiter import RateLimiter
 from ghmirror_tw.upstream.request_to_send import Requester, Upload
-from ghmirror_tw.upstream.upload_shares import UploadShares
 from ghmirror_tw.upstream.upstream_interface import IUpstream, UpstreamError
 
 _SAVED: Final = frozenset({Outcome.REVALIDATED, Outcome.SHARED, Outcome.EMPTY, Outcome.FRESH})
@@ -117,7 +117,7 @@ class Mirror:
             self.epochs,
             self._checks,
             self.budgets,
-            UploadShares(self.limiter.max_connections, self.reactor),
+            ConnectionShares(self.limiter.max_connections, self.reactor),
             self.options,
             self.now,
         )

@@ -22,11 +22,11 @@ from ghmirror_tw.proxy.mirror_options import MirrorOptions
 from ghmirror_tw.proxy.mirror_response import Response
 from ghmirror_tw.proxy.unstored_responses import passed_on
 from ghmirror_tw.upstream.byte_budget import FREE_BYTES, ByteBudgets
+from ghmirror_tw.upstream.connection_shares import SMALL_CONTENT_BYTES, ConnectionShares
 from ghmirror_tw.upstream.credential_registry import CredentialRegistry
 from ghmirror_tw.upstream.limited_sender import Sender
 from ghmirror_tw.upstream.request_queues import UNACCEPTED
 from ghmirror_tw.upstream.request_to_send import OutgoingRequest, Requester, Upload
-from ghmirror_tw.upstream.upload_shares import SMALL_CONTENT_BYTES, UploadShares
 from ghmirror_tw.upstream.upstream_interface import UpstreamError, UpstreamResponse
 
 _UNAUTHORIZED: Final = 401
@@ -43,7 +43,7 @@ class Passthrough:
     epochs: EpochTracker
     checks: CredentialChecks
     budgets: ByteBudgets
-    shares: UploadShares
+    shares: ConnectionShares
     options: MirrorOptions
     now: Callable[[], float]
 

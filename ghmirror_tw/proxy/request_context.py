@@ -13,7 +13,7 @@ from ghmirror_tw.caching.records import Known
 from ghmirror_tw.caching.validator_ladder import ConditionalRequest
 from ghmirror_tw.github.rate_limit_resources import scopes_of_read
 from ghmirror_tw.http.request import Request
-from ghmirror_tw.proxy.link_proofs import Walk
+from ghmirror_tw.proxy.link_currency_proofs import Walk
 from ghmirror_tw.proxy.mirror_response import Response
 from ghmirror_tw.runtime.frozen_values import frozen_value
 from ghmirror_tw.runtime.single_flight import Flight

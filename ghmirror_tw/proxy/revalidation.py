@@ -44,7 +44,7 @@ from ghmirror_tw.runtime.content_threads import ContentThreads
 from ghmirror_tw.runtime.restore_barrier import RestoreBarrier
 from ghmirror_tw.store.store_interface import IStore
 from ghmirror_tw.upstream.limited_sender import Sender
-from ghmirror_tw.upstream.rate_limit_table import RateLimitedError
+from ghmirror_tw.upstream.limits_in_force import RateLimitedError
 from ghmirror_tw.upstream.request_to_send import OutgoingRequest, Requester
 from ghmirror_tw.upstream.upstream_interface import UpstreamError
 

@@ -14,7 +14,7 @@ from twisted.internet.interfaces import IDelayedCall
 
 from ghmirror_tw.github.reported_limit import Limit
 from ghmirror_tw.store.store_interface import Deadline, IStore, LockName, LockOutcome
-from ghmirror_tw.upstream.rate_limit_table import LimitCheck, RateLimitedError, RateLimitTable
+from ghmirror_tw.upstream.limits_in_force import LimitCheck, RateLimitedError, RateLimitTable
 
 #: How long a request waits for the probe of another replica, in seconds.
 _WAIT_S: Final = 0.5

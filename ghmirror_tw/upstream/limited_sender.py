@@ -1,6 +1,6 @@
 """Sends requests to GitHub: every request takes this way, a client's and the mirror's own.
 
-A request acquires a permit (`rate_limiter`), within the rate limits in force (`rate_limit_table`).
+A request acquires a permit (`rate_limiter`), within the rate limits in force (`limits_in_force`).
 Where a limit has ended, one request is the probe (half-open, `limit_probes`). Each response updates
 the rate limits, the quota, the accepted credentials, the circuit breaker (`github_breaker`), and
 the backoff of keys that time out.
@@ -35,8 +35,8 @@ from ghmirror_tw.upstream.credential_registry import CredentialRegistry
 from ghmirror_tw.upstream.github_breaker import GitHubBreaker
 from ghmirror_tw.upstream.limit_detection import with_limit
 from ghmirror_tw.upstream.limit_probes import LimitProbe, LimitProbes
+from ghmirror_tw.upstream.limits_in_force import LimitCheck, RateLimitedError, RateLimitTable
 from ghmirror_tw.upstream.quota_accounting import QuotaAccounting, QuotaMetrics
-from ghmirror_tw.upstream.rate_limit_table import LimitCheck, RateLimitedError, RateLimitTable
 from ghmirror_tw.upstream.rate_limiter import RateLimiter
 from ghmirror_tw.upstream.request_cost import READ_POINTS, points_of, spends
 from ghmirror_tw.upstream.request_queue import Permit

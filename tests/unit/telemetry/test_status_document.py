@@ -12,7 +12,7 @@ from twisted.trial.unittest import TestCase
 from ghmirror_tw import __version__
 from ghmirror_tw.github.reported_limit import Limit, LimitKind
 from ghmirror_tw.runtime.independent_evidence import Observation
-from ghmirror_tw.upstream.rate_limit_table import LimitCheck
+from ghmirror_tw.upstream.limits_in_force import LimitCheck
 from tests.harness.home import Home, open_github, open_home, until
 from tests.harness.redis_servers import free_port, start_redis
 

@@ -23,7 +23,7 @@ from ghmirror_tw.upstream.credential_registry import CredentialRegistry
 from ghmirror_tw.upstream.github_breaker import GitHubBreaker
 from ghmirror_tw.upstream.in_memory_content import InMemoryContent
 from ghmirror_tw.upstream.limited_sender import Sender
-from ghmirror_tw.upstream.rate_limit_table import RateLimitedError
+from ghmirror_tw.upstream.limits_in_force import RateLimitedError
 from ghmirror_tw.upstream.rate_limiter import RateLimiter
 from ghmirror_tw.upstream.request_to_send import OutgoingRequest
 from ghmirror_tw.upstream.upstream_interface import IUpstream, UpstreamError, UpstreamResponse

@@ -12,7 +12,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import TestCase
 
 from ghmirror_tw.upstream import http_client
-from ghmirror_tw.upstream.upload_shares import SMALL_CONTENT_BYTES
+from ghmirror_tw.upstream.connection_shares import SMALL_CONTENT_BYTES
 from ghmirror_tw.web.exchange_channel import CLIENT_TIMEOUT_S, CLOSE_TIMEOUT_S, PIECE_BYTES
 from ghmirror_tw.web.mirror_channel import MirrorChannel
 from ghmirror_tw.web.mirror_request import MOST_DROPPED

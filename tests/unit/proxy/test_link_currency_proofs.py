@@ -7,7 +7,7 @@ from typing import Final
 
 from attrs import evolve
 
-from ghmirror_tw.proxy.link_proofs import LinkProofs, Walk
+from ghmirror_tw.proxy.link_currency_proofs import LinkProofs, Walk
 
 LONG: Final = 15_000 * b"x"
 WALK: Final = Walk("alice", (b"text/a", None, b"b"), 1, b"/list?page=1")

@@ -26,10 +26,10 @@ _RETRY_AFTER_S: Final = 10
 
 
 @define(eq=False)
-class UploadShare:
+class ConnectionShare:
     """Permission to send one request with incoming content, until the end of the `with` block."""
 
-    shares: UploadShares
+    shares: ConnectionShares
     credential: str
 
     def __enter__(self) -> Self:
@@ -50,12 +50,12 @@ class UploadShare:
 class _WaitingUpload:
     """A request that waits for its share."""
 
-    acquired: Deferred[UploadShare]
+    acquired: Deferred[ConnectionShare]
     timer: IDelayedCall
 
 
 @define(eq=False)
-class UploadShares:
+class ConnectionShares:
     """The shares of all credentials, in this process.
 
     All credentials that GitHub has not accepted have one name, `UNACCEPTED`. They get half of the
@@ -70,7 +70,7 @@ class UploadShares:
     waiting: dict[str, deque[_WaitingUpload]] = field(init=False, factory=dict)
     _serving: bool = field(init=False, default=False)
 
-    def acquire(self, credential: str) -> Deferred[UploadShare]:
+    def acquire(self, credential: str) -> Deferred[ConnectionShare]:
         """Return a share, at once or when it is free.
 
         Fails with a `MirrorError` (503) after `LONGEST_WAIT_S`. Cancelling ends the wait.
@@ -78,13 +78,13 @@ class UploadShares:
         if credential not in self.waiting and self._is_free(credential):
             return succeed(self._share(credential))
         waiting: _WaitingUpload
-        acquired: Deferred[UploadShare] = Deferred(lambda _: self._remove(credential, waiting))
+        acquired: Deferred[ConnectionShare] = Deferred(lambda _: self._remove(credential, waiting))
         timer = self.reactor.callLater(LONGEST_WAIT_S, lambda: self._refuse(credential, waiting))
         waiting = _WaitingUpload(acquired, timer)
         self.waiting.setdefault(credential, deque()).append(waiting)
         return acquired
 
-    def release(self, share: UploadShare) -> None:
+    def release(self, share: ConnectionShare) -> None:
         """Release a share; waiting requests get it, those of the smallest holder first."""
         self.held[share.credential] -= 1
         if not self.held[share.credential]:
@@ -111,9 +111,9 @@ class UploadShares:
         limit = max(self.max_connections * 4 // 5, 1)
         return held < limit - self.held.total()
 
-    def _share(self, credential: str) -> UploadShare:
+    def _share(self, credential: str) -> ConnectionShare:
         self.held[credential] += 1
-        return UploadShare(self, credential)
+        return ConnectionShare(self, credential)
 
     def _remove(self, credential: str, waiting: _WaitingUpload) -> None:
         queue = self.waiting[credential]

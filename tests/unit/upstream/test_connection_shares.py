@@ -9,8 +9,8 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
 
 from ghmirror_tw.http.error_responses import MirrorError
+from ghmirror_tw.upstream.connection_shares import LONGEST_WAIT_S, ConnectionShare, ConnectionShares
 from ghmirror_tw.upstream.request_queues import UNACCEPTED
-from ghmirror_tw.upstream.upload_shares import LONGEST_WAIT_S, UploadShare, UploadShares
 
 
 @define(eq=False)
@@ -18,13 +18,13 @@ class Scene:
     """Shares of 100 connections, and what became of each upload."""
 
     clock: Clock = field(factory=Clock)
-    shares: UploadShares = field(init=False)
+    shares: ConnectionShares = field(init=False)
     got: list[tuple[str, Any]] = field(factory=list)
 
     def __attrs_post_init__(self) -> None:
-        self.shares = UploadShares(100, self.clock)
+        self.shares = ConnectionShares(100, self.clock)
 
-    def begin(self, credential: str, times: int = 1) -> list[Deferred[UploadShare]]:
+    def begin(self, credential: str, times: int = 1) -> list[Deferred[ConnectionShare]]:
         """Begin uploads of a credential."""
         begun = [self.shares.acquire(credential) for _ in range(times)]
         for each in begun:
@@ -79,7 +79,7 @@ def test_released_shares_are_for_the_smallest_holder() -> None:
 def test_few_connections() -> None:
     """One upload is possible in any case."""
     for connections in (1, 2):
-        shares = UploadShares(connections, Clock())
+        shares = ConnectionShares(connections, Clock())
         assert shares.acquire("alice").called
         assert not shares.acquire("alice").called
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ghmirror_tw.github.reported_limit import CONTENT_CREATION, EVERYTHING, Limit, LimitKind
-from ghmirror_tw.upstream.rate_limit_table import RateLimitedError, RateLimitTable
+from ghmirror_tw.upstream.limits_in_force import RateLimitedError, RateLimitTable
 
 CORE, SEARCH = (EVERYTHING, "core"), (EVERYTHING, "search")
 
