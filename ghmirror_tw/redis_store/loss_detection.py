@@ -3,10 +3,12 @@
 A Redis server loses records when it restarts from an earlier copy or from none, when it is emptied,
 and when a replica becomes its primary that had not received everything. The *history* is a random
 number for the content of the servers, and is stored with the content. Every `BEAT_S` each mirror
-runs one script on each primary, a heartbeat. The script begins a new history in four cases:
+runs one script on each primary, a heartbeat. The script begins a new history in five cases:
 
 - The stored run id is not the server's: it was restarted, or another server is the primary. The
   script itself reads the run id, so the reply is that of the server whose content it concerns.
+- The last beat of this mirror was on another server. Its writes there may be later than the history
+  that another mirror has begun here, and they are lost.
 - The stored number of beats is less than this mirror has seen: the content is an earlier copy.
 - No history is stored, since there was no beat for `_UNWATCHED_S`.
 - A mirror has dropped a refusal or an epoch, since its queue is full.

@@ -318,8 +318,8 @@ return 1
 #: KEYS: the history (see `loss_detection`). ARGV: a new history; whether to read the server's run
 #: id; the history that the caller has seen, and its number of beats; the life of a history in ms;
 #: the caller; whether it owes writes; a time in ms by this server's clock, or 0; how many ms a
-#: member counts after its beat; the history to store where there is none, or nothing, and the run
-#: id of the server that may store it. Returns the history, its number of beats, the time in ms, the
+#: member counts after its beat; the history to store where there is none, or nothing; the run id of
+#: the caller's last beat, or nothing. Returns the history, its number of beats, the time in ms, the
 #: number of members, of other members that owe writes, and of members with a beat since that time,
 #: and the run id, or false without the permission for INFO.
 #:
@@ -341,7 +341,7 @@ if not history then
   -- Others may have seen more beats than the caller, which is not a sign of an earlier copy then.
   history, count = ARGV[1], tonumber(ARGV[4]) + 100000
   if ARGV[10] ~= '' and run == ARGV[11] then history = ARGV[10] end
-elseif not count or known[3] ~= run
+elseif not count or known[3] ~= run or (ARGV[11] ~= '' and ARGV[11] ~= run)
   or (history == ARGV[3] and count < tonumber(ARGV[4])) then
   history, count = ARGV[1], 0
 end

@@ -150,11 +150,42 @@ class Histories(Mirrors):
         await until(lambda: self.one.redis.history != before)
         assert not await usable(self.one)
 
-    async def test_a_primary_that_is_replaced_during_a_beat_ends_permissions(self) -> None:
-        """The run id of the former primary is not that of the new one."""
+    async def replica(self) -> RedisServer:
+        """Return a replica that has received everything."""
         replica = start_redis(self)
         replica.send("REPLICAOF", *self.server.address)
         await until(lambda: b"master_link_status:up" in replica.send("INFO", "replication"))
+        return replica
+
+    async def follow(self, store: FailoverStore, primary: RedisServer) -> None:
+        """Let a mirror use another primary, as after a failover."""
+        node = node_at(primary.address)
+        node.open()
+        await node.settled()
+        servers = store.redis.servers
+        former, servers.primary = servers.primary, node
+        self.addCleanup(former.close)
+        store.history.note_interruption()
+
+    async def test_a_write_to_the_former_primary_ends_permissions_on_the_new_one(self) -> None:
+        """A mirror that finds the new primary late has written a refusal to the former one."""
+        replica = await self.replica()
+        replica.send("REPLICAOF", "NO", "ONE")
+        await self.follow(self.one, replica)
+        await self.one.history.looked_up(SOON)
+        await granted(self.one, 2.0)
+        assert not self.one.history.is_settled
+        self.other.deny(KEY, ALICE, 3.0)
+        await settled(self.other)
+        await self.follow(self.other, replica)
+        await until(lambda: self.one.history.is_settled and self.other.history.is_settled)
+        assert not await usable(self.one)
+        await granted(self.one, 4.0)
+        assert await usable(self.one)
+
+    async def test_a_primary_that_is_replaced_during_a_beat_ends_permissions(self) -> None:
+        """The run id of the former primary is not that of the new one."""
+        replica = await self.replica()
         self.other.revoke(ALICE, ANOTHER)
         await settled(self.other)
         await self.other.close()
@@ -162,17 +193,11 @@ class Histories(Mirrors):
         self.one.history.note_connection()
         assert self.one.history.beating
         replica.send("REPLICAOF", "NO", "ONE")
-        servers = self.one.redis.servers
-        node = node_at(replica.address)
-        node.open()
-        await node.settled()
-        former, servers.primary = servers.primary, node
         before = self.one.redis.history
-        self.one.history.note_interruption()
+        await self.follow(self.one, replica)
         self.server.resume()
         await self.one.history.looked_up(SOON)
         assert self.one.redis.history not in {None, before}
-        await former.close()
 
     async def test_garbage_begins_a_history(self) -> None:
         """With any value of the key."""
