@@ -192,7 +192,7 @@ class Mirror:
     def user(self, requester: Requester) -> str | None:
         """Return the login of a requester, or else the App of its token, where known."""
         login = None
-        if requester.credential in self.users:
+        if self.users.was_requested(requester.credential):
             login = self.users.login(requester.credential, self.now())
         return login or self.credentials.app(requester.token)
 

@@ -33,18 +33,20 @@ class CredentialRegistry:
     names: CredentialNames
     #: The accepted tokens with the Apps that they name, that which was used last at the end. One
     #: stands for requests without a token, and is always accepted.
-    tokens: OrderedDict[str, str] = field(init=False, factory=OrderedDict)
+    tokens: OrderedDict[str, str | None] = field(init=False, factory=OrderedDict)
     #: Returns whether GitHub has accepted a token.
     is_accepted: Callable[[str], bool] = field(init=False)
+    #: Returns the App that an accepted token names, as ``app:ID``, or None.
+    app: Callable[[str], str | None] = field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        self.is_accepted = self.tokens.__contains__
+        self.is_accepted, self.app = self.tokens.__contains__, self.tokens.get
         self.rename(self.names)
 
     def rename(self, names: CredentialNames) -> None:
         """Name credentials by *names* from now on."""
         self.names = names
-        self.tokens[names.token_of(_NO_FIELDS)] = ""
+        self.tokens[names.token_of(_NO_FIELDS)] = None
 
     def requester(self, fields: Fields) -> Requester:
         """Return the sender of a request with *fields*, whose token counts as used."""
@@ -59,14 +61,10 @@ class CredentialRegistry:
 
     def accept(self, token: str, app: str = "") -> None:
         """Note that GitHub has accepted a token; *app*: the App that it names."""
-        store_recent(self.tokens, token, app, CAPACITY)
-        self.tokens.setdefault(self.names.token_of(_NO_FIELDS), "")
-
-    def app(self, token: str) -> str | None:
-        """Return the App that an accepted token names, as ``app:ID``, or None."""
-        return self.tokens.get(token) or None
+        store_recent(self.tokens, token, app or None, CAPACITY)
+        self.tokens.setdefault(self.names.token_of(_NO_FIELDS), None)
 
     def forget(self, token: str) -> None:
         """Note that GitHub does not accept a token any more."""
         self.tokens.pop(token, None)
-        self.tokens.setdefault(self.names.token_of(_NO_FIELDS), "")
+        self.tokens.setdefault(self.names.token_of(_NO_FIELDS), None)

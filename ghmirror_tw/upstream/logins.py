@@ -77,9 +77,12 @@ class LoginCache:
     _used_at: dict[str, float] = field(init=False, factory=dict)
     _log: Logger = field(factory=lambda: Logger(namespace="ghmirror.users"))
     requests: SingleFlight[_LoginRecord | LoginUnknownError] = field(init=False)
+    #: Returns whether the login of a credential was requested.
+    was_requested: Callable[[str], bool] = field(init=False)
 
     def __attrs_post_init__(self) -> None:
         self.records = CredentialTable(self.capacity)
+        self.was_requested = self._used_at.__contains__
         self.requests = SingleFlight(self._log_failure)
 
     def note_login(self, credential: str, login: str, now: float) -> None:
@@ -89,10 +92,6 @@ class LoginCache:
     def note_rejection(self, credential: str, now: float) -> None:
         """Store that GitHub rejected a credential (401), as requested at *now*."""
         self._store(credential, _LoginRecord(None, now))
-
-    def __contains__(self, credential: str) -> bool:
-        """Return whether the login of a credential was requested."""
-        return credential in self._used_at
 
     def login(self, credential: str, now: float) -> str | None:
         """Return the login of *credential* for display, or None where it isn't known."""
