@@ -194,10 +194,8 @@ def _snapshot_problems(snapshots: Mapping[str, Any] | None) -> Iterator[str]:
             effect = "; nothing is saved until it succeeds" if waits else ""
             yield f"{operation} failed: {_word(error)}{effect}"
     if foreign := snapshots["foreign"]:
-        yield (
-            f"{value_formatting.count(foreign, 'snapshot')} not used: of another credential_secret"
-            " or api_url"
-        )
+        option = snapshots["foreign_option"]
+        yield f"{value_formatting.count(foreign, 'snapshot')} not used: of another {option}"
 
 
 def _store_state(status: StatusFields) -> str:

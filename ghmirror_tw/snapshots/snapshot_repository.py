@@ -70,6 +70,8 @@ class SnapshotRepository:
     read_at: float = field(init=False, default=0.0)
     #: The snapshots of other servers or secrets that the last search has skipped.
     foreign_count: int = field(init=False, default=0)
+    #: The option because of which the newest of them was skipped; None: none was.
+    foreign_option: str | None = field(init=False, default=None)
 
     async def save(
         self, header: Header, batches: AsyncGenerator[Sequence[Pair]]
@@ -147,9 +149,11 @@ class SnapshotRepository:
         try:
             return await self._newest_usable(owner, foreign)
         finally:
-            self.foreign_count = len(foreign)
+            self.foreign_count, self.foreign_option = len(foreign), None
             if foreign:
                 stored, error = foreign[0]
+                is_secret = isinstance(error, OtherSecretError)
+                self.foreign_option = "credential_secret" if is_secret else "api_url"
                 _log.warn(
                     "Snapshots of another mirror are not used: count={count} newest={name}:"
                     " {error}",

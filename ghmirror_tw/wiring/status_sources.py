@@ -154,4 +154,5 @@ class StatusSources:
             "filling": snapshots.barrier.is_shut,
             "restoring": snapshots.restorer.is_running,
             "foreign": snapshots.access.repository.foreign_count,
+            "foreign_option": snapshots.access.repository.foreign_option,
         }

@@ -191,7 +191,9 @@ class OnCall(TestCase):
         await mirror.logged("Snapshots of another mirror are not used")
         await mirror.logged("Records of other mirrors in the store are not used")
         assert len(found(mirror, "GhmirrorSavesLess", "another")) == 2
-        assert (await self.status(mirror))["snapshots"]["foreign"] > 0
+        snapshots = (await self.status(mirror))["snapshots"]
+        assert snapshots["foreign"] > 0
+        assert snapshots["foreign_option"] == "credential_secret"
         assert await self.sections(mirror) == {"GhmirrorSavesLess"}
         (line,) = [each for each in mirror.log_text.splitlines() if "Snapshots of another" in each]
         assert "its records are sealed with another" in line

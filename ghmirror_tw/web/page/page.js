@@ -221,7 +221,7 @@ function limitsTile({ stops }) {
 
 function snapshotsTile({ snapshots }) {
   if (snapshots === null) return ['Snapshots', 'none', 'a restart costs quota', ''];
-  const { save, restore, foreign, restoring, target } = snapshots;
+  const { save, restore, foreign, foreign_option: option, restoring, target } = snapshots;
   const saved = save.at === null ? 'none yet' : ago(save.at);
   const failed = [['save', save], ['restore', restore]].filter(([, each]) => each.error !== null);
   if (failed.length) {
@@ -230,7 +230,7 @@ function snapshotsTile({ snapshots }) {
     return ['Snapshots', saved, reasons.join('; '), 'warn'];
   }
   if (foreign && restore.at === null) {
-    return ['Snapshots', saved, `${count(foreign)} not used: of another credential_secret or api_url`, 'warn'];
+    return ['Snapshots', saved, `${count(foreign)} not used: of another ${option}`, 'warn'];
   }
   if (snapshots.filling || restoring) return ['Snapshots', saved, 'the store is being restored', 'warn'];
   return ['Snapshots', saved, snapshots.next_at === null ? 'being saved'
@@ -419,7 +419,7 @@ function showSnapshots(figures) {
   }
   const told = (each) => (each.at === null ? 'none by this replica'
     : `${ago(each.at)}, ${bytes(each.bytes)}, ${counted(each.records, 'record')} in ${seconds(each.seconds)}`);
-  const { save, restore, foreign } = snapshots;
+  const { save, restore, foreign, foreign_option: option } = snapshots;
   const failures = save.failures + restore.failures;
   const rows = [
     ['Target', snapshots.target],
@@ -432,7 +432,7 @@ function showSnapshots(figures) {
     if (each.error !== null) rows.push([name, { text: each.error, class: 'bad' }]);
   }
   if (foreign) {
-    rows.push(['Not used', { text: `${count(foreign)} of another credential_secret or api_url`, class: 'warn' }]);
+    rows.push(['Not used', { text: `${count(foreign)} of another ${option}`, class: 'warn' }]);
   }
   facts(get('snapshots'), rows);
 }

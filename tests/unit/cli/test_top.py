@@ -404,6 +404,7 @@ def with_everything(scene: Scene) -> Any:
         "filling": True,
         "restoring": True,
         "foreign": 3,
+        "foreign_option": "api_url",
         "save": {**done, "error": "file:///x: no space\x1b[31m"},
         "restore": {**done, "error": None},
     }
@@ -443,7 +444,7 @@ def test_failures_are_shown(scene: Scene) -> None:
     fields = with_everything(scene)
     assert status_view(fields).headline.startswith("a\\x1b[31m\\nb: degraded, version")
     state = state_of(fields)
-    foreign = "3 snapshots not used: of another credential_secret or api_url"
+    foreign = "3 snapshots not used: of another api_url"
     assert snapshots_of(fields) == ["save failed: file:///x: no space\\x1b[31m", foreign]
     fields["snapshots"]["save"]["error"] = None
     fields["snapshots"]["restore"]["error"] = "access is denied"

@@ -235,7 +235,7 @@ class FiguresTests(TestCase):
         assert shown["next_at"] > home.parts.reactor.seconds() + 3000.0
         unknown = dict.fromkeys(("at", "seconds", "bytes", "records", "error"))
         nothing = {**unknown, "failures": 0}
-        assert shown["foreign"] == 0
+        assert (shown["foreign"], shown["foreign_option"]) == (0, None)
         assert shown["save"] == shown["restore"] == nothing
         home.github.put("/thing", {"a": 1})
         await home.get("/thing", token="alice-1")
