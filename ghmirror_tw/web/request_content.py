@@ -55,6 +55,11 @@ class RequestContent:
         return None if self.announced is None else self.announced - self.size
 
     @property
+    def is_taken(self) -> bool:
+        """Whether the request is sent while it is incoming, and not only after all of it."""
+        return self.wanted and self._gathered is None
+
+    @property
     def is_held(self) -> bool:
         """Whether reading from the client is paused."""
         if self.complete or self.discarded or self._gathered is not None:

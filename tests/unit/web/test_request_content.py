@@ -482,6 +482,19 @@ class Uploads(TestCase):
         self.server.connections[0].send(CREATED)
         await self.got(wire, b"{}")
 
+    async def test_connection_with_small_content_is_closed_for_room(self) -> None:
+        """While that is incoming, nothing was sent to GitHub."""
+        self.home.site.most_connections = 1
+        wire, channel = await self.begin(post(b"/x", length(SMALL)) + b"slow")
+        await until(lambda: _received(channel) == 4)
+        await until(lambda: not channel.reading_paused)
+        other, _ = await self.begin(get(b"/healthz"))
+        assert (await wire.ended()) == b""
+        await self.got(other, b"HTTP/1.1 200 OK")
+        other.socket.close()
+        await self.quiet()
+        assert not self.server.connections
+
 
 def _received(channel: MirrorChannel) -> int:
     """Return how many bytes of the content of a channel's first request were received."""
