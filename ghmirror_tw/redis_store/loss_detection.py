@@ -115,7 +115,7 @@ class History:
     current: bytes | None = field(init=False, default=None)
     #: When all servers last responded.
     looked_at: float = field(init=False, default=-inf)
-    #: A connection is new since then, and may lead to another server.
+    #: A connection was opened after the last beat, and may lead to another server.
     _may_be_another: bool = field(init=False, default=False)
     #: Until when other members are waited for; None: they are not.
     _waits_until: float | None = field(init=False, default=None)

@@ -131,6 +131,7 @@ class RedisSemaphores:
     timeout_s: float
     history: History
     turn_ms: int = TURN_MS
+    #: When Redis last renewed a lease, in seconds since the epoch.
     renewed_at: float = field(init=False, default=-inf)
     _log: Logger = field(factory=lambda: Logger(namespace="ghmirror.store"))
 

@@ -25,10 +25,6 @@ class Upload(Protocol):
         """Its length in bytes, where known."""
 
     @property
-    def size(self) -> int:
-        """How many bytes were received."""
-
-    @property
     def complete(self) -> bool:
         """Whether all of it was received."""
 

@@ -103,7 +103,7 @@ class MirrorChannel(ExchangeChannel):
         content = self.incoming_content
         return self._abort_call is None and (
             bool(self._handlingRequest)
-            or (content is not None and content.is_taken and self._discarding is None)
+            or (content is not None and content.is_streamed and self._discarding is None)
             or self.factory.outbox.holds(self.transport)
         )
 

@@ -55,8 +55,8 @@ class RequestContent:
         return None if self.announced is None else self.announced - self.size
 
     @property
-    def is_taken(self) -> bool:
-        """Whether the request is sent while it is incoming, and not only after all of it."""
+    def is_streamed(self) -> bool:
+        """Whether its request is sent while it is incoming, and not after it was received."""
         return self.wanted and self._gathered is None
 
     @property
